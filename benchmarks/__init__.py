@@ -1,0 +1,1 @@
+"""Measured costs; `python -m benchmarks` runs them from a checkout."""

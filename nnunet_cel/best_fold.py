@@ -1,0 +1,184 @@
+r"""Prints the path of the checkpoint of the best of the trained folds.
+
+The best fold is the one with the highest mean Dice over the foreground in its own
+validation, as nnU-Net wrote it to `fold_X/validation/summary.json`. Only the path goes
+to the standard output, so that it can be handed on:
+
+    nnUNetv2_train 502 2d 0 -tr FCADenseTrainer -p FCADensePlans \
+        -pretrained_weights "$(nnunet-cel best-fold 501 -c 2d)"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Fold", "add_arguments", "choose", "find_model", "read_folds", "run"]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a trained model.
+
+    Attributes:
+        name: The number of the fold, or `all`.
+        checkpoint: The file of its weights, which need not exist.
+        dice: Mean Dice over the foreground in the fold's validation, None if unknown.
+        problem: Why the fold cannot be chosen, empty if it can.
+    """
+
+    name: str
+    checkpoint: Path
+    dice: float | None = None
+    problem: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments, named as in nnU-Net's own commands."""
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="name or number of the data set"
+    )
+    parser.add_argument(
+        "-c", dest="configuration", default="2d", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "-tr", dest="trainer", default="FCADenseTrainer", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "-p", dest="plans", default="FCADensePlans", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "-chk",
+        dest="checkpoint",
+        default="checkpoint_final.pth",
+        help="default: %(default)s",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the folds to the standard error and the best one to the output."""
+    model = find_model(
+        args.dataset,
+        trainer=args.trainer,
+        plans=args.plans,
+        configuration=args.configuration,
+    )
+    folds = read_folds(model, checkpoint=args.checkpoint)
+    best = _best(folds)
+    print(f"{model}\nfold   Dice", file=sys.stderr)
+    for fold in folds:
+        dice = "     -" if fold.dice is None else f"{fold.dice:6.4f}"
+        remark = "best" if fold is best else fold.problem
+        print(f"{fold.name:<4} {dice}  {remark}".rstrip(), file=sys.stderr)
+    print(choose(folds, model=model).checkpoint)
+    return 0
+
+
+def find_model(dataset: str, *, trainer: str, plans: str, configuration: str) -> Path:
+    """Returns the folder in which nnU-Net keeps the folds of one model.
+
+    Args:
+        dataset: Name (`Dataset501_WMH`) or number (`501`) of the data set.
+        trainer: Name of the trainer's class.
+        plans: Name of the plans.
+        configuration: Name of the configuration in the plans.
+
+    Raises:
+        ValueError: If `nnUNet_results` is not set or no data set is called so.
+        FileNotFoundError: If there is no such model.
+    """
+    from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+    if not os.environ.get("nnUNet_results"):
+        raise ValueError(
+            "The environment variable 'nnUNet_results' must name the folder of the "
+            "trained models. It is not set. Set it as for nnUNetv2_train."
+        )
+    try:
+        model = Path(get_output_folder(dataset, trainer, plans, configuration))
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            "DATASET must be the name or the number of a data set in nnUNet_raw, "
+            f"nnUNet_preprocessed or nnUNet_results. Got {dataset!r} instead. "
+            f"nnU-Net says: {str(error).partition('. ')[0]}. "
+            "'nnunet-cel doctor' shows these folders."
+        ) from error
+    if not model.is_dir():
+        raise FileNotFoundError(_no_model(model))
+    return model
+
+
+def read_folds(model: Path, *, checkpoint: str = "checkpoint_final.pth") -> list[Fold]:
+    """Reads what nnU-Net left in the folders `fold_X` of `model`, in order of X."""
+    numbers = sorted(
+        int(name)
+        for folder in model.glob("fold_*")
+        if (name := folder.name.removeprefix("fold_")).isdecimal() and folder.is_dir()
+    )
+    folds = [_read_fold(model / f"fold_{n}", checkpoint=checkpoint) for n in numbers]
+    if (model / "fold_all").is_dir():
+        path = model / "fold_all" / checkpoint
+        folds.append(
+            Fold("all", path, problem="left out: validated on its training cases")
+        )
+    return folds
+
+
+def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
+    """Returns the fold with the highest Dice, the lowest number among equals.
+
+    Raises:
+        FileNotFoundError: If no fold of `model` can be chosen.
+    """
+    best = _best(folds)
+    if best is None:
+        raise FileNotFoundError(
+            "The model must have a fold with a checkpoint and a validation. "
+            f"Found none in {str(model)!r}. Train its folds with nnUNetv2_train; "
+            "'nnUNetv2_train ... --val' adds a validation that is missing."
+        )
+    return best
+
+
+def _best(folds: Iterable[Fold]) -> Fold | None:
+    candidates = [fold for fold in folds if not fold.problem and fold.dice is not None]
+    # max() keeps the first of equals, and the folds are in order.
+    return max(candidates, key=lambda fold: fold.dice or 0.0, default=None)
+
+
+def _read_fold(folder: Path, *, checkpoint: str) -> Fold:
+    name = folder.name.removeprefix("fold_")
+    path = folder / checkpoint
+    summary = folder / "validation" / "summary.json"
+    try:
+        content = json.loads(summary.read_text(encoding="utf-8"))
+        dice = float(content["foreground_mean"]["Dice"])
+    except FileNotFoundError:
+        return Fold(name, path, problem="no validation/summary.json")
+    except (KeyError, TypeError, ValueError):
+        return Fold(name, path, problem="no foreground_mean.Dice in summary.json")
+    if math.isnan(dice):
+        return Fold(name, path, dice, problem="Dice is not a number")
+    if not path.is_file():
+        return Fold(name, path, dice, problem=f"no {checkpoint}")
+    return Fold(name, path, dice)
+
+
+def _no_model(model: Path) -> str:
+    """Returns the message that `model` does not exist, and what there is instead."""
+    beside = model.parent
+    kind = "models of this data set"
+    if not beside.is_dir():
+        beside, kind = beside.parent, "data sets"
+    there = sorted(path.name for path in beside.iterdir()) if beside.is_dir() else []
+    return (
+        f"The model must be a folder under nnUNet_results. Got {str(model)!r} instead, "
+        f"which does not exist. Trained {kind}: {', '.join(there) or 'none'}. "
+        "Choose with DATASET, -c, -tr and -p."
+    )

@@ -1,0 +1,69 @@
+"""The command `nnunet-cel`, which hands over to one module for each sub-command.
+
+A sub-command is a module with a docstring, `add_arguments(parser)` and
+`run(args) -> int`. Only the module of the chosen one is imported, so that
+`nnunet-cel -h` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import inspect
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "doctor": ("check the installation and say how to repair it", "nnunet_cel.doctor"),
+    "best-fold": ("print the checkpoint of the best fold", "nnunet_cel.best_fold"),
+    "phantom": ("write a synthetic data set", "nnunet_cel.phantom.command"),
+    "demo": ("run the whole protocol on phantoms", "nnunet_cel.phantom.demo"),
+}
+"""Name of each sub-command: its line in the help, and its module."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status.
+
+    The status is 1 after an error that has a message, 2 after wrong usage, and 130
+    after an interruption.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = arguments[0] if arguments and arguments[0] in _COMMANDS else None
+    try:
+        args = _get_parser(command).parse_args(arguments)
+        status: int = args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"nnunet-cel {command}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"nnunet-cel {command}: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _get_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Returns the parser, with the arguments of `command` only."""
+    parser = argparse.ArgumentParser(
+        prog="nnunet-cel",
+        description="What nnU-Net's own commands do not do for nnunet_cel.",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"nnunet-cel {importlib.metadata.version('nnunet-cel')}",
+    )
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (summary, module_name) in _COMMANDS.items():
+        chosen = choices.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == command:
+            module = importlib.import_module(module_name)
+            chosen.description = inspect.getdoc(module)
+            module.add_arguments(chosen)
+            chosen.set_defaults(run=module.run)
+    return parser

@@ -1,0 +1,382 @@
+"""FC-DenseNet and FCA-DenseNet, the networks of the paper.
+
+FC-DenseNet is the fully convolutional DenseNet of S. Jegou et al., "The One Hundred
+Layers Tiramisu", CVPR Workshops 2017. FCA-DenseNet (Huang et al. 2024, Figure 4) is the
+same network with CBAM attention. The paper's "5 x 4 configuration", five dense blocks
+of four layers on either path, is what the defaults build: FC-DenseNet57 with 1,375,058
+and FCA-DenseNet with 1,401,478 parameters for two output channels (Table 2: 1.3 M,
+1.4 M).
+
+The paper says that CBAM is added, not where. The output of every down block is the
+smallest placement that fits Table 2; ``attention`` chooses another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from nnunet_cel.networks.cbam import CBAM
+from nnunet_cel.networks.initialization import (
+    initialize_convolutions,
+    initialize_head,
+)
+
+__all__ = ["FCADenseNet", "FCDenseNet"]
+
+ATTENTION_PLACEMENTS = ("none", "down", "skip", "down_and_up")
+
+
+@contextlib.contextmanager
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Keep running statistics as they are while batch normalization normalizes.
+
+    Momentum 0 rather than ``track_running_stats = False``: recomputation must save the
+    same tensors as the forward pass did.
+    """
+    before = [
+        (
+            norm,
+            norm.momentum,
+            norm.num_batches_tracked,
+            norm.num_batches_tracked.clone(),
+        )
+        for norm in module.modules()
+        if isinstance(norm, _BatchNorm) and norm.num_batches_tracked is not None
+    ]
+    for norm, *_ in before:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, counter, count in before:
+            norm.momentum = momentum
+            counter.copy_(count)
+
+
+class _Recomputable(nn.Module):
+    """A module whose activations can be recomputed instead of stored.
+
+    Recomputation runs the forward pass a second time, which would update the running
+    statistics of batch normalization twice; they are frozen meanwhile, so gradients and
+    statistics are exactly those without recomputation.
+    """
+
+    def __init__(self, *, gradient_checkpointing: bool) -> None:
+        super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
+
+    def _compute(self, *inputs: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _contexts(
+        self,
+    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return contextlib.nullcontext(), _frozen_statistics(self)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Concatenate ``inputs`` of shape ``(B, C_i, H, W)`` and transform them."""
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            output: Tensor = checkpoint(
+                self._compute,
+                *inputs,
+                use_reentrant=False,
+                context_fn=self._contexts,
+            )
+            return output
+        return self._compute(*inputs)
+
+
+class DenseLayer(_Recomputable):
+    """BN, ReLU, 3 x 3 convolution and dropout on the concatenation of its inputs."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int,
+        *,
+        dropout: nn.Module,
+        gradient_checkpointing: bool,
+    ) -> None:
+        super().__init__(gradient_checkpointing=gradient_checkpointing)
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.conv = nn.Conv2d(in_channels, growth_rate, kernel_size=3, padding=1)
+        self.dropout = dropout
+
+    def _compute(self, *inputs: Tensor) -> Tensor:
+        features = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+        new: Tensor = self.dropout(self.conv(torch.relu(self.norm(features))))
+        return new
+
+
+class DenseBlock(nn.Module):
+    """Dense layers, each of which sees the block's input and all layers before it.
+
+    Args:
+        in_channels: Channels of the input.
+        growth_rate: Channels that every layer adds.
+        num_layers: Number of layers.
+        keep_input: Whether the output holds the input before the new features.
+        dropout_op: Class of the dropout layers.
+        dropout: Dropout rate.
+        gradient_checkpointing: Whether the layers recompute their activations.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        growth_rate: int,
+        num_layers: int,
+        *,
+        keep_input: bool,
+        dropout_op: type[nn.Module],
+        dropout: float,
+        gradient_checkpointing: bool,
+    ) -> None:
+        super().__init__()
+        self.keep_input = keep_input
+        self.layers = nn.ModuleList(
+            DenseLayer(
+                in_channels + index * growth_rate,
+                growth_rate,
+                dropout=dropout_op(dropout),
+                gradient_checkpointing=gradient_checkpointing,
+            )
+            for index in range(num_layers)
+        )
+        new_channels = num_layers * growth_rate
+        self.out_channels = new_channels + (in_channels if keep_input else 0)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features ``(B, C, H, W)`` to features ``(B, out_channels, H, W)``."""
+        collected = [features]
+        for layer in self.layers:
+            collected.append(layer(*collected))
+        return torch.cat(collected if self.keep_input else collected[1:], dim=1)
+
+
+class TransitionDown(_Recomputable):
+    """BN, ReLU, 1 x 1 convolution, dropout and 2 x 2 max pooling."""
+
+    def __init__(
+        self, channels: int, *, dropout: nn.Module, gradient_checkpointing: bool
+    ) -> None:
+        super().__init__(gradient_checkpointing=gradient_checkpointing)
+        self.norm = nn.BatchNorm2d(channels)
+        self.conv = nn.Conv2d(channels, channels, kernel_size=1)
+        self.dropout = dropout
+        self.pool = nn.MaxPool2d(2)
+
+    def _compute(self, *inputs: Tensor) -> Tensor:
+        (features,) = inputs
+        features = self.conv(torch.relu(self.norm(features)))
+        pooled: Tensor = self.pool(self.dropout(features))
+        return pooled
+
+
+class TransitionUp(nn.Module):
+    """3 x 3 transposed convolution with stride 2, cut to the extent of the skip."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(channels, channels, kernel_size=3, stride=2)
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """Return upsampled features and skip, concatenated, of the extent of skip."""
+        upsampled = self.conv(features)
+        height, width = skip.shape[2:]
+        top = (upsampled.shape[2] - height) // 2
+        left = (upsampled.shape[3] - width) // 2
+        cropped = upsampled[:, :, top : top + height, left : left + width]
+        return torch.cat([cropped, skip], dim=1)
+
+
+class FCDenseNet(nn.Module):
+    """Fully convolutional DenseNet: stacks ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
+
+    Any input of at least ``2 ** len(down_layers)`` voxels along both axes will do.
+
+    Args:
+        input_channels: Channels of the input, ``C``.
+        num_classes: Channels of the output, ``K``.
+        down_layers: Layers of every dense block of the downsampling path.
+        bottleneck_layers: Layers of the dense block at the lowest resolution.
+        stem_features: Channels of the first convolution.
+        growth_rate: Channels that every dense layer adds.
+        dropout: Dropout rate.
+        dropout_op: Class of the dropout layers; Dropout2d drops whole channels as the
+            code of the paper's reference 15 does.
+        attention: Where CBAM is placed: ``"none"``; ``"down"``, on the output of every
+            down block; ``"skip"``, on the same output, for the skip connection only;
+            ``"down_and_up"``, on the output of every down and up block.
+        gradient_checkpointing: Whether dense layers and transitions recompute their
+            activations in the backward pass: less than half of the memory, same
+            gradients and statistics.
+        lesion_prior: Probability of lesion that the untrained network puts out.
+
+    Raises:
+        ValueError: If ``attention`` is unknown or there is no down block.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        down_layers: Sequence[int] = (4, 4, 4, 4, 4),
+        bottleneck_layers: int = 4,
+        stem_features: int = 48,
+        growth_rate: int = 12,
+        dropout: float = 0.2,
+        dropout_op: type[nn.Module] = nn.Dropout2d,
+        attention: str = "none",
+        gradient_checkpointing: bool = False,
+        lesion_prior: float = 0.01,
+    ) -> None:
+        super().__init__()
+        if attention not in ATTENTION_PLACEMENTS:
+            raise ValueError(
+                f"The 'attention' argument of {type(self).__name__} must be one of "
+                f"{', '.join(map(repr, ATTENTION_PLACEMENTS))}. Got {attention!r}."
+            )
+        if not down_layers:
+            raise ValueError(
+                f"The 'down_layers' argument of {type(self).__name__} must name at "
+                f"least one dense block. Got {list(down_layers)!r}."
+            )
+        self.input_channels = input_channels
+        self.attention = attention
+        self.lesion_prior = lesion_prior
+        self.minimum_extent = 2 ** len(down_layers)
+        block: dict[str, Any] = {
+            "dropout_op": dropout_op,
+            "dropout": dropout,
+            "gradient_checkpointing": gradient_checkpointing,
+        }
+
+        self.stem = nn.Conv2d(input_channels, stem_features, kernel_size=3, padding=1)
+        channels = stem_features
+        skip_channels = []
+        self.down_blocks = nn.ModuleList()
+        self.down_attention = nn.ModuleList()
+        self.transitions_down = nn.ModuleList()
+        for num_layers in down_layers:
+            down = DenseBlock(
+                channels, growth_rate, num_layers, keep_input=True, **block
+            )
+            channels = down.out_channels
+            skip_channels.append(channels)
+            self.down_blocks.append(down)
+            if attention != "none":
+                self.down_attention.append(CBAM(channels))
+            self.transitions_down.append(
+                TransitionDown(
+                    channels,
+                    dropout=dropout_op(dropout),
+                    gradient_checkpointing=gradient_checkpointing,
+                )
+            )
+
+        self.bottleneck = DenseBlock(
+            channels, growth_rate, bottleneck_layers, keep_input=False, **block
+        )
+        channels = self.bottleneck.out_channels
+
+        self.transitions_up = nn.ModuleList()
+        self.up_blocks = nn.ModuleList()
+        self.up_attention = nn.ModuleList()
+        for level in reversed(range(len(down_layers))):
+            self.transitions_up.append(TransitionUp(channels))
+            up = DenseBlock(
+                channels + skip_channels[level],
+                growth_rate,
+                down_layers[level],
+                # only the block at full resolution hands its input on, to the head
+                keep_input=level == 0,
+                **block,
+            )
+            channels = up.out_channels
+            self.up_blocks.append(up)
+            if attention == "down_and_up":
+                self.up_attention.append(CBAM(channels))
+
+        self.head = nn.Conv2d(channels, num_classes, kernel_size=1)
+        self.reset_parameters()
+
+    def reset_parameters(self, *, heads: str = "softmax") -> None:
+        """Draw new weights: He for convolutions, the lesion prior for the head.
+
+        Args:
+            heads: ``"softmax"`` or ``"sigmoid"``, what the logits are meant for.
+        """
+        initialize_convolutions(self)
+        initialize_head(self.head, lesion_prior=self.lesion_prior, heads=heads)
+
+    def forward(self, stacks: Tensor) -> Tensor:
+        """Map stacks ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
+
+        Raises:
+            ValueError: If the stacks have another number of channels than the network,
+                or are smaller than ``minimum_extent``.
+        """
+        self._check_input(stacks)
+        features = self.stem(stacks)
+        skips = []
+        for level, (block, transition) in enumerate(
+            zip(self.down_blocks, self.transitions_down, strict=True)
+        ):
+            features = block(features)
+            skip = features
+            if self.attention != "none":
+                skip = self.down_attention[level](features)
+            if self.attention != "skip":
+                features = skip
+            skips.append(skip)
+            features = transition(features)
+
+        features = self.bottleneck(features)
+        for level, (transition, block) in enumerate(
+            zip(self.transitions_up, self.up_blocks, strict=True)
+        ):
+            features = block(transition(features, skips.pop()))
+            if self.attention == "down_and_up":
+                features = self.up_attention[level](features)
+        logits: Tensor = self.head(features)
+        return logits
+
+    def _check_input(self, stacks: Tensor) -> None:
+        if stacks.shape[1] != self.input_channels:
+            raise ValueError(
+                f"{type(self).__name__} must get stacks with {self.input_channels} "
+                f"channels. Got {stacks.shape[1]} instead."
+            )
+        if min(stacks.shape[2:]) < self.minimum_extent:
+            raise ValueError(
+                f"{type(self).__name__} must get slices of at least "
+                f"{self.minimum_extent} x {self.minimum_extent} voxels. Got "
+                f"{stacks.shape[2]} x {stacks.shape[3]} instead."
+            )
+
+
+class FCADenseNet(FCDenseNet):
+    """FC-DenseNet with CBAM attention (Huang et al. 2024, Figure 4).
+
+    Takes the arguments of `FCDenseNet`; ``attention`` is ``"down"`` by default.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        attention: str = "down",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(input_channels, num_classes, attention=attention, **kwargs)

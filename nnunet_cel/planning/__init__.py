@@ -1,0 +1,1 @@
+"""The planner, the preprocessor and the intensity normalization."""

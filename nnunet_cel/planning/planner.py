@@ -1,0 +1,245 @@
+"""Plans FCA-DenseNet and the paper's ablations as configurations of one plans file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import (
+    channel_name_to_normalization_mapping,
+)
+
+from nnunet_cel.planning.declarations import BASE, architecture, configurations
+from nnunet_cel.planning.extent import cubic_extent, training_shapes
+from nnunet_cel.planning.memory import fit_to_memory
+from nnunet_cel.planning.normalization import (
+    KDEHighestPeakNormalization,
+    KDELastPeakNormalization,
+)
+from nnunet_cel.planning.preprocessor import FCADensePreprocessor
+from nnunet_cel.settings import BLOCK, Settings
+
+__all__ = ["FCADensePlanner", "normalization_of_channel"]
+
+SPACING = (1.0, 1.0, 1.0)  # mm, paper section "Data preprocessing and postprocessing"
+GPU_MEMORY = 11.0  # GB of the paper's cards, section "Experimental environment"
+T1_NAMES = ("t1", "mprage", "spgr", "bravo", "gado", "gd")
+
+
+def normalization_of_channel(channel_name: str) -> str:
+    """Return the name of the normalization scheme for a channel of ``dataset.json``.
+
+    Names that nnU-Net itself gives a meaning (noNorm, zscore, CT, rescale_to_0_1,
+    rgb_to_0_1) keep it. T1w names, with or without contrast, get the last peak of the
+    density; all others, FLAIR above all, the highest.
+    """
+    name = channel_name.casefold()
+    if name in channel_name_to_normalization_mapping:
+        return str(channel_name_to_normalization_mapping[name].__name__)
+    is_t1 = "flair" not in name and any(part in name for part in T1_NAMES)
+    scheme = KDELastPeakNormalization if is_t1 else KDEHighestPeakNormalization
+    return str(scheme.__name__)
+
+
+class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
+    """Planner of ``FCADensePlans``; the arguments are those of nnU-Net's planner.
+
+    Writes the configuration ``2d`` (volumes of S x S x S voxels of 1 mm, batches of 16
+    stacks, KDE normalization, FCA-DenseNet) and all others that ``plans/`` declares.
+    They differ in network and settings only and share the preprocessed data of ``2d``.
+
+    ``gpu_memory_target_in_gb`` decides whether activations are recomputed instead of
+    stored and, where that is not enough, lowers the batch size. Default: 11 GB.
+    """
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = GPU_MEMORY,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = "FCADensePlans",
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+    ) -> None:
+        if preprocessor_name == "DefaultPreprocessor":
+            preprocessor_name = FCADensePreprocessor.__name__
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+
+    def determine_fullres_target_spacing(self) -> np.ndarray:
+        """Return the target spacing in mm: 1 x 1 x 1 unless it was overwritten."""
+        return np.array(self.overwrite_target_spacing or SPACING)
+
+    def determine_transpose(self) -> tuple[list[int], list[int]]:
+        """Keep the order of the axes: all three planes are treated alike."""
+        return [0, 1, 2], [0, 1, 2]
+
+    def determine_resampling(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Resample thick slices in all directions.
+
+        nnU-Net repeats thick slices instead, which suits networks that do not look
+        across them; ours does, in two of three planes.
+        """
+        functions: tuple[Any, ...] = super().determine_resampling(*args, **kwargs)
+        for function_kwargs in (functions[1], functions[3]):
+            function_kwargs["force_separate_z"] = False
+        return functions
+
+    def determine_segmentation_softmax_export_fn(
+        self, *args: Any, **kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Bring predictions back the way `determine_resampling` took the images."""
+        function, function_kwargs = super().determine_segmentation_softmax_export_fn(
+            *args, **kwargs
+        )
+        return function, function_kwargs | {"force_separate_z": False}
+
+    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(
+        self,
+    ) -> tuple[list[str], list[bool]]:
+        """Return normalization schemes by channel name; none of them uses a mask."""
+        schemes = [normalization_of_channel(name) for name in self._channel_names()]
+        return schemes, [False] * len(schemes)
+
+    def plan_experiment(self) -> dict[str, Any]:
+        """Plan all declared configurations, save the plans file and return the plans.
+
+        Raises:
+            ValueError: If the data set has 2D images, or the target spacing has not
+                three entries above zero.
+        """
+        spacing = self._checked_spacing()
+        self._refuse_2d_images()
+        shapes = training_shapes(self.dataset_fingerprint, spacing=spacing)
+        extent = cubic_extent(shapes)
+        transpose_forward, transpose_backward = self.determine_transpose()
+        planned = self._plan_base(spacing, shapes, extent)
+        for name, declared in configurations().items():
+            if name != BASE:
+                planned[name] = {"inherits_from": BASE} | self._plan_training(
+                    declared, extent
+                )
+        # nnU-Net expects the description of the data set beside its plans
+        folder = Path(nnUNet_preprocessed, self.dataset_name)
+        shutil.copy(Path(self.raw_dataset_folder, "dataset.json"), folder)
+        fingerprint = self.dataset_fingerprint
+        self.plans = {
+            "dataset_name": self.dataset_name,
+            "plans_name": self.plans_identifier,
+            "original_median_spacing_after_transp": np.median(
+                fingerprint["spacings"], axis=0
+            ).tolist(),
+            "original_median_shape_after_transp": np.median(
+                fingerprint["shapes_after_crop"], axis=0
+            )
+            .round()
+            .astype(int)
+            .tolist(),
+            "image_reader_writer": self.determine_reader_writer().__name__,
+            "transpose_forward": transpose_forward,
+            "transpose_backward": transpose_backward,
+            "configurations": planned,
+            "experiment_planner_used": type(self).__name__,
+            "label_manager": "LabelManager",
+            "foreground_intensity_properties_per_channel": fingerprint[
+                "foreground_intensity_properties_per_channel"
+            ],
+        }
+        self._say_what_was_planned(planned[BASE])
+        self.save_plans(self.plans)
+        return self.plans
+
+    def _plan_base(
+        self, spacing: list[float], shapes: np.ndarray, extent: int
+    ) -> dict[str, dict[str, Any]]:
+        data_fn, data_kwargs, seg_fn, seg_kwargs = self.determine_resampling()
+        export_fn, export_kwargs = self.determine_segmentation_softmax_export_fn()
+        schemes, use_mask = (
+            self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
+        )
+        base = {
+            "data_identifier": self.generate_data_identifier(BASE),
+            "preprocessor_name": self.preprocessor_name,
+            "patch_size": [extent] * 3,
+            "median_image_size_in_voxels": np.median(shapes, axis=0).tolist(),
+            "spacing": spacing,
+            "normalization_schemes": schemes,
+            "use_mask_for_norm": use_mask,
+            "resampling_fn_data": data_fn.__name__,
+            "resampling_fn_seg": seg_fn.__name__,
+            "resampling_fn_data_kwargs": data_kwargs,
+            "resampling_fn_seg_kwargs": seg_kwargs,
+            "resampling_fn_probabilities": export_fn.__name__,
+            "resampling_fn_probabilities_kwargs": export_kwargs,
+            "batch_dice": True,
+        }
+        return {BASE: base | self._plan_training(configurations()[BASE], extent)}
+
+    def _plan_training(self, declared: dict[str, Any], extent: int) -> dict[str, Any]:
+        """Return what a configuration needs beyond the data: network and settings."""
+        has_regions = any(
+            isinstance(label, list) and len(label) > 1
+            for label in self.dataset_json["labels"].values()
+        )
+        settings = Settings(
+            **declared["settings"], heads="sigmoid" if has_regions else "softmax"
+        )
+        window = min(settings.training_window or extent, extent)
+        batch_size, gradient_checkpointing = fit_to_memory(
+            self.UNet_vram_target_GB, window=window
+        )
+        return {
+            "batch_size": batch_size,
+            "architecture": architecture(
+                declared["network"], gradient_checkpointing=gradient_checkpointing
+            ),
+            BLOCK: settings.to_block(),
+        }
+
+    def _checked_spacing(self) -> list[float]:
+        spacing = [float(entry) for entry in self.determine_fullres_target_spacing()]
+        if len(spacing) != 3 or not all(
+            np.isfinite(entry) and entry > 0 for entry in spacing
+        ):
+            raise ValueError(
+                "The target spacing must be three numbers > 0, in mm. "
+                f"Got {spacing} instead."
+            )
+        return spacing
+
+    def _refuse_2d_images(self) -> None:
+        shapes = self.dataset_fingerprint["shapes_after_crop"]
+        flat = sum(min(shape) < 2 for shape in shapes)
+        if flat:
+            raise ValueError(
+                f"{type(self).__name__} must get volumes: FCA-DenseNet looks at slices "
+                f"of three planes. Got {flat} 2D image(s) among the {len(shapes)} "
+                f"training images of {self.dataset_name} instead. Plan 2D data with "
+                "nnU-Net's own planner."
+            )
+
+    def _channel_names(self) -> list[str]:
+        key = "channel_names" if "channel_names" in self.dataset_json else "modality"
+        return list(self.dataset_json[key].values())
+
+    def _say_what_was_planned(self, base: dict[str, Any]) -> None:
+        # nnU-Net's planners print, too: there is no log at this stage
+        recomputes = base["architecture"]["arch_kwargs"]["gradient_checkpointing"]
+        print(
+            f"{self.dataset_name}: volumes of {base['patch_size']} voxels of "
+            f"{base['spacing']} mm, batches of {base['batch_size']} stacks"
+            f"{', activations recomputed' if recomputes else ''}, normalization "
+            f"{base['normalization_schemes']}. Configurations: "
+            f"{', '.join(configurations())}."
+        )

@@ -1,0 +1,1 @@
+"""The trainer: slice loading, augmentation, loss, optimizer and schedule."""

@@ -1,0 +1,143 @@
+"""Fixtures: seeded randomness, and a tiny data set that nnU-Net planned for us."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+# the same examples on every machine, however slow or busy it is
+settings.register_profile(
+    "project",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("project")
+
+# nnU-Net starts eight processes for every validation and every prediction by default
+os.environ.setdefault("nnUNet_def_n_proc", "2")
+os.environ.setdefault("nnUNet_n_proc_DA", "2")
+
+LESION_RADIUS = 0.14
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A generator with a fixed seed."""
+    return np.random.default_rng(20241)
+
+
+def make_head(
+    rng: np.random.Generator, shape: tuple[int, int, int], lesions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return an ellipsoid of two tissues with bright round lesions, and their label."""
+    axes = [np.linspace(-1, 1, size) if size > 1 else np.zeros(1) for size in shape]
+    position = np.stack(np.meshgrid(*axes, indexing="ij"))
+    label = np.zeros(shape, dtype=np.uint8)
+    for _ in range(lesions):
+        center = rng.uniform(-0.4, 0.4, 3).reshape(3, 1, 1, 1)
+        label[((position - center) ** 2).sum(0) < LESION_RADIUS**2] = 1
+    tissue = 300 + 60 * (position[0] > 0) + rng.normal(0, 8, shape)
+    image = np.where((position**2).sum(0) < 0.9, tissue, 0) + 200 * label
+    return image.astype(np.float32), label
+
+
+def write_dataset(
+    root: Path,
+    name: str,
+    *,
+    cases: int = 5,
+    channels: tuple[str, ...] = ("FLAIR",),
+    shape: tuple[int, int, int] = (40, 44, 36),
+    spacing: tuple[float, float, float] = (1, 1, 1),
+    labels: dict[str, int | list[int]] | None = None,
+    lesion_free: int = 0,
+    seed: int = 0,
+) -> Path:
+    """Write an nnU-Net raw data set; the last ``lesion_free`` cases have no lesion."""
+    rng = np.random.default_rng(seed)
+    folder = root / name
+    for sub in ("imagesTr", "labelsTr", "imagesTs"):
+        (folder / sub).mkdir(parents=True)
+    affine = np.diag([*spacing, 1.0])
+    for index in range(cases):
+        image, label = make_head(rng, shape, 3 if index < cases - lesion_free else 0)
+        if labels and max(np.max(value) for value in labels.values()) > 1:
+            label[: shape[0] // 2] *= 2
+        for channel in range(len(channels)):
+            file = f"case_{index:02d}_{channel:04d}.nii.gz"
+            picture = nibabel.Nifti1Image(image + 10 * channel, affine)
+            nibabel.save(picture, folder / "imagesTr" / file)
+            if index == 0:
+                nibabel.save(picture, folder / "imagesTs" / file)
+        nibabel.save(
+            nibabel.Nifti1Image(label, affine),
+            folder / "labelsTr" / f"case_{index:02d}.nii.gz",
+        )
+    (folder / "dataset.json").write_text(
+        json.dumps(
+            {
+                "channel_names": {str(i): name for i, name in enumerate(channels)},
+                "labels": labels or {"background": 0, "lesion": 1},
+                "numTraining": cases,
+                "file_ending": ".nii.gz",
+            }
+        )
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset_writer() -> Callable[..., Path]:
+    """`write_dataset`, for tests of other modules."""
+    return write_dataset
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty folders ``raw``, ``preprocessed`` and ``results`` that nnU-Net uses."""
+    for name in ("raw", "preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def planned_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders with ``Dataset501_Tiny``, planned and preprocessed; not to be changed."""
+    root = tmp_path_factory.mktemp("planned")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("raw", "preprocessed", "results"):
+            (root / name).mkdir()
+            patch.setenv(f"nnUNet_{name}", str(root / name))
+        write_dataset(root / "raw", "Dataset501_Tiny", lesion_free=1)
+        plan_and_preprocess(501)
+        yield root
+
+
+def plan_and_preprocess(dataset: int, planner: str = "FCADensePlanner") -> str:
+    """Plan and preprocess a data set in this process; return the name of the plans."""
+    from nnunetv2.experiment_planning import plan_and_preprocess_api as api
+
+    api.extract_fingerprints([dataset], num_processes=1, check_dataset_integrity=False)
+    plans: str = api.plan_experiments([dataset], planner)
+    api.preprocess([dataset], plans, ["2d"], num_processes=[1])
+    return plans
+
+
+@pytest.fixture
+def tiny_dataset(
+    planned_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The preprocessed folder of ``Dataset501_Tiny``, with results of its own."""
+    monkeypatch.setenv("nnUNet_raw", str(planned_folders / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(planned_folders / "preprocessed"))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    return planned_folders / "preprocessed" / "Dataset501_Tiny"

@@ -1,0 +1,164 @@
+"""The best fold is chosen by its validation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from nnunet_cel import best_fold
+
+NAN = float("nan")
+
+
+@pytest.fixture
+def results(monkeypatch, tmp_path):
+    """An empty folder of results, which nnU-Net knows of."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    return tmp_path / "nnUNet_results"
+
+
+def train(results: Path, fold: object, dice: float | None, checkpoint: bool = True):
+    """Leaves what nnU-Net would leave after the training of one fold."""
+    model = results / "Dataset501_WMH" / "FCADenseTrainer__FCADensePlans__2d"
+    validation = model / f"fold_{fold}" / "validation"
+    validation.mkdir(parents=True)
+    if dice is not None:
+        summary = {"foreground_mean": {"Dice": dice, "IoU": 0.5}}
+        (validation / "summary.json").write_text(json.dumps(summary))
+    path = validation.parent / "checkpoint_final.pth"
+    if checkpoint:
+        path.touch()
+    return path
+
+
+def run(*arguments: str) -> int:
+    """Runs the sub-command."""
+    parser = argparse.ArgumentParser()
+    best_fold.add_arguments(parser)
+    return best_fold.run(parser.parse_args(arguments))
+
+
+@pytest.mark.parametrize("dataset", ["501", "Dataset501_WMH"])
+def test_prints_the_path_alone(results, capsys, dataset):
+    """The standard output is the checkpoint of the fold with the highest Dice."""
+    train(results, 0, 0.70)
+    best = train(results, 1, 0.75)
+    train(results, 2, 0.72)
+
+    status = run(dataset, "-c", "2d")
+
+    assert (status, capsys.readouterr().out) == (0, f"{best}\n")
+
+
+def test_shows_all_folds(results, capsys):
+    """The standard error lists the folds, in order, with what is missing."""
+    train(results, 10, 0.7)
+    train(results, 2, None)
+    train(results, 3, 0.8, checkpoint=False)
+    train(results, 4, NAN)
+
+    run("501")
+
+    lines = capsys.readouterr().err.splitlines()[2:]
+    assert [line.split(maxsplit=2) for line in lines] == [
+        ["2", "-", "no validation/summary.json"],
+        ["3", "0.8000", "no checkpoint_final.pth"],
+        ["4", "nan", "Dice is not a number"],
+        ["10", "0.7000", "best"],
+    ]
+
+
+def test_prefers_the_lowest_of_equals(results, capsys):
+    """Among equal folds the one with the lowest number is chosen."""
+    train(results, 10, 0.75)
+    best = train(results, 2, 0.75)
+
+    run("501")
+
+    assert capsys.readouterr().out == f"{best}\n"
+
+
+def test_never_chooses_nan(results, capsys):
+    """A Dice of zero is better than one that is no number."""
+    train(results, 0, NAN)
+    best = train(results, 1, 0.0)
+
+    run("501")
+
+    assert capsys.readouterr().out == f"{best}\n"
+
+
+def test_leaves_out_fold_all(results, capsys):
+    """A model trained on all cases was validated on them, so it cannot be compared."""
+    best = train(results, 0, 0.7)
+    train(results, "all", 0.99)
+
+    run("501")
+
+    assert capsys.readouterr().out == f"{best}\n"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", '{"foreground_mean": {"Dice": []}}']
+)
+def test_names_a_broken_summary(results, content):
+    """A summary that cannot be read is a problem of its fold alone."""
+    checkpoint = train(results, 0, 0.7)
+    (checkpoint.parent / "validation" / "summary.json").write_text(content)
+
+    (fold,) = best_fold.read_folds(checkpoint.parent.parent)
+
+    assert fold.problem == "no foreground_mean.Dice in summary.json"
+
+
+def test_refuses_without_folds(results):
+    """It is an error that no fold can be chosen."""
+    train(results, 0, None)
+
+    with pytest.raises(FileNotFoundError, match=r"Found none in .*nnUNetv2_train"):
+        run("501")
+
+
+def test_refuses_an_unknown_model(results):
+    """The message names the models that there are."""
+    train(results, 0, 0.7)
+
+    with pytest.raises(FileNotFoundError, match="FCADenseTrainer__FCADensePlans__2d"):
+        run("501", "-c", "2d_n3")
+
+
+def test_refuses_an_untrained_data_set(results):
+    """The message names the data sets that there are."""
+    train(results, 0, 0.7)
+
+    with pytest.raises(FileNotFoundError, match="data sets: Dataset501_WMH"):
+        run("Dataset502_CEL")
+
+
+@pytest.mark.parametrize("dataset", ["999", "WMH"])
+def test_refuses_an_unknown_data_set(results, dataset):
+    """A number or name that nnU-Net does not know is repeated in the message."""
+    with pytest.raises(ValueError, match=f"Got '{dataset}' instead"):
+        run(dataset)
+
+
+def test_refuses_an_ambiguous_number(results):
+    """Where two data sets share the number, nnU-Net's reason is handed on."""
+    train(results, 0, 0.7)
+    (results / "Dataset501_Other").mkdir()
+
+    with pytest.raises(ValueError, match="More than one dataset name found"):
+        run("501")
+
+
+def test_refuses_without_results(results, monkeypatch):
+    """The message names the environment variable that is not set."""
+    monkeypatch.delenv("nnUNet_results")
+
+    with pytest.raises(ValueError, match=r"'nnUNet_results' .* is not set"):
+        run("501")

@@ -1,0 +1,46 @@
+"""CBAM: equals timm's, weight for weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nnunet_cel.networks.cbam import CBAM, ChannelAttention, SpatialAttention
+
+
+@pytest.mark.parametrize("channels", [8, 48, 96, 288])
+def test_equals_timm(channels: int) -> None:
+    """With timm's weights the output is timm's, in training and in evaluation."""
+    cbam = pytest.importorskip("timm.layers.cbam")
+    theirs = cbam.CbamModule(channels)
+    ours = CBAM(channels)
+    ours.load_state_dict(theirs.state_dict())
+    features = torch.randn(2, channels, 13, 10)
+
+    for mode in (True, False):
+        ours.train(mode)
+        theirs.train(mode)
+        torch.testing.assert_close(ours(features), theirs(features), rtol=0, atol=0)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_silent_perceptron_halves_every_channel() -> None:
+    """sigmoid(0) = 1/2: channel attention with zero weights halves its input."""
+    attention = ChannelAttention(32)
+    for parameter in attention.parameters():
+        nn.init.zeros_(parameter)
+    features = torch.randn(2, 32, 5, 5)
+
+    torch.testing.assert_close(attention(features), features / 2)
+
+
+def test_spatial_attention_weighs_all_channels_alike() -> None:
+    """The ratio of output and input is one map for all channels."""
+    attention = SpatialAttention().eval()
+    features = torch.rand(1, 4, 9, 9) + 0.5
+
+    ratio = attention(features) / features
+
+    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))
+    assert ratio.std() > 0

@@ -1,0 +1,129 @@
+"""The command line hands over, and turns errors into messages."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import types
+
+import pytest
+
+from nnunet_cel import cli
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """A sub-command `fake`, whose `run` a test replaces."""
+    module = types.ModuleType("fake_command", "Does nothing.\n\nAt length.")
+    module.add_arguments = lambda parser: parser.add_argument("number", type=int)
+    module.run = lambda args: args.number
+    monkeypatch.setitem(sys.modules, "fake_command", module)
+    monkeypatch.setitem(cli._COMMANDS, "fake", ("do nothing", "fake_command"))
+    return module
+
+
+def fail_with(error: BaseException):
+    """Returns a function that raises `error`, whatever it is given."""
+
+    def run(args):
+        raise error
+
+    return run
+
+
+def test_returns_the_status(command):
+    """The status of the sub-command is the status of the whole."""
+    assert cli.main(["fake", "3"]) == 3
+
+
+@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, OSError])
+def test_prints_errors(command, capsys, error):
+    """An error with a message for users is printed in one line, without a traceback."""
+    command.run = fail_with(error("it must be so"))
+
+    status = cli.main(["fake", "3"])
+
+    message = "nnunet-cel fake: error: it must be so\n"
+    assert (status, capsys.readouterr().err) == (1, message)
+
+
+def test_lets_bugs_through(command):
+    """Any other error keeps its traceback."""
+    command.run = fail_with(AttributeError("bug"))
+
+    with pytest.raises(AttributeError, match="bug"):
+        cli.main(["fake", "3"])
+
+
+def test_reports_an_interruption(command):
+    """Control-C ends with the status that shells expect."""
+    command.run = fail_with(KeyboardInterrupt())
+
+    assert cli.main(["fake", "3"]) == 130
+
+
+@pytest.mark.parametrize("arguments", [[], ["fkae"], ["fake"], ["fake", "x"], ["--no"]])
+def test_refuses_wrong_usage(command, arguments):
+    """Wrong usage ends with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+
+    assert stopped.value.code == 2
+
+
+def test_describes_a_command_in_its_modules_words(command, capsys):
+    """The help of a sub-command is the docstring of its module."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["fake", "-h"])
+
+    assert stopped.value.code == 0
+    assert "Does nothing.\n\nAt length." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", list(cli._COMMANDS))
+def test_every_command_has_help(capsys, name):
+    """Each sub-command can be loaded and explains itself."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "-h"])
+
+    assert stopped.value.code == 0
+    assert f"usage: nnunet-cel {name}" in capsys.readouterr().out
+
+
+def test_lists_all_commands(capsys):
+    """The help names each sub-command with its line."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["-h"])
+
+    listed = capsys.readouterr().out
+    assert stopped.value.code == 0
+    assert all(name in listed for name in cli._COMMANDS)
+    assert all(summary in listed for summary, _ in cli._COMMANDS.values())
+
+
+def test_help_loads_no_command():
+    """The help is instant: it loads neither the sub-commands nor what they need."""
+    code = """if True:
+        import sys
+        from nnunet_cel import cli
+        try:
+            cli.main(["-h"])
+        except SystemExit:
+            pass
+        heavy = {"torch", "numpy", "nnunetv2"} | {m for _, m in cli._COMMANDS.values()}
+        raise SystemExit(bool(heavy & set(sys.modules)))
+    """
+
+    process = subprocess.run([sys.executable, "-c", code], check=False)
+
+    assert process.returncode == 0
+
+
+def test_shows_the_version(capsys):
+    """The version is that of the installed package."""
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+
+    version = importlib.metadata.version("nnunet-cel")
+    assert capsys.readouterr().out == f"nnunet-cel {version}\n"

@@ -1,0 +1,247 @@
+"""FC-DenseNet and FCA-DenseNet: parameter counts, shapes, checkpointing, start."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nnunet_cel.networks import FCADenseNet, FCDenseNet
+
+# A quarter of the layers, for tests that do not depend on the size.
+SMALL: dict[str, Any] = {
+    "down_layers": (2, 2),
+    "bottleneck_layers": 2,
+    "stem_features": 8,
+    "growth_rate": 4,
+}
+
+
+def count(network: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("network", "num_classes", "parameters"),
+    [
+        (FCDenseNet, 1, 1_374_865),
+        (FCDenseNet, 2, 1_375_058),
+        (FCADenseNet, 1, 1_401_285),
+        (FCADenseNet, 2, 1_401_478),
+    ],
+)
+def test_parameter_counts_are_those_of_table_2(
+    network: type[FCDenseNet], num_classes: int, parameters: int
+) -> None:
+    """Table 2's 1.3 M and 1.4 M, to the last parameter."""
+    assert count(network(3, num_classes)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("attention", "parameters"),
+    [
+        ("none", 1_374_865),
+        ("down", 1_401_285),
+        ("skip", 1_401_285),
+        ("down_and_up", 1_407_545),
+    ],
+)
+def test_attention_placements(attention: str, parameters: int) -> None:
+    """Every placement of CBAM has the parameters that counting by hand gives."""
+    assert count(FCDenseNet(3, 1, attention=attention)) == parameters
+
+
+@pytest.mark.parametrize("attention", ["none", "down", "skip", "down_and_up"])
+@pytest.mark.parametrize("extent", [(4, 4), (5, 7), (16, 9), (31, 33)])
+def test_output_has_the_extent_of_the_input(
+    attention: str, extent: tuple[int, int]
+) -> None:
+    """Any extent of at least 2 ** levels goes in, odd ones too, and comes out."""
+    network = FCDenseNet(5, 3, attention=attention, **SMALL).eval()
+
+    assert network(torch.randn(2, 5, *extent)).shape == (2, 3, *extent)
+
+
+def test_full_size_network_takes_odd_sizes() -> None:
+    """The 5 x 4 configuration takes 97 x 131 voxels, seven channels, five heads."""
+    network = FCADenseNet(7, 5).eval()
+
+    with torch.inference_mode():
+        assert network(torch.randn(1, 7, 97, 131)).shape == (1, 5, 97, 131)
+
+
+def test_too_small_slice_is_refused() -> None:
+    """A slice that cannot be halved five times is refused in plain words."""
+    with pytest.raises(ValueError, match=r"at least 32 x 32 voxels. Got 31 x 64"):
+        FCADenseNet(3, 2)(torch.zeros(1, 3, 31, 64))
+
+
+def test_wrong_number_of_channels_is_refused() -> None:
+    """Another number of channels is refused in plain words."""
+    with pytest.raises(ValueError, match=r"stacks with 3 channels. Got 5"):
+        FCADenseNet(3, 2)(torch.zeros(1, 5, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"attention": "up"}, "'attention' argument of FCDenseNet must be one of"),
+        ({"down_layers": ()}, "'down_layers' argument of FCDenseNet must name"),
+    ],
+)
+def test_wrong_arguments_are_refused(kwargs: dict[str, Any], message: str) -> None:
+    """Unknown placements and networks without blocks are refused."""
+    with pytest.raises(ValueError, match=message):
+        FCDenseNet(3, 2, **kwargs)
+
+
+def test_untrained_network_puts_out_the_lesion_prior() -> None:
+    """Focal loss must not start from probability one half."""
+    torch.manual_seed(0)
+    network = FCADenseNet(3, 2, lesion_prior=0.03).eval()
+
+    with torch.inference_mode():
+        lesion = network(torch.randn(2, 3, 64, 64)).softmax(1)[:, 1]
+
+    assert lesion.mean().item() == pytest.approx(0.03, rel=0.2)
+
+
+def train_once(network: nn.Module, stacks: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Return gradients and buffers after one step with fixed dropout."""
+    torch.manual_seed(1)
+    network.train()
+    network(stacks).square().mean().backward()
+    return [p.grad for p in network.parameters() if p.grad is not None], list(
+        network.buffers()
+    )
+
+
+@pytest.mark.parametrize("attention", ["none", "down"])
+def test_checkpointing_changes_neither_gradients_nor_statistics(attention: str) -> None:
+    """Recomputed activations give the same gradients and buffers, to the bit."""
+    plain = FCDenseNet(3, 2, attention=attention, **SMALL)
+    recomputing = FCDenseNet(
+        3, 2, attention=attention, gradient_checkpointing=True, **SMALL
+    )
+    recomputing.load_state_dict(plain.state_dict())
+    stacks = torch.randn(3, 3, 16, 20)
+
+    expected = train_once(plain, stacks)
+    actual = train_once(recomputing, stacks)
+
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    moved = [not torch.equal(b, torch.zeros_like(b)) for b in expected[1]]
+    assert all(moved[2::3]), "num_batches_tracked counted"
+
+
+def test_checkpointing_keeps_momentum() -> None:
+    """After the backward pass BatchNorm has its momentum again."""
+    network = FCDenseNet(3, 2, gradient_checkpointing=True, **SMALL)
+
+    train_once(network, torch.randn(2, 3, 8, 8))
+
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.1}
+
+
+def test_channels_last_changes_nothing() -> None:
+    """The memory format that is faster gives the same logits."""
+    network = FCADenseNet(3, 2).eval()
+    stacks = torch.randn(2, 3, 64, 48)
+
+    with torch.inference_mode():
+        plain = network(stacks)
+        fast = network(stacks.contiguous(memory_format=torch.channels_last))
+
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
+
+
+class TiramisuByHand(nn.Module):
+    """FC-DenseNet written once more, straight from Jegou et al., with borrowed weights.
+
+    Functional code and explicit indices: it shares no line with the module under test.
+    """
+
+    def __init__(self, network: FCDenseNet) -> None:
+        super().__init__()
+        self.weights = copy.deepcopy(network).eval()
+
+    def _layer(self, layer: Any, features: Tensor) -> Tensor:
+        norm = layer.norm
+        normal = (features - norm.running_mean.view(1, -1, 1, 1)) / torch.sqrt(
+            norm.running_var.view(1, -1, 1, 1) + norm.eps
+        )
+        normal = normal * norm.weight.view(1, -1, 1, 1) + norm.bias.view(1, -1, 1, 1)
+        return torch.conv2d(
+            normal.clamp(min=0),
+            layer.conv.weight,
+            layer.conv.bias,
+            padding=layer.conv.kernel_size[0] // 2,
+        )
+
+    def _block(self, block: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        new = features[:, :0]
+        for layer in block.layers:
+            # Jegou: the input of a layer is the block's input, then older layers first
+            new = torch.cat(
+                [new, self._layer(layer, torch.cat([features, new], 1))], dim=1
+            )
+        return torch.cat([features, new], 1), new
+
+    def forward(self, stacks: Tensor) -> Tensor:
+        """Map stacks to logits."""
+        w = self.weights
+        features = torch.conv2d(stacks, w.stem.weight, w.stem.bias, padding=1)
+        skips = []
+        for level in range(5):
+            features, _ = self._block(w.down_blocks[level], features)
+            skips.append(features)
+            features = self._layer(w.transitions_down[level], features)
+            features = torch.max_pool2d(features, 2)
+        _, new = self._block(w.bottleneck, features)
+        for level in range(5):
+            up = w.transitions_up[level].conv
+            grown = torch.conv_transpose2d(new, up.weight, up.bias, stride=2)
+            skip = skips[4 - level]
+            grown = grown[..., : skip.shape[2], : skip.shape[3]]
+            full, new = self._block(w.up_blocks[level], torch.cat([grown, skip], 1))
+        return torch.conv2d(full, w.head.weight, w.head.bias)
+
+
+def test_equals_tiramisu_written_by_hand() -> None:
+    """The graph is that of Jegou et al.: same logits as an independent writing."""
+    torch.manual_seed(0)
+    network = FCDenseNet(3, 2).double()
+    network.train()
+    for _ in range(3):  # running statistics that are not 0 and 1
+        network(torch.randn(4, 3, 64, 64, dtype=torch.double))
+    network.eval()
+    nn.init.normal_(network.head.weight)
+    stacks = torch.randn(2, 3, 64, 96, dtype=torch.double)
+
+    with torch.inference_mode():
+        expected = TiramisuByHand(network)(stacks)
+        torch.testing.assert_close(network(stacks), expected, rtol=1e-9, atol=1e-9)
+        assert expected.std() > 0.1
+
+
+def test_learns_a_bright_square() -> None:
+    """A few steps of Adam separate a bright square from its background."""
+    torch.manual_seed(0)
+    network = FCADenseNet(1, 2, dropout=0.0, **SMALL)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    stacks = torch.randn(4, 1, 16, 16) * 0.1
+    target = torch.zeros(4, 16, 16, dtype=torch.long)
+    target[:, 4:10, 5:12] = 1
+    stacks[:, 0] += target
+
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(stacks), target).backward()
+        optimizer.step()
+
+    assert (network(stacks).argmax(1) == target).float().mean() > 0.97

@@ -1,0 +1,215 @@
+"""The loader: reads what the slicing module defines, windows hold their lesion."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from hypothesis import given
+from hypothesis import strategies as st
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+from nnunet_cel.slicing import PLANES, cut_stacks
+from nnunet_cel.training.augmentation import paper_transforms, rotation_margin
+from nnunet_cel.training.loader import (
+    StackBatches,
+    batch_iterator,
+    place_window,
+    read_stack,
+)
+from nnunet_cel.training.pool import StackRequest, draw_requests, index_slices
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    window=st.integers(1, 40),
+    row=st.integers(0, 39),
+    column=st.integers(0, 39),
+    seed=st.integers(0, 1000),
+)
+def test_window_holds_its_voxel_and_does_not_waste_itself(
+    height: int, width: int, window: int, row: int, column: int, seed: int
+) -> None:
+    """For any sizes: the voxel is inside, padding only where the slice is smaller."""
+    voxel = np.array([[min(row, height - 1), min(column, width - 1)]])
+
+    start = place_window(np.random.default_rng(seed), (height, width), window, voxel)
+
+    for first, size, position in zip(start, (height, width), voxel[0], strict=True):
+        assert first <= position < first + window
+        if size >= window:
+            assert 0 <= first <= size - window
+        else:
+            assert size - window <= first <= 0
+
+
+def test_window_goes_everywhere() -> None:
+    """All placements that hold the voxel occur."""
+    rng = np.random.default_rng(0)
+
+    starts = {place_window(rng, (10, 10), 4, np.array([[5, 0]])) for _ in range(500)}
+
+    assert starts == {(row, 0) for row in (2, 3, 4, 5)}
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("neighbor_pairs", range(4))
+@pytest.mark.parametrize("index", [0, 2])
+def test_reads_the_stack_that_slicing_defines(
+    rng: np.random.Generator, plane: int, neighbor_pairs: int, index: int
+) -> None:
+    """A window as large as the slice holds what cut_stacks cuts from the volume."""
+    image = rng.normal(size=(2, 5, 5, 5)).astype(np.float32)
+    segmentation = rng.integers(-1, 2, size=(1, 5, 5, 5)).astype(np.int16)
+    request = StackRequest("a", plane, index, lesion=True, seed=0)
+
+    stack, target = read_stack(
+        image,
+        segmentation,
+        request,
+        neighbor_pairs=neighbor_pairs,
+        window=5,
+        margin=0,
+        lesion_labels=[1],
+    )
+
+    expected = cut_stacks(torch.from_numpy(image), plane, neighbor_pairs)[index]
+    torch.testing.assert_close(stack, expected, rtol=0, atol=0)
+    labels = torch.from_numpy(segmentation).select(plane + 1, index)
+    torch.testing.assert_close(target, labels, rtol=0, atol=0)
+
+
+def test_outside_is_zero_in_the_stack_and_minus_one_in_the_target(
+    rng: np.random.Generator,
+) -> None:
+    """A slice smaller than the window is padded, inside and in the margin."""
+    image = rng.uniform(1, 2, size=(1, 3, 4, 6)).astype(np.float32)
+    segmentation = np.ones((1, 3, 4, 6), dtype=np.int16)
+    request = StackRequest("a", 0, 1, lesion=True, seed=3)
+
+    stack, target = read_stack(
+        image,
+        segmentation,
+        request,
+        neighbor_pairs=1,
+        window=8,
+        margin=2,
+        lesion_labels=[1],
+    )
+
+    assert stack.shape == (3, 12, 12)
+    inside = target[0] == 1
+    assert inside.sum() == 4 * 6
+    assert (target[0][~inside] == -1).all()
+    assert (stack[:, ~inside] == 0).all()
+    torch.testing.assert_close(
+        stack[:, inside].reshape(3, 4, 6), torch.from_numpy(image[0])
+    )
+
+
+@pytest.fixture
+def dataset(tiny_dataset: Path) -> nnUNetDatasetBlosc2:
+    """The preprocessed cases of the tiny data set."""
+    return nnUNetDatasetBlosc2(str(tiny_dataset / "FCADensePlans_2d"))
+
+
+def stack_batches(dataset: nnUNetDatasetBlosc2, **kwargs: Any) -> StackBatches:
+    """Return augmented batches of four windows of 24 voxels."""
+    plain = ComposeTransforms([RemoveLabelTansform(-1, 0)])
+    pool = index_slices(dataset, [1], progress=False)
+    options: dict[str, Any] = {
+        "window": 24,
+        "neighbor_pairs": 1,
+        "lesion_labels": [1],
+        "transforms": paper_transforms(24, plain),
+        "plain_transforms": plain,
+        "margin": rotation_margin(24),
+    }
+    requests = functools.partial(
+        draw_requests,
+        pool=pool,
+        batch_size=4,
+        oversample_foreground_percent=1.0,
+        seed=5,
+    )
+    return StackBatches(dataset, requests, **options | kwargs)
+
+
+def test_batches_are_what_the_trainer_expects(dataset: nnUNetDatasetBlosc2) -> None:
+    """Shapes, types, labels 0 and 1 only, and lesion in every window."""
+    batches = stack_batches(dataset)
+
+    for number in range(25):
+        batch = batches[number]
+        assert batch["data"].shape == (4, 3, 24, 24)
+        assert batch["data"].dtype == torch.float32
+        assert batch["target"].shape == (4, 1, 24, 24)
+        assert set(batch["target"].unique().tolist()) == {0, 1}
+        assert (batch["target"] == 1).flatten(1).any(dim=1).all()
+        assert len(batch["keys"]) == 4
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(
+    dataset: nnUNetDatasetBlosc2, num_workers: int
+) -> None:
+    """However many processes read: batches 2 to 6 come, in this order."""
+    batches = stack_batches(dataset)
+
+    iterator = batch_iterator(batches, first_batch=2, num_workers=num_workers)
+
+    for number in range(2, 7):
+        actual, expected = next(iterator), batches[number]
+        torch.testing.assert_close(actual["data"], expected["data"], rtol=0, atol=0)
+        assert torch.equal(actual["target"], expected["target"])
+        assert actual["keys"] == expected["keys"]
+
+
+def test_errors_of_workers_arrive(dataset: nnUNetDatasetBlosc2) -> None:
+    """What goes wrong in a worker is raised here, with its message."""
+
+    def broken(image: torch.Tensor, segmentation: torch.Tensor) -> dict[str, Any]:
+        raise ValueError("no such thing")
+
+    iterator = batch_iterator(stack_batches(dataset, transforms=broken), num_workers=1)
+
+    with pytest.raises(ValueError, match="no such thing"):
+        next(iterator)
+
+
+def test_global_generators_are_left_alone(dataset: nnUNetDatasetBlosc2) -> None:
+    """Loading in the training process does not touch dropout's generator."""
+    np.random.seed(1)
+    torch.manual_seed(1)
+    expected = np.random.rand(), torch.rand(1)
+
+    np.random.seed(1)
+    torch.manual_seed(1)
+    stack_batches(dataset)[0]
+
+    assert (np.random.rand(), torch.rand(1)) == expected
+
+
+def test_lesion_that_augmentation_loses_is_put_back(
+    dataset: nnUNetDatasetBlosc2,
+) -> None:
+    """Where the transforms cut the lesion off, the sample comes without them."""
+
+    def lose(image: torch.Tensor, segmentation: torch.Tensor) -> dict[str, Any]:
+        inner = slice(5, 29)
+        return {
+            "image": image[:, inner, inner] * 0,
+            "segmentation": segmentation[:, inner, inner] * 0,
+        }
+
+    batch = stack_batches(dataset, transforms=lose, margin=5)[0]
+
+    assert (batch["target"] == 1).flatten(1).any(dim=1).all()
+    assert batch["data"].abs().sum() > 0

@@ -1,0 +1,109 @@
+"""KDE normalization: the right peak becomes 1, whatever the unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnunet_cel.planning.normalization import (
+    KDEHighestPeakNormalization,
+    KDELastPeakNormalization,
+    tissue_peak,
+)
+
+
+@pytest.fixture
+def image(rng: np.random.Generator) -> np.ndarray:
+    """Background 0; grey matter around 600 (more voxels), white matter around 850."""
+    tissue = np.concatenate([rng.normal(600, 45, 60_000), rng.normal(850, 30, 30_000)])
+    bright = rng.uniform(1000, 1400, 300)  # vessels, lesions
+    values = np.concatenate([np.zeros(70_000), tissue, bright])
+    return rng.permutation(values)[:160_000].reshape(40, 50, 80).astype(np.float32)
+
+
+def normalize(scheme: type, image: np.ndarray) -> np.ndarray:
+    """Run a scheme the way nnU-Net's preprocessor does."""
+    result: np.ndarray = scheme(use_mask_for_norm=False, intensityproperties={}).run(
+        image.copy(), None
+    )
+    return result
+
+
+def test_last_and_highest_peak(image: np.ndarray) -> None:
+    """T1w: white matter, the last peak. FLAIR: the highest, here grey matter."""
+    assert tissue_peak(image, last=True) == pytest.approx(850, rel=0.02)
+    assert tissue_peak(image, last=False) == pytest.approx(600, rel=0.02)
+
+
+def test_matches_a_kernel_density_estimate(image: np.ndarray) -> None:
+    """The histogram finds the peaks of an explicit Gaussian kernel density."""
+    tissue = image[image > 0]
+    upper = np.percentile(tissue, 99)
+    kept = tissue[tissue <= upper][::40]
+    grid = np.linspace(0, upper, 400)
+    density = np.exp(-0.5 * ((grid[:, None] - kept) / (upper / 80)) ** 2).sum(axis=1)
+
+    expected = float(grid[density.argmax()])
+
+    assert tissue_peak(image, last=False) == pytest.approx(
+        expected, abs=float(upper) / 80
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-3, 0.01, 1.0, 37.5, 1e5])
+@pytest.mark.parametrize(
+    "scheme", [KDELastPeakNormalization, KDEHighestPeakNormalization]
+)
+def test_result_does_not_depend_on_the_unit(
+    image: np.ndarray, scheme: type, scale: float
+) -> None:
+    """Equivariance: a scaled image has the same normalized values."""
+    expected = normalize(scheme, image)
+
+    actual = normalize(scheme, image * np.float32(scale))
+
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scheme", [KDELastPeakNormalization, KDEHighestPeakNormalization]
+)
+def test_background_stays_zero_and_the_peak_becomes_one(
+    image: np.ndarray, scheme: type
+) -> None:
+    """Zero stays exactly zero, and only zero; the tissue's peak is at 1."""
+    normalized = normalize(scheme, image)
+
+    assert ((normalized == 0) == (image == 0)).all()
+    assert normalized.dtype == np.float32
+    assert tissue_peak(normalized, last=scheme.last_peak) == pytest.approx(1, rel=1e-3)
+
+
+def test_single_peak_is_both(rng: np.random.Generator) -> None:
+    """With one tissue, last and highest peak are the same."""
+    image = rng.normal(100, 5, 20_000)
+
+    assert tissue_peak(image, last=True) == tissue_peak(image, last=False)
+
+
+def test_small_bumps_of_the_tail_are_no_tissue(image: np.ndarray) -> None:
+    """A few hundred voxels of equal brightness do not become the last peak."""
+    image.flat[np.flatnonzero(image == 0)[:700]] = 1000
+
+    assert tissue_peak(image, last=True) == pytest.approx(850, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.0, 0.0, 0.0], "Got no voxel above zero"),
+        ([-1.0, 0.0, 0.0], "Got no voxel above zero"),
+        ([0.0, 7.0, 7.0], "Got only 7"),
+        ([1.0, np.nan, 3.0], "Got 1 voxels that are NaN"),
+        ([1.0, np.inf, -np.inf], "Got 2 voxels that are NaN or infinite"),
+    ],
+)
+def test_images_without_tissue_are_refused(values: list[float], message: str) -> None:
+    """Constant, empty and broken images end in an error that says so."""
+    with pytest.raises(ValueError, match=message):
+        tissue_peak(np.array(values), last=True)

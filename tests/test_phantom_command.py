@@ -1,0 +1,146 @@
+"""Tests of the command that writes synthetic data sets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from nnunet_cel.phantom import command
+
+pytest.importorskip("nilearn", reason="the extra `demo`")
+
+
+def run(*arguments: str) -> int:
+    """Run the command quietly, with coarse voxels."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(["--spacing", "4", "-np", *arguments]))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files below a folder."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_data_set_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training and test cases are in place, and one line says where."""
+    assert run("wmh", str(tmp_path), "-n", "2", "--test", "1") == 0
+
+    folder = tmp_path / "Dataset501_WMH"
+    assert sorted(files(folder)) == [
+        "dataset.json",
+        "imagesTr/WMH_001_0000.nii.gz",
+        "imagesTr/WMH_002_0000.nii.gz",
+        "imagesTs/WMH_003_0000.nii.gz",
+        "labelsTr/WMH_001.nii.gz",
+        "labelsTr/WMH_002.nii.gz",
+        "labelsTs/WMH_003.nii.gz",
+    ]
+    line = f"Wrote 2 training and 1 test cases to {folder}\n"
+    assert capsys.readouterr().out == line
+
+
+def test_header_says_how_the_data_were_made(tmp_path: Path) -> None:
+    """What determines the voxels is recorded in dataset.json."""
+    run("cel", str(tmp_path), "-n", "2", "--seed", "7", "--lesion-free", "1")
+
+    header = json.loads((tmp_path / "Dataset502_CEL" / "dataset.json").read_text())
+    assert header["channel_names"] == {"0": "CE-T1w"}
+    assert header["labels"] == {"background": 0, "lesion": 1}
+    assert header["numTraining"] == 2
+    assert "Synthetic" in header["description"]
+    recorded = {key: header["phantom"][key] for key in ("kind", "seed", "spacing_mm")}
+    assert recorded == {"kind": "cel", "seed": 7, "spacing_mm": 4.0}
+
+
+def test_lesion_free_cases_are_the_last(tmp_path: Path) -> None:
+    """As many training cases as asked for have an empty label map."""
+    run("cel", str(tmp_path), "-n", "3", "--test", "1", "--lesion-free", "2")
+
+    folder = tmp_path / "Dataset502_CEL"
+    labels = [*sorted(folder.glob("labelsTr/*")), *folder.glob("labelsTs/*")]
+    found = [bool(nib.load(path).get_fdata().any()) for path in labels]
+    assert found == [True, False, False, True]
+
+
+def test_same_arguments_give_same_files(tmp_path: Path) -> None:
+    """The data set is reproducible, and more cases do not change the first ones."""
+    run("cel", str(tmp_path / "a"), "-n", "1")
+    run("cel", str(tmp_path / "b"), "-n", "1")
+    run("cel", str(tmp_path / "c"), "-n", "2")
+
+    first, again, longer = (files(tmp_path / name) for name in "abc")
+    assert first == again
+    image = "Dataset502_CEL/imagesTr/CEL_001_0000.nii.gz"
+    assert first[image] == longer[image]
+
+
+def test_default_folder_is_that_of_nnunet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a folder the data set goes to nnUNet_raw."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+
+    run("wmh", "-n", "1", "--dataset-id", "77")
+
+    assert (tmp_path / "Dataset077_WMH" / "dataset.json").is_file()
+
+
+def test_missing_folder_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a folder and without nnUNet_raw the error says what to do."""
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+
+    with pytest.raises(ValueError, match="environment variable nnUNet_raw"):
+        run("wmh", "-n", "1")
+
+
+def test_existing_data_set_needs_overwrite(tmp_path: Path) -> None:
+    """A data set is replaced only on request."""
+    run("wmh", str(tmp_path), "-n", "1")
+
+    with pytest.raises(FileExistsError, match="overwrite"):
+        run("wmh", str(tmp_path), "-n", "1")
+    assert run("wmh", str(tmp_path), "-n", "1", "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-n", "0"), "training cases must be from 1"),
+        (("-n", "2", "--lesion-free", "2"), "lesion-free cases must be from 0 to 1"),
+        (("-n", "1", "--spacing", "0.5"), "from 1 to 8 mm"),
+        (("-n", "1", "--dataset-id", "1000"), "from 1 to 999"),
+        (("-n", "1", "--seed", "-1"), "seed must be from 0"),
+    ],
+)
+def test_wrong_numbers_are_refused(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    """Nothing is written when a number is out of its range."""
+    with pytest.raises(ValueError, match=message):
+        run("wmh", str(tmp_path), *arguments)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_nilearn_is_no_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without nilearn the command prints the cure and fails."""
+
+    def fail() -> None:
+        raise ImportError("nilearn is not installed")
+
+    monkeypatch.setattr(command, "load_template", fail)
+
+    assert run("wmh", str(tmp_path), "-n", "1") == 1
+    assert "nilearn is not installed" in capsys.readouterr().err

@@ -1,0 +1,135 @@
+"""The slice pool: exact index, fair draws, fixed validation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nnunet_cel.training.pool import (
+    SlicePool,
+    draw_requests,
+    fixed_requests,
+    index_slices,
+)
+
+
+class Cases:
+    """Segmentations in memory behind the interface of nnU-Net's data sets."""
+
+    def __init__(self, **segmentations: np.ndarray) -> None:
+        self.segmentations = segmentations
+        self.identifiers = list(segmentations)
+
+    def load_case(self, case: str) -> tuple[Any, Any, None, dict[str, Any]]:
+        """Return image (here none), segmentation, no previous stage, no properties."""
+        return None, self.segmentations[case][None], None, {}
+
+
+@pytest.fixture
+def pool() -> SlicePool:
+    """Two cases of 4 x 5 x 6 voxels, one with lesions, and one that is -1 outside."""
+    with_lesion = np.full((4, 5, 6), -1, dtype=np.int16)
+    with_lesion[1:, 1:, 1:] = 0
+    with_lesion[2, 3, 4:] = 1
+    with_lesion[0, 0, 0] = 2
+    without = np.zeros((4, 5, 6), dtype=np.int16)
+    return index_slices(Cases(a=with_lesion, b=without), [1], progress=False)  # type: ignore[arg-type]  # a stand-in
+
+
+def test_index_lists_exactly_the_lesion_bearing_slices(pool: SlicePool) -> None:
+    """By hand: x = 2; y = 3; z = 4, 5 of the first case. Label 2 is none of ours."""
+    assert [rows.tolist() for rows in pool.lesion] == [
+        [[0, 2]],
+        [[0, 3]],
+        [[0, 4], [0, 5]],
+    ]
+    assert pool.num_lesion_slices == 4
+    assert pool.num_lesion_free_slices == 2 * (4 + 5 + 6) - 4
+
+
+def test_one_pass_over_the_pool(pool: SlicePool) -> None:
+    """Four slices are one batch of 16 and two batches of three."""
+    assert [pool.iterations(batch_size) for batch_size in (16, 4, 3)] == [1, 1, 2]
+
+
+def draw(pool: SlicePool, batches: int, **kwargs: Any) -> list[Any]:
+    """Return the samples of some batches of eight."""
+    options = {"batch_size": 8, "oversample_foreground_percent": 1.0, "seed": 1}
+    return [
+        request
+        for number in range(batches)
+        for request in draw_requests(number, pool=pool, **options | kwargs)
+    ]
+
+
+def test_planes_are_equally_likely_and_slices_within_them(pool: SlicePool) -> None:
+    """Of 4000 samples a third lies in each plane, half of the axial ones at z = 4."""
+    requests = draw(pool, 500)
+
+    counts = Counter((request.plane, request.index) for request in requests)
+    shares = {key: count / len(requests) for key, count in counts.items()}
+    assert shares == {
+        (0, 2): pytest.approx(1 / 3, abs=0.03),
+        (1, 3): pytest.approx(1 / 3, abs=0.03),
+        (2, 4): pytest.approx(1 / 6, abs=0.03),
+        (2, 5): pytest.approx(1 / 6, abs=0.03),
+    }
+    assert all(request.lesion and request.case == "a" for request in requests)
+
+
+def test_lower_share_mixes_in_lesion_free_slices(pool: SlicePool) -> None:
+    """A quarter of every batch of eight is lesion-free, from both cases."""
+    requests = draw(pool, 100, oversample_foreground_percent=0.75)
+
+    flags = np.array([request.lesion for request in requests]).reshape(100, 8)
+    assert (flags == [False] * 2 + [True] * 6).all()
+    lesion_free = [request for request in requests if not request.lesion]
+    assert {request.case for request in lesion_free} == {"a", "b"}
+    bearing = {(0, 2), (1, 3), (2, 4), (2, 5)}
+    assert not any(
+        request.case == "a" and (request.plane, request.index) in bearing
+        for request in lesion_free
+    )
+
+
+def test_draws_depend_on_seed_process_and_batch_only(pool: SlicePool) -> None:
+    """Same numbers, same samples; another seed, process or batch, other samples."""
+    first = draw(pool, 3)
+
+    assert draw(pool, 3) == first
+    assert draw(pool, 3, seed=2) != first
+    assert draw(pool, 3, rank=1) != first
+    assert first[:8] != first[8:16]
+    assert len({request.seed for request in first}) == len(first)
+
+
+def test_pool_without_lesions_draws_lesion_free_slices() -> None:
+    """Cases without any lesion do not crash it."""
+    pool = index_slices(
+        Cases(b=np.zeros((3, 3, 3), dtype=np.int16)),  # type: ignore[arg-type]  # a stand-in
+        [1],
+        progress=False,
+    )
+
+    assert not any(request.lesion for request in draw(pool, 2))
+    assert not any(request.lesion for request in fixed_requests(pool, 8))
+
+
+def test_validation_is_fixed_and_half_lesion_free(pool: SlicePool) -> None:
+    """Validation has as many lesion-free samples as others, and never changes."""
+    requests = fixed_requests(pool, 8)
+
+    assert fixed_requests(pool, 8) == requests
+    assert sorted(request.lesion for request in requests) == [False] * 4 + [True] * 4
+    assert {request.plane for request in requests if request.lesion} == {0, 1, 2}
+
+
+def test_validation_takes_no_sample_twice(pool: SlicePool) -> None:
+    """With fewer slices than asked for, each comes once."""
+    requests = fixed_requests(pool, 1000)
+
+    places = [(request.case, request.plane, request.index) for request in requests]
+    assert len(set(places)) == len(places) == 30

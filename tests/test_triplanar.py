@@ -1,0 +1,311 @@
+"""The volume model: averages three planes, whatever the batches and empty slices."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
+from nnunet_cel.networks.triplanar import has_native_bfloat16
+
+
+class Recording(nn.Module):
+    """A slice network made of a function, which remembers the sizes of its batches."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.batches: list[int] = []
+
+    def forward(self, stacks: Tensor) -> Tensor:
+        """Apply the function."""
+        self.batches.append(len(stacks))
+        return self.function(stacks)
+
+
+def constant(stacks: Tensor) -> Tensor:
+    """Return logits whose softmax is (0.8, 0.2) everywhere."""
+    logits = torch.tensor([0.8, 0.2]).log().view(1, 2, 1, 1)
+    return logits.expand(len(stacks), 2, *stacks.shape[2:])
+
+
+def pointwise(stacks: Tensor) -> Tensor:
+    """Return logits that depend on the voxel and its neighbors across the slice."""
+    middle = stacks.shape[1] // 2
+    evidence = stacks[:, middle] + 0.3 * stacks.sum(dim=1)
+    return torch.stack([evidence, -2 * evidence + 0.5], dim=1)
+
+
+def triplanar(
+    network: nn.Module | Callable[[Tensor], Tensor],
+    *,
+    neighbor_pairs: int = 1,
+    heads: str = "softmax",
+    input_channels: int = 1,
+    slice_batch_size: int | None = None,
+) -> TriplanarNetwork:
+    """Wrap a slice network or a function."""
+    if not isinstance(network, nn.Module):
+        network = Recording(network)
+    return TriplanarNetwork(
+        network,
+        neighbor_pairs=neighbor_pairs,
+        heads=heads,
+        input_channels=input_channels,
+        slice_batch_size=slice_batch_size,
+    ).eval()
+
+
+@pytest.mark.parametrize("neighbor_pairs", range(4))
+def test_constant_network_gives_that_constant_everywhere(neighbor_pairs: int) -> None:
+    """Also where the volume is empty and its slices are skipped."""
+    volume = torch.zeros(2, 1, 6, 7, 5)
+    volume[0, 0, 2, 3, 1] = 1
+    model = triplanar(constant, neighbor_pairs=neighbor_pairs)
+
+    probabilities = model(volume).softmax(1)
+
+    expected = torch.tensor([0.8, 0.2]).view(1, 2, 1, 1, 1).expand(2, 2, 6, 7, 5)
+    torch.testing.assert_close(probabilities, expected)
+
+
+def test_constant_region_network_gives_that_constant_everywhere() -> None:
+    """Sigmoid heads: nnU-Net's sigmoid of the output is the mean probability."""
+
+    def regions(stacks: Tensor) -> Tensor:
+        logits = torch.logit(torch.tensor([0.9, 0.3])).view(1, 2, 1, 1)
+        return logits.expand(len(stacks), 2, *stacks.shape[2:])
+
+    model = triplanar(regions, heads="sigmoid")
+
+    probabilities = model(torch.randn(1, 1, 4, 5, 6)).sigmoid()
+
+    expected = torch.tensor([0.9, 0.3]).view(1, 2, 1, 1, 1).expand(1, 2, 4, 5, 6)
+    torch.testing.assert_close(probabilities, expected)
+
+
+@pytest.mark.parametrize("neighbor_pairs", range(4))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_permuting_the_axes_permutes_the_result(
+    neighbor_pairs: int, order: tuple[int, ...]
+) -> None:
+    """No plane is special: with a pointwise network axes can be renamed."""
+    volume = torch.randn(1, 1, 4, 5, 6)
+    model = triplanar(pointwise, neighbor_pairs=neighbor_pairs)
+    permutation = [0, 1, *(axis + 2 for axis in order)]
+
+    permuted = model(volume.permute(permutation))
+
+    torch.testing.assert_close(permuted, model(volume).permute(permutation))
+
+
+@pytest.mark.parametrize("neighbor_pairs", range(4))
+def test_padding_with_zeros_changes_nothing_inside(neighbor_pairs: int) -> None:
+    """The border of a volume is what zero padding would make of it."""
+    volume = torch.randn(1, 1, 4, 5, 6)
+    model = triplanar(pointwise, neighbor_pairs=neighbor_pairs)
+
+    padded = model(nn.functional.pad(volume, (3, 1, 2, 2, 0, 4)))
+
+    torch.testing.assert_close(padded[:, :, 0:4, 2:7, 3:9], model(volume))
+
+
+def test_output_is_the_mean_over_planes() -> None:
+    """With one slice per plane set apart, the mean of three probabilities comes out."""
+
+    def extent_of_slice(stacks: Tensor) -> Tensor:
+        # p = H / 10, so each plane answers with its own constant
+        share = torch.full((len(stacks), *stacks.shape[2:]), stacks.shape[2] / 10)
+        return torch.stack([1 - share, share], dim=1).log()
+
+    model = triplanar(extent_of_slice, neighbor_pairs=0)
+
+    probabilities = model(torch.ones(1, 1, 3, 5, 6)).softmax(1)[0, 1]
+
+    # slices of the planes are (Y, Z), (X, Z), (X, Y): H is 5, 3, 3
+    torch.testing.assert_close(probabilities, torch.full((3, 5, 6), 1.1 / 3))
+
+
+def small_network() -> FCADenseNet:
+    """Return a small FCA-DenseNet with logits far from its prior."""
+    torch.manual_seed(3)
+    network = FCADenseNet(
+        6, 2, down_layers=(2, 2), bottleneck_layers=2, stem_features=8, growth_rate=4
+    )
+    nn.init.normal_(network.head.weight)
+    return network
+
+
+def plain_prediction(network: nn.Module, volume: Tensor) -> Tensor:
+    """Return the probabilities (K, X, Y, Z), one slice at a time, nothing skipped."""
+    padded = nn.functional.pad(volume, (1, 1, 1, 1, 1, 1))
+    total = torch.zeros(2, *volume.shape[1:])
+    x, y, z = volume.shape[1:]
+    for i in range(x):
+        stack = padded[:, i : i + 3, 1:-1, 1:-1].reshape(1, -1, y, z)
+        total[:, i] += network(stack)[0].softmax(0)
+    for i in range(y):
+        stack = padded[:, 1:-1, i : i + 3, 1:-1].transpose(1, 2).reshape(1, -1, x, z)
+        total[:, :, i] += network(stack)[0].softmax(0)
+    for i in range(z):
+        stack = padded[:, 1:-1, 1:-1, i : i + 3].permute(0, 3, 1, 2)
+        total[:, :, :, i] += network(stack.reshape(1, -1, x, y))[0].softmax(0)
+    return total / 3
+
+
+@pytest.mark.parametrize("slice_batch_size", [1, 3, 7, 100, None])
+def test_equals_the_plain_version(slice_batch_size: int | None) -> None:
+    """Batches and skipped slices change nothing: one slice at a time gives the same."""
+    network = small_network().eval()
+    volume = torch.randn(2, 11, 12, 9)
+    volume[:, :4] = 0
+    volume[:, :, :, 7:] = 0
+    model = triplanar(network, input_channels=2, slice_batch_size=slice_batch_size)
+
+    with torch.inference_mode():
+        actual = model(volume[None]).softmax(1)[0]
+        expected = plain_prediction(network, volume)
+
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_empty_slices_are_not_sent_through_the_network() -> None:
+    """Slices whose stacks are all zero cost one pass for each plane, not one each."""
+    volume = torch.zeros(1, 1, 20, 20, 20)
+    volume[..., 8:12, 8:12, 8:12] = 1
+    network = Recording(pointwise)
+
+    triplanar(network, slice_batch_size=4)(volume)
+
+    # 4 slices and a neighbor on either side are 6 stacks; and one blank stack
+    assert network.batches == [1, 4, 2] * 3
+
+
+def test_empty_volume_is_predicted() -> None:
+    """A volume of zeros has the prediction of an empty slice."""
+    network = small_network().eval()
+    model = triplanar(network, input_channels=2)
+
+    with torch.inference_mode():
+        probabilities = model(torch.zeros(1, 2, 8, 8, 8)).softmax(1)[0]
+        blank = network(torch.zeros(1, 6, 8, 8))[0].softmax(0)
+
+    torch.testing.assert_close(probabilities[:, 0].mean(), blank.mean())
+
+
+@pytest.mark.parametrize("heads", ["softmax", "sigmoid"])
+def test_certainty_stays_finite_in_float16(heads: str) -> None:
+    """Probabilities of 0 and 1 leave room for nnU-Net's weighted float16 sums."""
+
+    def certain(stacks: Tensor) -> Tensor:
+        logits = torch.tensor([100.0, -100.0]).view(1, 2, 1, 1)
+        return logits.expand(len(stacks), 2, *stacks.shape[2:])
+
+    output = triplanar(certain, heads=heads)(torch.ones(1, 1, 4, 4, 4))
+
+    # Gaussian weights are at most 10 and a voxel lies in at most 64 tiles
+    assert torch.isfinite((output * 640).half()).all()
+
+
+class Forgetful(nn.Module):
+    """A network that runs out of memory above a given number of stacks."""
+
+    def __init__(self, limit: int, error: Exception) -> None:
+        super().__init__()
+        self.limit = limit
+        self.error = error
+
+    def forward(self, stacks: Tensor) -> Tensor:
+        """Return pointwise logits, or raise."""
+        if len(stacks) > self.limit:
+            raise self.error
+        return pointwise(stacks)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_falls_back_to_smaller_batches(error: Exception) -> None:
+    """Out of memory: batches are halved until they fit, the result is the same."""
+    volume = torch.randn(1, 1, 9, 8, 7)
+    model = triplanar(Forgetful(2, error), slice_batch_size=16)
+
+    torch.testing.assert_close(model(volume), triplanar(pointwise)(volume))
+    assert model.slice_batch_size == 2
+
+
+def test_out_of_memory_with_a_single_slice_is_an_error() -> None:
+    """What does not fit at all is not tried for ever."""
+    model = triplanar(Forgetful(0, torch.OutOfMemoryError("no")), slice_batch_size=4)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        model(torch.ones(1, 1, 4, 4, 4))
+
+
+def test_other_errors_pass() -> None:
+    """An error that is no lack of memory is not swallowed."""
+    model = triplanar(Forgetful(0, RuntimeError("boom")), slice_batch_size=4)
+
+    with pytest.raises(RuntimeError, match="boom"):
+        model(torch.ones(1, 1, 4, 4, 4))
+
+
+def test_stacks_go_straight_through() -> None:
+    """In training the model is the slice network."""
+    network = small_network().train()
+    model = triplanar(network, input_channels=2).train()
+    stacks = torch.randn(2, 6, 8, 8)
+
+    torch.manual_seed(0)
+    expected = network(stacks)
+    torch.manual_seed(0)
+    torch.testing.assert_close(model(stacks), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 2, 4, 4, 4), r"trained on images with 1 channel\(s\). Got 2"),
+        ((4, 4, 4), r"must be stacks .* Got shape \(4, 4, 4\)"),
+    ],
+)
+def test_wrong_input_is_refused(shape: tuple[int, ...], message: str) -> None:
+    """Wrong channels or dimensions are refused in plain words."""
+    with pytest.raises(ValueError, match=message):
+        triplanar(constant)(torch.zeros(shape))
+
+
+def test_compiled_model_gives_the_same_result() -> None:
+    """nnU-Net compiles the whole model; loops stay out of the graph."""
+    volume = torch.randn(1, 1, 5, 6, 7)
+    model = triplanar(pointwise)
+    expected = model(volume)
+
+    compiled = torch.compile(model, backend="eager")
+
+    torch.testing.assert_close(compiled(volume), expected)
+
+
+@pytest.mark.skipif(not has_native_bfloat16(), reason="CPU without bfloat16")
+def test_bfloat16_is_close_to_float32() -> None:
+    """On CPUs with native bfloat16 probabilities move by less than 0.02."""
+    network = small_network().eval()
+    volume = torch.randn(1, 2, 12, 12, 12)
+    exact = triplanar(network, input_channels=2)
+    fast = TriplanarNetwork(
+        network, neighbor_pairs=1, heads="softmax", input_channels=2, cpu_bfloat16=True
+    ).eval()
+
+    with torch.inference_mode():
+        difference = (fast(volume).softmax(1) - exact(volume).softmax(1)).abs()
+
+    assert fast.cpu_bfloat16
+    assert difference.mean() < 0.02
