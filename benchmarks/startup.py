@@ -24,8 +24,6 @@ import venv
 from pathlib import Path
 from typing import Any
 
-NAME = "startup"
-
 _PAIRS = 200
 _WARM_UP = 5
 _PACKAGE = Path(__file__).parent.parent / "nnunet_cel"

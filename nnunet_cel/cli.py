@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _get_parser(command).parse_args(arguments)
         status: int = args.run(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"nnunet-cel {command}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

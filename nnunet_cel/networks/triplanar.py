@@ -21,9 +21,9 @@ __all__ = ["TriplanarNetwork", "has_native_bfloat16"]
 
 logger = logging.getLogger(__name__)
 
-# What one GPU pass of an FCA-DenseNet over 256 x 256 slices keeps in memory is of the
-# order of 0.1 GB a slice; on CPU single slices are fastest (fewer page faults).
-_DEFAULT_SLICE_BATCH_SIZE = {"cuda": 16, "mps": 4, "cpu": 1}
+# Pixels of the slices in one pass. A GPU gets 16 slices of 256 x 256, about 0.1 GB each
+# in an FCA-DenseNet. On CPU, passes that outgrow the caches are slower per slice.
+_DEFAULT_PIXELS = {"cuda": 16 * 256**2, "mps": 4 * 256**2, "cpu": 4 * 96**2}
 
 # Probabilities this close to 0 and 1 are not told apart: the log-odds, 13.8, keep
 # nnU-Net's float16 accumulation of weighted logits far from overflow.
@@ -46,8 +46,9 @@ class TriplanarNetwork(nn.Module):
         neighbor_pairs: Neighbors on either side of a slice, ``k``.
         heads: ``"softmax"`` or ``"sigmoid"``, what turns logits into probabilities.
         input_channels: Channels of the volumes, ``C``.
-        slice_batch_size: Stacks per pass of the slice network. None stands for 16 on
-            CUDA, 4 on MPS and 1 on CPU.
+        slice_batch_size: Stacks per pass of the slice network. None stands for what
+            suits the device: of 256 x 256 voxels, 16 on CUDA, 4 on MPS and 1 on CPU;
+            more of smaller ones.
         cpu_bfloat16: Whether to run the slice network in bfloat16 on CPUs that have
             native instructions for it.
     """
@@ -135,9 +136,7 @@ class TriplanarNetwork(nn.Module):
         """Predict stacks ``(N, C, H, W)``; all empty ones share one prediction."""
         empty = empty_stacks(stacks)
         filled = torch.nonzero(~empty).flatten().tolist()
-        batch_size = self.slice_batch_size or _DEFAULT_SLICE_BATCH_SIZE.get(
-            stacks.device.type, 1
-        )
+        batch_size = self.slice_batch_size or self._default_batch_size(stacks)
         result: Tensor | None = None
         if bool(empty.any()):
             blank = self._activate(self._slice_logits(torch.zeros_like(stacks[:1])))
@@ -163,6 +162,11 @@ class TriplanarNetwork(nn.Module):
             position += len(chosen)
         assert result is not None
         return result
+
+    @staticmethod
+    def _default_batch_size(stacks: Tensor) -> int:
+        pixels = _DEFAULT_PIXELS.get(stacks.device.type, 0)
+        return max(1, pixels // (stacks.shape[-2] * stacks.shape[-1]))
 
     def _activate(self, logits: Tensor) -> Tensor:
         logits = logits.float()

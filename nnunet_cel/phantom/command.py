@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="replace the data set if it exists"
     )
     parser.add_argument(
-        "-np", "--no-progress", action="store_true", help="show no progress bar"
+        "--no-progress", action="store_true", help="show no progress bar"
     )
 
 
@@ -112,22 +111,18 @@ def run(args: argparse.Namespace) -> int:
                 "environment variable nnUNet_raw."
             )
         parent = Path(os.environ["nnUNet_raw"])
-    try:
-        folder = write_phantom_dataset(
-            args.kind,
-            parent,
-            n_train=args.train,
-            n_test=args.test,
-            n_lesion_free=args.lesion_free,
-            seed=args.seed,
-            spacing=args.spacing,
-            dataset_id=args.dataset_id,
-            overwrite=args.overwrite,
-            progress=not args.no_progress,
-        )
-    except ImportError as error:
-        print(f"nnunet-cel phantom: error: {error}", file=sys.stderr)
-        return 1
+    folder = write_phantom_dataset(
+        args.kind,
+        parent,
+        n_train=args.train,
+        n_test=args.test,
+        n_lesion_free=args.lesion_free,
+        seed=args.seed,
+        spacing=args.spacing,
+        dataset_id=args.dataset_id,
+        overwrite=args.overwrite,
+        progress=not args.no_progress,
+    )
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
 

@@ -1,0 +1,165 @@
+"""A phantom and nnU-Net plans for it, both in memory only.
+
+The plans are what `FCADensePlanner` writes into configuration ``2d`` for a data set
+whose largest image is the phantom.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
+from nnunetv2.training.dataloading.nnunet_dataset import (
+    comp_blosc2_params,
+    nnUNetDatasetBlosc2,
+)
+from nnunetv2.utilities.plans_handling.plans_handler import (
+    ConfigurationManager,
+    PlansManager,
+)
+
+from nnunet_cel.phantom.subject import Modality, make_subject
+from nnunet_cel.planning.declarations import BASE, architecture
+from nnunet_cel.planning.extent import cubic_extent
+from nnunet_cel.planning.preprocessor import FCADensePreprocessor
+from nnunet_cel.settings import BLOCK, Settings
+
+__all__ = ["DATASET_JSON", "make_phantom", "make_plans", "preprocess", "save_case"]
+
+DATASET_JSON: dict[str, Any] = {
+    "channel_names": {"0": "CE-T1w"},
+    "labels": {"background": 0, "lesion": 1},
+    "file_ending": ".nii.gz",
+}
+# not a seed of `nnunet-cel phantom` or `demo`: no model was trained on these subjects
+_SEED = 20_241
+
+
+@functools.cache
+def make_phantom(
+    index: int, *, spacing: float, modality: Modality = "cet1w"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns image and label map, ``(1, Z, Y, X)`` as nnU-Net reads them.
+
+    Args:
+        index: Number of the subject.
+        spacing: Voxel edge in mm.
+        modality: ``"flair"`` or ``"cet1w"``.
+    """
+    subject = make_subject(modality, _SEED, index, spacing=spacing)
+    image = subject.image.T[None].astype(np.float32)
+    return image, subject.label.T[None].astype(np.int16)
+
+
+def make_plans(image: np.ndarray, *, spacing: float, **settings: Any) -> dict[str, Any]:
+    """Returns plans for an image ``(1, Z, Y, X)``.
+
+    Args:
+        image: Image that decides about the extent S.
+        spacing: Target spacing in mm, along all axes.
+        settings: Settings that differ from the defaults.
+    """
+    cropped, _, _ = crop_to_nonzero(image)
+    extent = cubic_extent(np.array([cropped.shape[1:]]))
+    resampling = {"order": 3, "order_z": 0, "force_separate_z": False}
+    base = {
+        "data_identifier": "FCADensePlans_2d",
+        "preprocessor_name": FCADensePreprocessor.__name__,
+        "batch_size": 16,
+        "patch_size": [extent] * 3,
+        "median_image_size_in_voxels": list(cropped.shape[1:]),
+        "spacing": [spacing] * 3,
+        "normalization_schemes": ["KDELastPeakNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": {**resampling, "is_seg": False},
+        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": {
+            **resampling,
+            "is_seg": False,
+            "order": 1,
+        },
+        "batch_dice": True,
+        "architecture": architecture("fcadensenet"),
+        BLOCK: Settings(**settings).to_block(),
+    }
+    return {
+        "dataset_name": "Dataset999_Benchmark",
+        "plans_name": "FCADensePlans",
+        "original_median_spacing_after_transp": [spacing] * 3,
+        "original_median_shape_after_transp": list(cropped.shape[1:]),
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {BASE: base},
+        "experiment_planner_used": "FCADensePlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": {}},
+    }
+
+
+def preprocess(
+    phantom: tuple[np.ndarray, np.ndarray],
+    plans_manager: PlansManager,
+    configuration_manager: ConfigurationManager,
+    *,
+    spacing: float,
+    dataset_json: dict[str, Any] = DATASET_JSON,
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Returns image, segmentation and properties as nnU-Net's preprocessing does.
+
+    Args:
+        phantom: Image and label map.
+        plans_manager: Plans.
+        configuration_manager: Configuration.
+        spacing: Voxel edge of the phantom in mm.
+        dataset_json: Description of the data set that was planned.
+    """
+    image, label = phantom
+    data, segmentation, properties = FCADensePreprocessor(verbose=False).run_case_npy(
+        image,
+        label,
+        {"spacing": [spacing] * 3},
+        plans_manager,
+        configuration_manager,
+        dataset_json,
+    )
+    return data, segmentation, properties
+
+
+def save_case(
+    case: tuple[np.ndarray, np.ndarray, dict[str, Any]],
+    path: Path,
+    patch_size: Sequence[int],
+) -> list[int]:
+    """Writes a case as nnU-Net's preprocessing does; returns the image's chunks.
+
+    Args:
+        case: What `preprocess` returns.
+        path: Files to write, without their endings.
+        patch_size: Patch size that decides about chunks and blocks.
+    """
+    image, segmentation, properties = case
+    image = image.astype(np.float32, copy=False)
+    segmentation = segmentation.astype(np.int16, copy=False)
+    blocks, chunks = comp_blosc2_params(image.shape, patch_size, image.itemsize)
+    blocks_seg, chunks_seg = comp_blosc2_params(
+        segmentation.shape, patch_size, segmentation.itemsize
+    )
+    nnUNetDatasetBlosc2.save_case(
+        image,
+        segmentation,
+        properties,
+        str(path),
+        chunks=chunks,
+        blocks=blocks,
+        chunks_seg=chunks_seg,
+        blocks_seg=blocks_seg,
+    )
+    return list(chunks)

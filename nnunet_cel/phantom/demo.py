@@ -1,0 +1,359 @@
+"""Runs the protocol of the paper on synthetic subjects, with the stock commands.
+
+Two data sets are made, planned and preprocessed. FCA-DenseNet is pretrained on white
+matter hyperintensities in FLAIR (two folds), and the better fold is fine-tuned on
+enhancing lesions in contrast-enhanced T1w images. The same network is trained directly
+on these for as many iterations. All three models predict subjects that none of them has
+seen: a table compares them, and pictures show the predictions as in Figure 7 of the
+paper (true positive red, false positive green, false negative yellow).
+
+Every step runs nnU-Net's own command in a process of its own and keeps its output in
+OUT/logs. An interrupted demo goes on where it was; a finished one shows its results
+again. The subjects are phantoms and the trainings are short: this shows that everything
+works, not how well it works on patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nnunet_cel.phantom.command import write_phantom_dataset
+from nnunet_cel.phantom.overlay import dice, load_volume, save_overlays
+
+__all__ = ["add_arguments", "run"]
+
+WMH, CEL = "Dataset501_WMH", "Dataset502_CEL"
+MODEL = "FCADenseTrainer__FCADensePlans__2d"
+SPACING = "2"  # mm
+FOLDS = 2
+
+# What it takes to learn something on two CPU cores in minutes. Everything else is as
+# planned.
+SETTINGS = {
+    "training_window": 64,
+    "iterations_per_epoch": 25,
+    "validation_iterations": 6,
+    "learning_rate": 1e-3,
+    "cpu_bfloat16": True,
+}
+BATCH_SIZE = 8
+PRETRAINING_EPOCHS = 5
+FINE_TUNING_EPOCHS = 3
+SUBJECTS = {"wmh": (10, 0), "cel": (8, 4)}  # training, test
+VALIDATION = 2  # subjects in the validation part of a fold
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of the demo.
+
+    Args:
+        name: Short name, also of its log.
+        title: What the progress bar says.
+        action: What it does; gets the file for its log.
+    """
+
+    name: str
+    title: str
+    action: Callable[[Path], None]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        default=Path("nnunet_cel_demo"),
+        metavar="OUT",
+        help="folder for data, models, logs and results (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-device",
+        choices=("cpu", "cuda", "mps"),
+        help="where to train and predict (default: the best there is)",
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="remove OUT and begin anew"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo and return its exit status."""
+    out: Path = args.out.absolute()
+    marker = out / "nnunet_cel_demo.json"
+    if out.exists() and any(out.iterdir()) and not marker.is_file():
+        raise FileExistsError(
+            f"The folder for the demo must be empty or an earlier demo's. {out} is "
+            "neither. Name another one with -o."
+        )
+    if args.restart and out.exists():
+        shutil.rmtree(out)
+    for folder in ("raw", "preprocessed", "results", "logs", "done", "pictures"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    device = args.device or _best_device()
+    marker.write_text(json.dumps({"device": device, "settings": SETTINGS}, indent=1))
+
+    demo = _Demo(out, device)
+    print(f"Demo in {out}, on {device}. Logs are in {out / 'logs'}.")
+    start = time.monotonic()
+    with tqdm(demo.steps(), unit="step", dynamic_ncols=True) as bar:
+        for step in bar:
+            bar.set_description(step.title)
+            done = out / "done" / step.name
+            if done.exists():
+                continue
+            step.action(out / "logs" / f"{step.name}.log")
+            done.touch()
+    print(f"Finished after {(time.monotonic() - start) / 60:.1f} minutes.\n")
+    print((out / "table.txt").read_text(encoding="utf-8"))
+    print(f"Pictures are in {out / 'pictures'}, numbers in {out / 'table.csv'}.")
+    return 0
+
+
+def _best_device() -> str:
+    import torch  # takes seconds, and -h does not need it
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class _Demo:
+    """The steps of the demo in one folder.
+
+    Args:
+        out: Folder of the demo.
+        device: Device for nnU-Net's commands.
+    """
+
+    def __init__(self, out: Path, device: str) -> None:
+        self.out = out
+        self.device = device
+        self.environment = os.environ | {
+            "nnUNet_raw": str(out / "raw"),
+            "nnUNet_preprocessed": str(out / "preprocessed"),
+            "nnUNet_results": str(out / "results"),
+            # nnU-Net's default of eight processes takes longer to start than to work
+            "nnUNet_def_n_proc": "2",
+        }
+
+    def steps(self) -> list[_Step]:
+        """Return all steps in their order."""
+        pretraining = [
+            _Step(
+                f"pretrain_fold_{fold}",
+                f"Pretraining on WMH, fold {fold}",
+                lambda log, fold=fold: self._train(log, WMH, fold),  # type: ignore[misc]  # binds fold
+            )
+            for fold in range(FOLDS)
+        ]
+        predictions = [
+            _Step(
+                f"predict_{name}",
+                f"Predicting unseen subjects, {name}",
+                lambda log, name=name: self._predict(log, name),  # type: ignore[misc]  # binds name
+            )
+            for name in self._models()
+        ]
+        return [
+            _Step("phantoms", "Making synthetic subjects", self._make_phantoms),
+            _Step("plan", "Planning and preprocessing", self._plan),
+            *pretraining,
+            _Step("fine_tune", "Fine-tuning on CEL", self._fine_tune),
+            _Step("direct", "Training directly on CEL", self._train_directly),
+            *predictions,
+            _Step("table", "Comparing", self._compare),
+        ]
+
+    def _models(self) -> dict[str, tuple[Path, int]]:
+        """Return the results folder and the number of the data set of every model."""
+        return {
+            "pretrained_only": (self.out / "results", 501),
+            "direct": (self.out / "results_direct", 502),
+            "fine_tuned": (self.out / "results", 502),
+        }
+
+    def _make_phantoms(self, log: Path) -> None:
+        for kind, (train, test) in SUBJECTS.items():
+            folder = write_phantom_dataset(
+                kind,  # type: ignore[arg-type]  # keys of SUBJECTS are kinds
+                self.out / "raw",
+                n_train=train,
+                n_test=test,
+                spacing=float(SPACING),
+                overwrite=True,
+            )
+            cases = sorted(
+                file.name.removesuffix(".nii.gz")
+                for file in (folder / "labelsTr").iterdir()
+            )
+            splits = []
+            for fold in range(FOLDS):
+                held_out = cases[fold * VALIDATION : (fold + 1) * VALIDATION]
+                trained = [case for case in cases if case not in held_out]
+                splits.append({"train": trained, "val": held_out})
+            (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
+
+    def _plan(self, log: Path) -> None:
+        self._call(
+            log,
+            "nnUNetv2_plan_and_preprocess",
+            *("-d", "501", "502", "-pl", "FCADensePlanner", "-c", "2d"),
+            *("-overwrite_target_spacing", SPACING, SPACING, SPACING),
+            *("-np", "2", "-npfp", "2", "--verify_dataset_integrity"),
+        )
+        for name, epochs in ((WMH, PRETRAINING_EPOCHS), (CEL, FINE_TUNING_EPOCHS)):
+            file = self.out / "preprocessed" / name / "FCADensePlans.json"
+            plans = json.loads(file.read_text())
+            configuration = plans["configurations"]["2d"]
+            configuration["nnunet_cel"] |= SETTINGS | {"max_epochs": epochs}
+            configuration["batch_size"] = BATCH_SIZE
+            file.write_text(json.dumps(plans, indent=1))
+
+    def _train(self, log: Path, dataset: str, fold: int, *options: str) -> None:
+        results = Path(self.environment["nnUNet_results"])
+        folder = results / dataset / MODEL / f"fold_{fold}"
+        begun = any(folder.glob("checkpoint_*.pth"))
+        self._call(
+            log,
+            "nnUNetv2_train",
+            *(dataset, "2d", str(fold), "-tr", "FCADenseTrainer"),
+            *("-p", "FCADensePlans", "-device", self.device),
+            *(("--c",) if begun else options),
+        )
+
+    def _fine_tune(self, log: Path) -> None:
+        best = subprocess.run(
+            [_command("nnunet-cel"), "best-fold", "501", "-c", "2d"],
+            env=self.environment,
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ).stdout.strip()
+        self._train(log, CEL, 0, "-pretrained_weights", best)
+
+    def _train_directly(self, log: Path) -> None:
+        # the same trainer, plans and configuration: only the results folder differs
+        results, _ = self._models()["direct"]
+        results.mkdir(exist_ok=True)
+        direct = _Demo(self.out, self.device)
+        direct.environment["nnUNet_results"] = str(results)
+        direct._train(log, CEL, 0)
+
+    def _predict(self, log: Path, name: str) -> None:
+        results, dataset = self._models()[name]
+        fold = "0"
+        if name == "pretrained_only":
+            fold = " ".join(str(number) for number in range(FOLDS))
+        self._call(
+            log,
+            "nnUNetv2_predict",
+            *("-d", str(dataset), "-c", "2d", "-tr", "FCADenseTrainer"),
+            *("-p", "FCADensePlans", "-f", *fold.split(), "-device", self.device),
+            *("-i", str(self.out / "raw" / CEL / "imagesTs")),
+            *("-o", str(self.out / "predictions" / name), "-npp", "1", "-nps", "1"),
+            results=results,
+        )
+
+    def _compare(self, log: Path) -> None:
+        raw = self.out / "raw" / CEL
+        cases = sorted(
+            file.name.removesuffix(".nii.gz") for file in (raw / "labelsTs").iterdir()
+        )
+        rows = []
+        for case in cases:
+            reference = load_volume(raw / "labelsTs" / f"{case}.nii.gz")
+            row: dict[str, str | float] = {"case": case}
+            for name in self._models():
+                file = self.out / "predictions" / name / f"{case}.nii.gz"
+                row[name] = dice(load_volume(file), reference)
+            rows.append(row)
+            save_overlays(
+                self.out / "pictures" / f"{case}.png",
+                image=load_volume(raw / "imagesTs" / f"{case}_0000.nii.gz"),
+                reference=reference,
+                predictions={
+                    name: load_volume(
+                        self.out / "predictions" / name / f"{case}.nii.gz"
+                    )
+                    for name in self._models()
+                },
+            )
+        means = {
+            name: sum(float(row[name]) for row in rows) / len(rows)
+            for name in self._models()
+        }
+        rows.append({"case": "mean"} | means)
+        table = self.out / "table.csv"
+        with table.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        (self.out / "table.txt").write_text(_format_table(rows), encoding="utf-8")
+
+    def _call(
+        self, log: Path, command: str, *options: str, results: Path | None = None
+    ) -> None:
+        """Run a command, its output in the log.
+
+        Raises:
+            ValueError: If the command fails; the message holds the end of its log.
+        """
+        environment = self.environment
+        if results is not None:
+            environment = environment | {"nnUNet_results": str(results)}
+        with log.open("w", encoding="utf-8") as file:
+            file.write(f"{command} {' '.join(options)}\n")
+            file.flush()
+            status = subprocess.run(
+                [_command(command), *options],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+        if status != 0:
+            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+            raise ValueError(
+                f"{command} ended with exit status {status}. The end of {log}:\n"
+                + "\n".join(tail)
+            )
+
+
+def _command(name: str) -> str:
+    """Return the path of a command of this environment, activated or not."""
+    folder = sysconfig.get_path("scripts")
+    path = shutil.which(name, path=folder) or shutil.which(name)
+    if path is None:
+        raise FileNotFoundError(
+            f"The command {name} must be installed beside {sys.executable}. It was "
+            "found neither there nor on the PATH. Run `nnunet-cel doctor`."
+        )
+    return path
+
+
+def _format_table(rows: list[dict[str, str | float]]) -> str:
+    names = [name for name in rows[0] if name != "case"]
+    titles = {name: name.replace("_", " ") for name in names}
+    lines = ["DSC of unseen CE-T1w subjects"]
+    lines.append(f"{'case':<10}" + "".join(f"{titles[name]:>17}" for name in names))
+    for row in rows:
+        numbers = "".join(f"{float(row[name]):>17.3f}" for name in names)
+        lines.append(f"{row['case']:<10}{numbers}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,617 @@
+"""The trainer: paper's settings, early stopping, exact resuming, several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from torch import nn
+
+from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
+from nnunet_cel.settings import BLOCK
+from nnunet_cel.training.losses import DiceLoss, FocalLoss
+from nnunet_cel.training.trainer import FCADenseTrainer
+
+MakeTrainer = Callable[..., FCADenseTrainer]
+
+# Small and short; everything that a test does not name is the paper's.
+SMALL_NETWORK = {
+    "down_layers": [2, 2],
+    "bottleneck_layers": 2,
+    "stem_features": 8,
+    "growth_rate": 4,
+}
+SHORT = {
+    "max_epochs": 2,
+    "iterations_per_epoch": 2,
+    "validation_iterations": 2,
+    "training_window": 32,
+    "learning_rate": 1e-2,
+}
+
+
+@pytest.fixture
+def make_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer:
+    """Returns trainers of the tiny data set with settings of the caller's choice."""
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    # a figure of a square meter for every epoch is not what these tests are about
+    monkeypatch.setattr(
+        "nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png",
+        lambda self, folder: None,
+    )
+
+    def make(
+        *,
+        configuration: str = "2d",
+        batch_size: int = 2,
+        network: dict[str, Any] | None = None,
+        dataset_json: dict[str, Any] | None = None,
+        fold: int | str = 0,
+        **settings: Any,
+    ) -> FCADenseTrainer:
+        plans = json.loads((tiny_dataset / "FCADensePlans.json").read_text())
+        plans["continue_training"] = False
+        entry = plans["configurations"][configuration]
+        entry["batch_size"] = batch_size
+        entry["architecture"]["arch_kwargs"] |= SMALL_NETWORK | (network or {})
+        entry[BLOCK] |= SHORT | settings
+        return FCADenseTrainer(
+            plans,
+            configuration,
+            fold,
+            dataset_json or json.loads((tiny_dataset / "dataset.json").read_text()),
+            torch.device("cpu"),
+        )
+
+    return make
+
+
+def weights(trainer: FCADenseTrainer) -> dict[str, torch.Tensor]:
+    """Return a copy of the weights and buffers of a trainer's network."""
+    return {k: v.clone() for k, v in trainer.triplanar_network.state_dict().items()}
+
+
+def test_is_found_by_name() -> None:
+    """Stock nnU-Net finds the trainer, the very same class."""
+    assert recursive_find_trainer_class_by_name("FCADenseTrainer") is FCADenseTrainer
+
+
+def test_settings_of_the_paper(make_trainer: MakeTrainer) -> None:
+    """Adam 2e-4, constant; focal loss; 300 epochs; batches of 16; no mirroring."""
+    trainer = make_trainer(
+        max_epochs=300, learning_rate=2e-4, training_window=None, batch_size=16
+    )
+    trainer.initialize()
+
+    assert isinstance(trainer.optimizer, torch.optim.Adam)
+    for epoch in (0, 150, 299):
+        trainer.lr_scheduler.step(epoch)
+        assert trainer.optimizer.param_groups[0]["lr"] == 2e-4
+    assert trainer.optimizer.defaults["betas"] == (0.9, 0.999)
+    assert trainer.optimizer.defaults["weight_decay"] == 0
+    assert isinstance(trainer.loss, FocalLoss)
+    assert (trainer.loss.lesion_weight, trainer.loss.gamma) == (0.75, 1)
+    assert trainer.num_epochs == 300
+    assert trainer.batch_size == 16
+    assert trainer.window == 64
+    assert trainer.inference_allowed_mirroring_axes is None
+    assert isinstance(trainer.triplanar_network.network, FCADenseNet)
+
+
+def test_test_time_mirroring_is_a_setting(make_trainer: MakeTrainer) -> None:
+    """With the setting nnU-Net mirrors all three axes."""
+    trainer = make_trainer(test_time_mirroring=True)
+    trainer.initialize()
+
+    assert trainer.inference_allowed_mirroring_axes == (0, 1, 2)
+
+
+def test_other_losses_and_neighbors(make_trainer: MakeTrainer) -> None:
+    """A configuration changes loss and number of input channels."""
+    trainer = make_trainer(loss="dice", neighbor_pairs=2)
+    trainer.initialize()
+
+    assert isinstance(trainer.loss, DiceLoss)
+    assert trainer.triplanar_network.network.input_channels == 5
+
+
+def test_training_runs_and_leaves_what_nnunet_expects(
+    make_trainer: MakeTrainer,
+) -> None:
+    """Two epochs: checkpoints with CPU tensors, plans for inference, no leftovers."""
+    trainer = make_trainer()
+
+    trainer.run_training()
+
+    folder = Path(trainer.output_folder)
+    assert {file.name for file in folder.glob("checkpoint*")} == {
+        "checkpoint_best.pth",
+        "checkpoint_final.pth",
+    }
+    assert not list(folder.glob("*.partial"))
+    checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
+    assert checkpoint["trainer_name"] == "FCADenseTrainer"
+    assert all(not v.is_cuda for v in checkpoint["network_weights"].values())
+    saved = json.loads((folder.parent / "plans.json").read_text())
+    assert saved["configurations"]["2d"][BLOCK]["heads"] == "softmax"
+    assert len(trainer.logger.get_value("train_losses", None)) == 2
+
+
+def test_training_learns(make_trainer: MakeTrainer) -> None:
+    """Bright lesions on a dark head are learnt within a few epochs."""
+    trainer = make_trainer(
+        max_epochs=8, iterations_per_epoch=12, batch_size=4, network={"dropout": 0.0}
+    )
+
+    trainer.run_training()
+
+    assert max(trainer.logger.get_value("mean_fg_dice", None)) > 0.5
+
+
+def test_epoch_is_one_pass_over_the_pool(make_trainer: MakeTrainer) -> None:
+    """Without a number of iterations an epoch has pool / batch size of them."""
+    trainer = make_trainer(iterations_per_epoch=None, batch_size=16)
+    trainer.on_train_start()
+
+    log = Path(trainer.log_file).read_text()
+    slices = int(log.split(" lesion-bearing slices")[0].split()[-1])
+
+    assert trainer.num_iterations_per_epoch == -(-slices // 16)
+
+
+@pytest.mark.parametrize("augmentation", ["paper", "nnunet"])
+def test_batches_of_both_augmentations(
+    make_trainer: MakeTrainer, augmentation: str
+) -> None:
+    """Windows of the training's size; validation has lesion-free samples, too."""
+    trainer = make_trainer(
+        augmentation=augmentation, batch_size=8, validation_iterations=1
+    )
+    trainer.on_train_start()
+
+    training = next(trainer.dataloader_train)
+    validation = next(trainer.dataloader_val)
+
+    assert training["data"].shape == (8, 3, 32, 32)
+    assert training["target"].flatten(1).any(dim=1).all()
+    assert validation["data"].shape == (8, 3, 32, 32)
+    assert validation["target"].flatten(1).any(dim=1).sum() == 4
+
+
+def test_stops_early_and_restores_the_best_weights(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Best at epoch 1, patience 2: stops after epoch 3 with the weights of epoch 1.
+
+    nnU-Net compares a moving average: 0.1, then 0.15, 0.135 and 0.1215.
+    """
+    trainer = make_trainer(max_epochs=50, patience=2)
+    scripted = [0.1, 0.6, 0.0, 0.0, 0.9]
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(outputs: object) -> None:
+        seen.append(weights(trainer))
+        epoch = trainer.current_epoch
+        trainer.logger.log("mean_fg_dice", scripted[epoch], epoch)
+        trainer.logger.log("dice_per_class_or_region", [scripted[epoch]], epoch)
+        trainer.logger.log("val_losses", 0.0, epoch)
+
+    monkeypatch.setattr(trainer, "on_validation_epoch_end", validate)
+    trainer.run_training()
+
+    assert len(seen) == 4
+    torch.testing.assert_close(weights(trainer), seen[1], rtol=0, atol=0)
+    final = Path(trainer.output_folder, "checkpoint_final.pth")
+    saved = torch.load(final, weights_only=False)
+    torch.testing.assert_close(saved["network_weights"], seen[1], rtol=0, atol=0)
+    assert not Path(trainer.output_folder, "checkpoint_latest.pth").exists()
+
+
+def test_stopped_training_stays_finished(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--c on a training that stopped early trains no further epoch."""
+    trainer = make_trainer(max_epochs=50, patience=1)
+    monkeypatch.setattr(FCADenseTrainer, "epochs_without_new_best", 1)
+    trainer.on_train_start = FCADenseTrainer.__mro__[1].on_train_start.__get__(trainer)  # type: ignore[method-assign]  # let the first epoch run
+    trainer.run_training()
+    before = weights(trainer)
+
+    resumed = make_trainer(max_epochs=50, patience=1)
+    resumed.load_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
+    resumed.run_training()
+
+    assert len(resumed.logger.get_value("train_losses", None)) == 1
+    torch.testing.assert_close(weights(resumed), before, rtol=0, atol=0)
+
+
+def test_resumed_training_equals_an_uninterrupted_one(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after two of four epochs and resumed: same weights, to the bit."""
+    monkeypatch.setattr("nnunet_cel.training.trainer.CHECKPOINT_EPOCHS", 2)
+    torch.manual_seed(7)
+    whole = make_trainer(max_epochs=4)
+    whole.initialize()
+    initial = weights(whole)
+    whole.run_training()
+    expected = weights(whole)
+    history = whole.logger.get_value("mean_fg_dice", None)
+
+    interrupted = make_trainer(max_epochs=4)
+    interrupted.initialize()
+    interrupted.triplanar_network.load_state_dict(initial)
+    start_of_epoch = interrupted.on_epoch_start
+
+    def power_cut() -> None:
+        if interrupted.current_epoch == 3:
+            raise KeyboardInterrupt
+        start_of_epoch()
+
+    monkeypatch.setattr(interrupted, "on_epoch_start", power_cut)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run_training()
+
+    resumed = make_trainer(max_epochs=4)
+    latest = Path(interrupted.output_folder, "checkpoint_latest.pth")
+    resumed.load_checkpoint(str(latest))
+    assert resumed.current_epoch == 2
+    resumed.run_training()
+
+    torch.testing.assert_close(weights(resumed), expected, rtol=0, atol=0)
+    assert resumed.logger.get_value("mean_fg_dice", None) == history
+
+
+def test_latest_checkpoint_knows_the_best_so_far(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counter of early stopping survives: it is derived from the log."""
+    monkeypatch.setattr("nnunet_cel.training.trainer.CHECKPOINT_EPOCHS", 1)
+    trainer = make_trainer(max_epochs=3)
+    trainer.on_train_start()
+    trainer.logger.load_checkpoint(
+        trainer.logger.get_checkpoint()
+        | {"ema_fg_dice": [0.2, 0.5, 0.4], "mean_fg_dice": [0.2, 0.5, 0.4]}
+    )
+    trainer._best_ema = 0.2  # what nnU-Net stores before it has compared
+    trainer.current_epoch = 2
+    trainer._save_latest()
+
+    resumed = make_trainer(max_epochs=3)
+    resumed.load_checkpoint(str(Path(trainer.output_folder, "checkpoint_latest.pth")))
+
+    assert resumed._best_ema == 0.5
+    assert resumed.epochs_without_new_best == 1
+
+
+def test_checkpoints_are_due_after_ten_epochs_or_ten_minutes(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs 10 and 20 are saved; any other only if the last was 10 minutes ago."""
+    trainer = make_trainer(max_epochs=30)
+    saved: list[int] = []
+    monkeypatch.setattr(
+        trainer, "save_checkpoint", lambda file: saved.append(trainer.current_epoch + 1)
+    )
+    clock = [0.0]
+    monkeypatch.setattr("nnunet_cel.training.trainer.time.monotonic", lambda: clock[0])
+    trainer._last_checkpoint = 0.0
+
+    for epoch, seconds in ((9, 1), (10, 2), (11, 3), (12, 650), (13, 651), (30, 9e9)):
+        trainer.current_epoch, clock[0] = epoch, seconds
+        trainer._save_latest()
+
+    assert saved == [10, 12]
+
+
+def test_failed_write_leaves_the_old_checkpoint(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Disk full while saving: the checkpoint that was there is untouched."""
+    trainer = make_trainer()
+    trainer.initialize()
+    file = Path(trainer.output_folder, "checkpoint_latest.pth")
+    trainer.save_checkpoint(str(file))
+    before = file.read_bytes()
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        trainer.save_checkpoint(str(file))
+
+    assert file.read_bytes() == before
+
+
+def test_transfer_takes_all_weights(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """-pretrained_weights copies every tensor, the head and BatchNorm included."""
+    pretrained = make_trainer()
+    pretrained.initialize()
+    for buffer in pretrained.triplanar_network.buffers():
+        buffer.add_(1)
+    file = tmp_path / "pretrained.pth"
+    pretrained.save_checkpoint(str(file))
+
+    trainer = make_trainer()
+    trainer.initialize()
+    load_pretrained_weights(trainer.network, str(file))
+
+    torch.testing.assert_close(weights(trainer), weights(pretrained), rtol=0, atol=0)
+
+
+def test_weights_of_another_configuration_are_refused(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """To resume from another network is an error that names file and configuration."""
+    other = make_trainer(neighbor_pairs=2)
+    other.initialize()
+    file = tmp_path / "other.pth"
+    other.save_checkpoint(str(file))
+
+    with pytest.raises(ValueError, match=r"other.pth must be of configuration '2d'"):
+        make_trainer().load_checkpoint(str(file))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"training_window": 128}, "at most the patch size, 64 voxels. Got 128"),
+        ({"training_window": 2}, "2 x 2 voxels .* at least 4 x 4 voxels"),
+        ({"loss": "focl"}, "'loss' setting of configuration '2d' must be one of"),
+        ({"neighbour_pairs": 1}, "Did you mean 'neighbor_pairs'"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    make_trainer: MakeTrainer, settings: dict[str, Any], message: str
+) -> None:
+    """Settings that cannot work end in an error before anything is trained."""
+    with pytest.raises(ValueError, match=message):
+        make_trainer(**settings).initialize()
+
+
+def test_unknown_network_is_refused(make_trainer: MakeTrainer) -> None:
+    """A network that cannot be imported is named."""
+    trainer = make_trainer()
+    entry = trainer.configuration_manager.configuration["architecture"]
+    entry["network_class_name"] = "nnunet_cel.networks.FCBDenseNet"
+
+    with pytest.raises(ValueError, match=r"'network_class_name'.*FCBDenseNet"):
+        trainer.initialize()
+
+
+def test_training_without_any_lesion_is_refused(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no training case has a lesion there is nothing to learn."""
+    trainer = make_trainer()
+    monkeypatch.setattr(trainer, "do_split", lambda: (["case_04"], ["case_00"]))
+
+    with pytest.raises(ValueError, match="must have a training case with a lesion"):
+        trainer.run_training()
+
+
+def test_validation_without_lesions_uses_training_slices(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fold whose validation cases are lesion-free can be trained all the same."""
+    trainer = make_trainer()
+    split = ["case_00", "case_01"], ["case_04"]
+    monkeypatch.setattr(trainer, "do_split", lambda: split)
+
+    trainer.run_training()
+
+    assert np.isfinite(trainer.logger.get_value("mean_fg_dice", None)).all()
+
+
+def test_regions_are_trained(make_trainer: MakeTrainer) -> None:
+    """Region-based labels: sigmoid heads that start at the lesion prior."""
+    regions = {
+        "channel_names": {"0": "FLAIR"},
+        "labels": {"background": 0, "whole": [1, 2], "core": 2},
+        "regions_class_order": [1, 2],
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+    }
+    trainer = make_trainer(dataset_json=regions)
+    trainer.initialize()
+
+    assert trainer.triplanar_network.heads == "sigmoid"
+    with torch.inference_mode():
+        trainer.network.eval()
+        probability = trainer.network(torch.randn(1, 3, 32, 32)).sigmoid().mean()
+    assert probability.item() == pytest.approx(0.01, rel=0.3)
+    trainer.run_training()
+
+
+def test_checkpointed_training_equals_plain_training(make_trainer: MakeTrainer) -> None:
+    """Gradient checkpointing gives the same weights after two epochs."""
+    plain = make_trainer()
+    plain.initialize()
+    recomputing = make_trainer(network={"gradient_checkpointing": True})
+    recomputing.initialize()
+    recomputing.triplanar_network.load_state_dict(weights(plain))
+
+    plain.run_training()
+    recomputing.run_training()
+
+    torch.testing.assert_close(weights(recomputing), weights(plain), rtol=0, atol=0)
+
+
+def test_only_the_slice_network_is_compiled(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nnU-Net compiles, the slice network is compiled, keys stay as they are."""
+    monkeypatch.setattr(
+        "nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNetTrainer._do_i_compile",
+        lambda self: True,
+    )
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    trainer = make_trainer()
+    trainer.initialize()
+
+    assert isinstance(trainer.network, TriplanarNetwork)
+    assert compiled == [trainer.triplanar_network.network]
+
+    compiled.clear()
+    make_trainer(network={"gradient_checkpointing": True}).initialize()
+    assert compiled == []
+
+
+class Bumpy(nn.Module):
+    """A slice network that depends on the position in the slice, so tiles differ."""
+
+    def forward(self, stacks: torch.Tensor) -> torch.Tensor:
+        """Map stacks to two logits."""
+        rows = torch.linspace(0.5, 1.5, stacks.shape[2]).view(-1, 1)
+        evidence = stacks[:, 1] * rows + stacks.mean(dim=(1, 2, 3)).view(-1, 1, 1)
+        return torch.stack([evidence, 0.7 - evidence], dim=1)
+
+
+def test_stock_predictor_combines_tiles_as_by_hand(make_trainer: MakeTrainer) -> None:
+    """A volume larger than the patch: Gaussian mean of the tiles' log-probabilities."""
+    trainer = make_trainer()
+    configuration = deepcopy(trainer.configuration_manager)
+    configuration.configuration["patch_size"] = [16, 16, 16]
+    model = TriplanarNetwork(
+        Bumpy(), neighbor_pairs=1, heads="softmax", input_channels=1
+    ).eval()
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.manual_initialization(
+        model,
+        trainer.plans_manager,
+        configuration,
+        None,
+        trainer.dataset_json,
+        "FCADenseTrainer",
+        None,
+    )
+    volume = torch.randn(1, 16, 24, 30)
+
+    actual = predictor.predict_sliding_window_return_logits(volume).float()
+
+    weight = compute_gaussian(
+        (16, 16, 16),
+        sigma_scale=1 / 8,
+        value_scaling_factor=10,
+        device=torch.device("cpu"),
+    ).float()
+    total = torch.zeros(2, 16, 24, 30)
+    weights_of_voxels = torch.zeros(16, 24, 30)
+    # half-overlapping tiles: starts 0 and 8 for 24 voxels, 0, 7 and 14 for 30
+    for y in (0, 8):
+        for z in (0, 7, 14):
+            tile = (slice(None), slice(y, y + 16), slice(z, z + 16))
+            output = model(volume[(slice(None), *tile)][None])[0]
+            total[(slice(None), *tile)] += output * weight
+            weights_of_voxels[tile] += weight
+    torch.testing.assert_close(actual, total / weights_of_voxels, rtol=5e-3, atol=5e-3)
+
+
+DISTRIBUTED = """
+import json, sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import distributed
+
+import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as host
+from nnunet_cel.settings import BLOCK
+from nnunet_cel.training.trainer import FCADenseTrainer
+
+rank, store, folder, block, network = sys.argv[1:]
+distributed.init_process_group(
+    "gloo", init_method=f"file://{store}", rank=int(rank), world_size=2
+)
+# what needs GPUs: nnU-Net's choice of device, SyncBatchNorm, DDP's device
+host.torch.nn.SyncBatchNorm.convert_sync_batchnorm = lambda network: network
+parallel = torch.nn.parallel.DistributedDataParallel
+host.DDP = lambda network, device_ids: parallel(network)
+host.nnUNetTrainer._save_debug_information = lambda self: None
+host.MetaLogger.plot_progress_png = lambda self, folder: None
+
+folder = Path(folder)
+plans = json.loads((folder / "FCADensePlans.json").read_text())
+plans["continue_training"] = False
+entry = plans["configurations"]["2d"]
+entry["batch_size"] = 4
+entry[BLOCK] |= json.loads(block)
+entry["architecture"]["arch_kwargs"] |= json.loads(network)
+trainer = FCADenseTrainer(
+    plans, "2d", 0, json.loads((folder / "dataset.json").read_text())
+)
+trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+samples = []
+step = trainer.train_step
+
+def remember(batch):
+    samples.append(batch["data"].sum().item())
+    return step(batch)
+
+trainer.train_step = remember
+trainer.run_training()
+state = trainer.triplanar_network.state_dict()
+print("RESULT", json.dumps({
+    "epochs": len(trainer.logger.get_value("train_losses", None)),
+    "dice": [float(d) for d in trainer.logger.get_value("mean_fg_dice", None)],
+    "batch": trainer.batch_size,
+    "samples": samples,
+    "weights": float(sum(p.double().abs().sum() for p in trainer.network.parameters())),
+    "log": str(trainer.output_folder),
+}))
+distributed.barrier()
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes(tiny_dataset: Path, tmp_path: Path) -> None:
+    """Different samples, same weights, same decision to stop; rank 0 writes."""
+    block = SHORT | {"max_epochs": 20, "patience": 2, "learning_rate": 1e-6}
+    processes = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                DISTRIBUTED,
+                str(rank),
+                str(tmp_path / "store"),
+                str(tiny_dataset),
+                json.dumps(block),
+                json.dumps(SMALL_NETWORK | {"dropout": 0.0}),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"nnUNet_n_proc_DA": "0"},
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output[-3000:]
+    first, second = (
+        json.loads(output.split("RESULT ")[1].splitlines()[0]) for output in outputs
+    )
+
+    assert first["batch"] == second["batch"] == 2
+    assert set(first["samples"]).isdisjoint(second["samples"])
+    assert first["epochs"] == second["epochs"] < 20
+    assert first["dice"] == second["dice"]
+    assert first["weights"] == pytest.approx(second["weights"], rel=1e-6)
+    assert Path(first["log"], "checkpoint_final.pth").is_file()
