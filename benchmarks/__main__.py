@@ -11,8 +11,8 @@ turns in the same run, so that a slow moment hits both sides; ratios mean more t
 seconds. `benchmarks/RESULTS.md` holds results.
 
 A benchmark is a module of this folder with a docstring that says what is measured and
-how, and `run`, whose options all have defaults. What `run` returns is printed as a table
-and, last, together with the machine, as one line of JSON.
+how, and `run`, whose options all have defaults. What `run` returns is printed as a
+table and, last, together with the machine, as one line of JSON.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ other in random order; times are medians over the rounds, ratios are medians of 
 ratios within a round.
 
 Options: ``spacing`` (mm; 2 is about eight times faster), ``rounds``, ``stride``,
-``batch_size`` (stacks per pass), ``model`` (folder of a trained model; without one the
+``batch_size`` (stacks per pass; 1 is what `TriplanarNetwork` chooses for slices of 192
+x 192 voxels or more), ``model`` (folder of a trained model; without one the
 weights are random and masks are not compared), ``modality`` of the phantom for that
 model (``cet1w`` or ``flair``).
 """

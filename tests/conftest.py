@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 # the same examples on every machine, however slow or busy it is
@@ -24,6 +25,9 @@ settings.load_profile("project")
 # nnU-Net starts eight processes for every validation and every prediction by default
 os.environ.setdefault("nnUNet_def_n_proc", "2")
 os.environ.setdefault("nnUNet_n_proc_DA", "2")
+
+# the networks of the tests are too small for threads to pay
+torch.set_num_threads(1)
 
 LESION_RADIUS = 0.14
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,16 @@ def test_batches_do_not_depend_on_the_number_of_workers(
         torch.testing.assert_close(actual["data"], expected["data"], rtol=0, atol=0)
         assert torch.equal(actual["target"], expected["target"])
         assert actual["keys"] == expected["keys"]
+
+
+def test_can_be_sent_to_a_spawned_worker(dataset: nnUNetDatasetBlosc2) -> None:
+    """Pickled after use, it makes the same batches: opened files stay behind."""
+    batches = stack_batches(dataset)
+    expected = batches[1]
+
+    copy = pickle.loads(pickle.dumps(batches))
+
+    assert torch.equal(copy[1]["data"], expected["data"])
 
 
 def test_errors_of_workers_arrive(dataset: nnUNetDatasetBlosc2) -> None:

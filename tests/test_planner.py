@@ -170,7 +170,7 @@ def test_options_of_the_command_are_honoured(
     assert (nnunet_folders / "preprocessed/Dataset504_Options/Mine.json").is_file()
     assert base["spacing"] == [0.25] * 3
     assert base["data_identifier"] == "Mine_2d"
-    assert base["patch_size"] == [192] * 3  # 44 mm
+    assert base["patch_size"] == [160] * 3  # the head is 40 mm long
     assert base["architecture"]["arch_kwargs"]["gradient_checkpointing"] is True
     assert base["batch_size"] == 16
     assert base["preprocessor_name"] == "SomeoneElses"

@@ -123,7 +123,8 @@ def _seeded(seed: int) -> Iterator[None]:
     """Seed the global generators that the transforms draw from, and put them back."""
     numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    # torch.manual_seed would seed all GPUs, too, and takes a hundred times as long
+    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
@@ -180,6 +181,10 @@ class StackBatches(Dataset[dict[str, Any]]):
             "target": torch.stack([target for _, target in samples]),
             "keys": [request.case for request in requests],
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the opened arrays behind: workers that are spawned open their own."""
+        return self.__dict__ | {"_opened": {}}
 
     def _sample(self, request: StackRequest) -> tuple[Tensor, Tensor]:
         image, segmentation = self._open(request.case)
