@@ -32,7 +32,7 @@ from typing import Any
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmarks and returns the exit status."""
+    """Run the benchmarks and return the exit status."""
     folder = str(Path(__file__).parent)
     benchmarks = [info.name for info in pkgutil.iter_modules([folder])]
     benchmarks = [name for name in benchmarks if not name.startswith("_")]
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(option: str) -> tuple[str, Any]:
-    """Returns key and value; what is not JSON is text."""
+    """Return key and value; what is not JSON is text."""
     key, _, text = option.partition("=")
     try:
         return key, json.loads(text)
@@ -89,7 +89,7 @@ def _parse(option: str) -> tuple[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
-    """Returns what the results depend on."""
+    """Return what the results depend on."""
     cpu = platform.processor()
     information = Path("/proc/cpuinfo")
     if information.exists():

@@ -43,7 +43,7 @@ _SEED = 20_241
 def make_phantom(
     index: int, *, spacing: float, modality: Modality = "cet1w"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns image and label map, ``(1, Z, Y, X)`` as nnU-Net reads them.
+    """Return image and label map, ``(1, Z, Y, X)`` as nnU-Net reads them.
 
     Args:
         index: Number of the subject.
@@ -56,7 +56,7 @@ def make_phantom(
 
 
 def make_plans(image: np.ndarray, *, spacing: float, **settings: Any) -> dict[str, Any]:
-    """Returns plans for an image ``(1, Z, Y, X)``.
+    """Return plans for an image ``(1, Z, Y, X)``.
 
     Args:
         image: Image that decides about the extent S.
@@ -112,7 +112,7 @@ def preprocess(
     spacing: float,
     dataset_json: dict[str, Any] = DATASET_JSON,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Returns image, segmentation and properties as nnU-Net's preprocessing does.
+    """Return image, segmentation and properties as nnU-Net's preprocessing does.
 
     Args:
         phantom: Image and label map.
@@ -138,7 +138,7 @@ def save_case(
     path: Path,
     patch_size: Sequence[int],
 ) -> list[int]:
-    """Writes a case as nnU-Net's preprocessing does; returns the image's chunks.
+    """Write a case as nnU-Net's preprocessing does; return the image's chunks.
 
     Args:
         case: What `preprocess` returns.

@@ -14,7 +14,7 @@ __all__ = ["in_fresh_process", "peak_memory", "resident_memory"]
 
 
 def in_fresh_process(function: Callable[..., Any], *args: object) -> Any:
-    """Returns what the function returns in a new process; hides what it prints."""
+    """Return what the function returns in a new process; hide what it prints."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(_quietly, function, args).result()
@@ -26,7 +26,7 @@ def _quietly(function: Callable[..., Any], args: tuple[object, ...]) -> Any:
 
 
 def peak_memory() -> float:
-    """Returns the largest resident memory of this process so far in MB; Linux only.
+    """Return the largest resident memory of this process so far in MB; Linux only.
 
     Not ``getrusage(RUSAGE_SELF).ru_maxrss``: that starts at the size of the process
     that started this one.
@@ -35,7 +35,7 @@ def peak_memory() -> float:
 
 
 def resident_memory() -> float:
-    """Returns the resident memory of this process in MB; Linux only."""
+    """Return the resident memory of this process in MB; Linux only."""
     return _status("VmRSS")
 
 

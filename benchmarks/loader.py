@@ -48,7 +48,7 @@ _ALL = "all"
 def run(
     *, spacing: float = 1.0, turns: int = 10, batch_size: int = 16
 ) -> dict[str, Any]:
-    """Returns stacks per second; see the module's docstring."""
+    """Return stacks per second; see the module's docstring."""
     with tempfile.TemporaryDirectory() as folder:
         # one thread, and blosc2's settings, in no other benchmark
         result: dict[str, Any] = in_fresh_process(
@@ -101,7 +101,7 @@ def _measure(
 
 
 def _write_cases(folder: Path, spacing: float) -> tuple[int, dict[str, list[int]]]:
-    """Writes all cases in both layouts; returns S, and the chunks of the last case."""
+    """Write all cases in both layouts; return S, and the chunks of the last case."""
     phantoms = [make_phantom(index, spacing=spacing) for index in range(_PHANTOMS)]
     plans = [make_plans(image, spacing=spacing) for image, _ in phantoms]
     largest = max(plans, key=lambda each: each["configurations"][BASE]["patch_size"])
@@ -146,7 +146,7 @@ def _make_batches(
 
 
 def _only(pool: SlicePool, plane: int | str) -> SlicePool:
-    """Returns the pool without the slices of other planes."""
+    """Return the pool without the slices of other planes."""
     if plane == _ALL:
         return pool
 
@@ -159,7 +159,7 @@ def _only(pool: SlicePool, plane: int | str) -> SlicePool:
 
 
 def _rate_of_worker(batches: StackBatches, batch_size: int, turns: int) -> float:
-    """Returns the stacks per second that one worker process delivers."""
+    """Return the stacks per second that one worker process delivers."""
     iterator = batch_iterator(batches, num_workers=1)
     for _ in range(4):  # the worker has read ahead while this process did nothing
         next(iterator)

@@ -56,7 +56,7 @@ _CHECKPOINT = "checkpoint_final.pth"
 class _Task:
     """What the processes work on.
 
-    Attributes:
+    Args:
         volume: File with the preprocessed volume ``(C, X, Y, Z)``.
         plans: Plans, unless there is a model.
         model: Folder of a trained model, or None.
@@ -80,7 +80,7 @@ def run(
     model: str | None = None,
     modality: Modality = "cet1w",
 ) -> dict[str, Any]:
-    """Returns seconds, MB and ratios; see the module's docstring."""
+    """Return seconds, MB and ratios; see the module's docstring."""
     precisions = ["float32"] + (["bfloat16"] if has_native_bfloat16() else [])
     phantom = make_phantom(1, spacing=spacing, modality=modality)
     measured: list[dict[str, Any]] = []
@@ -121,7 +121,7 @@ def run(
 def _agreement(
     masks: dict[str, np.ndarray], reference: np.ndarray, *, trained: bool
 ) -> dict[str, Any]:
-    """Returns the Dice of bfloat16 with float32, and of both with the label map."""
+    """Return the Dice of bfloat16 with float32, and of both with the label map."""
     if not trained:
         return {"DSC of masks": "not compared: random weights (-o model=FOLDER)"}
     result = {
@@ -144,7 +144,7 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
 def _preprocess(
     task: _Task, phantom: tuple[np.ndarray, np.ndarray], spacing: float
 ) -> tuple[np.ndarray, list[int]]:
-    """Writes the volume; returns the preprocessed label map and the volume's shape."""
+    """Write the volume; return the preprocessed label map and the volume's shape."""
     predictor = _make_predictor(task, bfloat16=False)
     volume, segmentation, _ = preprocess(
         phantom,
@@ -166,7 +166,7 @@ def _measure(task: _Task, name: str) -> dict[str, Any]:
 
 
 def _run_predictor(task: _Task, bfloat16: bool) -> dict[str, Any]:
-    """Times a prediction and, before and after it, the bare network."""
+    """Time a prediction and, before and after it, the bare network."""
     predictor = _make_predictor(task, bfloat16=bfloat16)
     network = predictor.network.eval()
     network.slice_batch_size = task.batch_size
@@ -196,7 +196,7 @@ def _run_predictor(task: _Task, bfloat16: bool) -> dict[str, Any]:
 
 @torch.inference_mode()
 def _run_plain(task: _Task) -> dict[str, Any]:
-    """Times every ``stride``-th slice of all planes."""
+    """Time every ``stride``-th slice of all planes."""
     predictor = _make_predictor(task, bfloat16=False)
     pairs, network = predictor.network.neighbor_pairs, predictor.network.network.eval()
     volume = _padded(torch.from_numpy(np.load(task.volume)), predictor)
@@ -238,7 +238,7 @@ def _time_bare(
 def _sample_batches(
     volume: Tensor, neighbor_pairs: int, task: _Task
 ) -> tuple[list[Tensor], float]:
-    """Returns one in ``stride`` of the batches of non-empty stacks, and their share."""
+    """Return one in ``stride`` of the batches of non-empty stacks, and their share."""
     sample: list[Tensor] = []
     total = 0
     for plane in PLANES:
@@ -253,7 +253,7 @@ def _sample_batches(
 
 
 def _padded(volume: Tensor, predictor: Any) -> Tensor:
-    """Returns the one tile that nnU-Net makes of the volume."""
+    """Return the one tile that nnU-Net makes of the volume."""
     patch_size = predictor.configuration_manager.patch_size
     padded: Tensor = pad_nd_image(volume, patch_size, "constant", {"value": 0})
     if list(padded.shape[1:]) != list(patch_size):
@@ -265,7 +265,7 @@ def _padded(volume: Tensor, predictor: Any) -> Tensor:
 
 
 def _make_predictor(task: _Task, *, bfloat16: bool) -> Any:
-    """Returns nnU-Net's predictor with the trained model or with random weights."""
+    """Return nnU-Net's predictor with the trained model or with random weights."""
     predictor = nnUNetPredictor(
         use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
     )

@@ -31,7 +31,7 @@ from nnunet_cel.planning.normalization import KDELastPeakNormalization
 
 
 def run(*, spacing: float = 1.0, turns: int = 6) -> dict[str, Any]:
-    """Returns seconds and shares; see the module's docstring."""
+    """Return seconds and shares; see the module's docstring."""
     phantom = make_phantom(1, spacing=spacing)
     manager = PlansManager(make_plans(phantom[0], spacing=spacing))
     configuration = manager.get_configuration(BASE)

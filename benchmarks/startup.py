@@ -30,7 +30,7 @@ _PACKAGE = Path(__file__).parent.parent / "nnunet_cel"
 
 
 def run() -> dict[str, Any]:
-    """Returns medians in milliseconds, with quartiles of the paired differences."""
+    """Return medians in milliseconds, with quartiles of the paired differences."""
     with tempfile.TemporaryDirectory() as folder:
         plain = _make_environment(Path(folder, "plain"), with_discovery=False)
         control = _make_environment(Path(folder, "control"), with_discovery=False)
@@ -57,7 +57,7 @@ def run() -> dict[str, Any]:
 
 
 def _make_environment(folder: Path, *, with_discovery: bool) -> Path:
-    """Makes a virtual environment without pip and returns its interpreter."""
+    """Make a virtual environment without pip and return its interpreter."""
     venv.create(folder, symlinks=os.name != "nt")
     scheme = {"base": str(folder), "platbase": str(folder)}
     site = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
@@ -74,7 +74,7 @@ def _make_environment(folder: Path, *, with_discovery: bool) -> Path:
 def _time_in_turns(
     starts: dict[str, tuple[Path, dict[str, str]]],
 ) -> dict[str, list[float]]:
-    """Returns the time of each start in milliseconds, one of each in every turn."""
+    """Return the time of each start in milliseconds, one of each in every turn."""
     times: dict[str, list[float]] = {name: [] for name in starts}
     order = list(starts)
     rng = random.Random(0)
@@ -91,7 +91,7 @@ def _time_in_turns(
 
 
 def _import_time(python: Path) -> float:
-    """Returns the time of the import, the package included, in milliseconds."""
+    """Return the time of the import, the package included, in milliseconds."""
     process = subprocess.run(
         [python, "-X", "importtime", "-c", "pass"],
         capture_output=True,

@@ -40,7 +40,7 @@ _LESION_SHARE = 0.01
 
 
 def run(*, sizes: Sequence[Sequence[int]] = _SIZES, rounds: int = 1) -> dict[str, Any]:
-    """Returns iterations per second, MB and ratios; see the module's docstring."""
+    """Return iterations per second, MB and ratios; see the module's docstring."""
     precisions = ["float32"] + (["bfloat16"] if has_native_bfloat16() else [])
     modes = {name: (name == "bfloat16", False) for name in precisions}
     modes[f"{precisions[-1]}, recomputed"] = (precisions[-1] == "bfloat16", True)
@@ -62,7 +62,7 @@ def run(*, sizes: Sequence[Sequence[int]] = _SIZES, rounds: int = 1) -> dict[str
 def _measure(
     batch_size: int, window: int, steps: int, bfloat16: bool, recompute: bool
 ) -> dict[str, float]:
-    """Runs the steps of one mode and size."""
+    """Run the steps of one mode and size."""
     torch.manual_seed(0)
     bare = FCADenseNet(3, 2, gradient_checkpointing=recompute)
     wrapper = TriplanarNetwork(

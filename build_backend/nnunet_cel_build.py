@@ -57,7 +57,7 @@ def build_wheel(
     config_settings: _ConfigSettings = None,
     metadata_directory: str | None = None,
 ) -> str:
-    """Builds the wheel (PEP 517) and returns its file name."""
+    """Build the wheel (PEP 517) and return its file name."""
     # setuptools collects here and never removes what has gone from the tree.
     shutil.rmtree(Path("build", "lib"), ignore_errors=True)
     name: str = _setuptools.build_wheel(
@@ -72,7 +72,7 @@ def build_editable(
     config_settings: _ConfigSettings = None,
     metadata_directory: str | None = None,
 ) -> str:
-    """Builds the editable wheel (PEP 660) and returns its file name."""
+    """Build the editable wheel (PEP 660) and return its file name."""
     name: str = _setuptools.build_editable(
         wheel_directory, config_settings, metadata_directory
     )
@@ -81,7 +81,7 @@ def build_editable(
 
 
 def _add_pth(wheel: Path) -> None:
-    """Rewrites `wheel` with the `.pth` file; the RECORD stays the last entry."""
+    """Rewrite `wheel` with the `.pth` file; the RECORD stays the last entry."""
     with zipfile.ZipFile(wheel) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     record = next(name for name in contents if name.endswith(".dist-info/RECORD"))
@@ -110,7 +110,7 @@ def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def _record_text(record: str, names: list[str], contents: dict[str, bytes]) -> bytes:
-    """Returns the RECORD: name, hash and size of each file, and itself with neither."""
+    """Return the RECORD: name, hash and size of each file, and itself with neither."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for name in names:
@@ -122,7 +122,7 @@ def _record_text(record: str, names: list[str], contents: dict[str, bytes]) -> b
 
 
 def _timestamp() -> tuple[int, int, int, int, int, int]:
-    """Returns SOURCE_DATE_EPOCH where it is set, else the earliest time."""
+    """Return SOURCE_DATE_EPOCH where it is set, else the earliest time."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is None:
         return _EARLIEST

@@ -44,7 +44,7 @@ _GEOMETRY_TOLERANCE = 1e-3  # mm; NIfTI stores the affine in float32
 class RawCase:
     """One case on its way into a data set.
 
-    Attributes:
+    Args:
         identifier: Name of the case, for example ``"WMH_001"``.
         images: One volume per channel: nibabel images, or pairs of voxels (X, Y, Z)
             and affine (4, 4).
@@ -70,7 +70,7 @@ def write_raw_dataset(
     extra: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Writes a raw data set that nnU-Net v2 can plan and preprocess.
+    """Write a raw data set that nnU-Net v2 can plan and preprocess.
 
     The data set grows in a hidden folder beside its place and is renamed when it is
     complete. Whatever goes wrong, nothing half-written is left and an existing data set
@@ -85,7 +85,7 @@ def write_raw_dataset(
         file_ending: ``".nii.gz"`` or ``".nii"``.
         splits: Training and validation cases of each fold, for
             ``splits_final.json``; None leaves the split to nnU-Net.
-        extra: More entries for ``dataset.json``, such as description or licence.
+        extra: More entries for ``dataset.json``, such as description or license.
         overwrite: Whether an existing data set is replaced.
 
     Returns:
@@ -122,7 +122,7 @@ def write_raw_dataset(
 
 @contextmanager
 def _whole_or_nothing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yields a folder to write to, which takes the place of ``folder`` at the end."""
+    """Yield a folder to write to, which takes the place of ``folder`` at the end."""
     if folder.exists() and not overwrite:
         raise FileExistsError(
             f"The data set {folder} exists and is not replaced without being told so. "
@@ -154,7 +154,7 @@ def _write_cases(
     labels: Mapping[str, int | Sequence[int]],
     file_ending: str,
 ) -> dict[str, str]:
-    """Writes images and label maps, and returns the split of each case."""
+    """Write images and label maps, and return the split of each case."""
     allowed = np.array(sorted({v for value in labels.values() for v in _values(value)}))
     written: dict[str, str] = {}
     for name in _FOLDERS["train"]:
@@ -185,7 +185,7 @@ def _write_cases(
 def _checked_images(
     case: RawCase, channel_names: Sequence[str]
 ) -> list[tuple[Array, Array]]:
-    """Returns voxels and affine of every channel of a case."""
+    """Return voxels and affine of every channel of a case."""
     if len(case.images) != len(channel_names):
         raise ValueError(
             f"Case {case.identifier} must have one image for each channel "
@@ -217,7 +217,7 @@ def _checked_images(
 def _checked_label(
     case: RawCase, shape: tuple[int, ...], affine: Array, allowed: Array
 ) -> Array | None:
-    """Returns the label map of a case as uint8 of shape (X, Y, Z)."""
+    """Return the label map of a case as uint8 of shape (X, Y, Z)."""
     if case.label is None:
         if case.split == "train":
             raise ValueError(
@@ -249,7 +249,7 @@ def _check_grid(
     expected_shape: tuple[int, ...],
     expected_affine: Array,
 ) -> None:
-    """Refuses a volume that is not on the voxel grid of the first image."""
+    """Refuse a volume that is not on the voxel grid of the first image."""
     if shape != expected_shape:
         raise ValueError(
             f"{where} must have the shape of the first image, {expected_shape}. Got "
@@ -263,7 +263,7 @@ def _check_grid(
 
 
 def _open(volume: Volume) -> tuple[Array, Array]:
-    """Returns voxels and affine of a nibabel image or of a pair of them."""
+    """Return voxels and affine of a nibabel image or of a pair of them."""
     if isinstance(volume, tuple):
         voxels, affine = volume
         return np.asarray(voxels), np.asarray(affine, dtype=float)
@@ -271,7 +271,7 @@ def _open(volume: Volume) -> tuple[Array, Array]:
 
 
 def _write_nifti(path: Path, voxels: Array, affine: Array) -> None:
-    """Writes a NIfTI file whose bytes depend on nothing but the arguments."""
+    """Write a NIfTI file whose bytes depend on nothing but the arguments."""
     if voxels.dtype.kind == "b":
         voxels = voxels.astype(np.uint8)
     image = nib.Nifti1Image(voxels, affine, dtype=voxels.dtype)
@@ -286,13 +286,13 @@ def _write_nifti(path: Path, voxels: Array, affine: Array) -> None:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON with a line break at its end."""
+    """Write indented JSON with a line break at its end."""
     text = json.dumps(content, indent=4, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def _check_folder_name(name: str) -> None:
-    """Refuses a folder that nnU-Net would not find by its number."""
+    """Refuse a folder that nnU-Net would not find by its number."""
     if not re.fullmatch(r"Dataset\d{3}_.+", name):
         raise ValueError(
             "The folder of a data set must be named Dataset, a number of three digits, "
@@ -301,7 +301,7 @@ def _check_folder_name(name: str) -> None:
 
 
 def _check_identifier(name: str, written: Mapping[str, str]) -> None:
-    """Refuses the name of a case that cannot be a file name or is taken."""
+    """Refuse the name of a case that cannot be a file name or is taken."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         raise ValueError(
             "The identifier of a case must be of letters, digits and the signs . _ + - "
@@ -323,7 +323,7 @@ def _check_header(
     file_ending: str,
     extra: Mapping[str, Any] | None,
 ) -> None:
-    """Refuses settings that nnU-Net would stumble over later."""
+    """Refuse settings that nnU-Net would stumble over later."""
     if isinstance(channel_names, str) or not channel_names:
         raise ValueError(
             "The channel names must be a list of at least one name, such as "
@@ -355,7 +355,7 @@ def _check_header(
 def _checked_fold(
     fold: Mapping[str, Sequence[str]], training: Sequence[str], number: int
 ) -> dict[str, list[str]]:
-    """Returns a fold as nnU-Net stores it."""
+    """Return a fold as nnU-Net stores it."""
     where = f"Fold {number} of the splits"
     if set(fold) != {"train", "val"}:
         raise ValueError(
@@ -378,10 +378,10 @@ def _checked_fold(
 
 
 def _values(value: int | Sequence[int]) -> list[int]:
-    """Returns the values of a label or region."""
+    """Return the values of a label or region."""
     return [value] if isinstance(value, int) else list(value)
 
 
 def _plain(value: int | Sequence[int]) -> int | list[int]:
-    """Returns a label or region as JSON has it."""
+    """Return a label or region as JSON has it."""
     return value if isinstance(value, int) else list(value)

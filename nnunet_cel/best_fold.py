@@ -26,7 +26,7 @@ __all__ = ["Fold", "add_arguments", "choose", "find_model", "read_folds", "run"]
 class Fold:
     """One fold of a trained model.
 
-    Attributes:
+    Args:
         name: The number of the fold, or `all`.
         checkpoint: The file of its weights, which need not exist.
         dice: Mean Dice over the foreground in the fold's validation, None if unknown.
@@ -40,7 +40,7 @@ class Fold:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments, named as in nnU-Net's own commands."""
+    """Add the arguments, named as in nnU-Net's own commands."""
     parser.add_argument(
         "dataset", metavar="DATASET", help="name or number of the data set"
     )
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the folds to the standard error and the best one to the output."""
+    """Print the folds to the standard error and the best one to the output."""
     model = find_model(
         args.dataset,
         trainer=args.trainer,
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find_model(dataset: str, *, trainer: str, plans: str, configuration: str) -> Path:
-    """Returns the folder in which nnU-Net keeps the folds of one model.
+    """Return the folder in which nnU-Net keeps the folds of one model.
 
     Args:
         dataset: Name (`Dataset501_WMH`) or number (`501`) of the data set.
@@ -115,7 +115,7 @@ def find_model(dataset: str, *, trainer: str, plans: str, configuration: str) ->
 
 
 def read_folds(model: Path, *, checkpoint: str = "checkpoint_final.pth") -> list[Fold]:
-    """Reads what nnU-Net left in the folders `fold_X` of `model`, in order of X."""
+    """Read what nnU-Net left in the folders `fold_X` of `model`, in order of X."""
     numbers = sorted(
         int(name)
         for folder in model.glob("fold_*")
@@ -131,7 +131,7 @@ def read_folds(model: Path, *, checkpoint: str = "checkpoint_final.pth") -> list
 
 
 def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
-    """Returns the fold with the highest Dice, the lowest number among equals.
+    """Return the fold with the highest Dice, the lowest number among equals.
 
     Raises:
         FileNotFoundError: If no fold of `model` can be chosen.
@@ -171,7 +171,7 @@ def _read_fold(folder: Path, *, checkpoint: str) -> Fold:
 
 
 def _no_model(model: Path) -> str:
-    """Returns the message that `model` does not exist, and what there is instead."""
+    """Return the message that `model` does not exist, and what there is instead."""
     beside = model.parent
     kind = "models of this data set"
     if not beside.is_dir():

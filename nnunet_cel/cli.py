@@ -26,7 +26,7 @@ _COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status.
+    """Run the command line and return the exit status.
 
     The status is 1 after an error that has a message, 2 after wrong usage, and 130
     after an interruption.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _get_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Returns the parser, with the arguments of `command` only."""
+    """Return the parser, with the arguments of `command` only."""
     parser = argparse.ArgumentParser(
         prog="nnunet-cel",
         description="What nnU-Net's own commands do not do for nnunet_cel.",

@@ -47,7 +47,7 @@ _ORIGINAL = "_nnunet_cel_original"
 
 
 def install() -> None:
-    """Puts the finder in place, once; does nothing where it is switched off."""
+    """Put the finder in place, once; do nothing where it is switched off."""
     if os.environ.get(DISABLE_VARIABLE, "") not in ("", "0"):
         return
     sys.meta_path[:] = [f for f in sys.meta_path if not _is_ours(f)]
@@ -58,7 +58,7 @@ def install() -> None:
 
 
 def is_active() -> bool:
-    """Returns whether nnU-Net finds, or will find, our classes in this process."""
+    """Return whether nnU-Net finds, or will find, our classes in this process."""
     module = sys.modules.get(_MODULE)
     if module is not None:
         return hasattr(getattr(module, _FUNCTION, None), _ORIGINAL)
@@ -81,10 +81,10 @@ class _Finder:
         path: "Sequence[str] | None" = None,
         target: "ModuleType | None" = None,
     ) -> "ModuleSpec | None":
-        """Returns the spec of nnU-Net's lookup module, None for any other name."""
+        """Return the spec of nnU-Net's lookup module, None for any other name."""
         if fullname != _MODULE:
             return None
-        # Those before this one have been asked. Asking them again could go on for ever,
+        # Those before this one have been asked. Asking them again could go on forever,
         # if one of them hands on to all the others as well.
         behind = False
         for finder in list(sys.meta_path):
@@ -116,13 +116,13 @@ class _Loader:
         return getattr(self._loader, name)
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
-        """Lets the real loader create the module."""
+        """Let the real loader create the module."""
         create: Callable[[ModuleSpec], ModuleType | None] | None
         create = getattr(self._loader, "create_module", None)
         return None if create is None else create(spec)
 
     def exec_module(self, module: "ModuleType") -> None:
-        """Lets the real loader fill the module, then wraps the lookup function."""
+        """Let the real loader fill the module, then wrap the lookup function."""
         # From here on the module looks as if it had never met this class.
         module.__loader__ = self._loader
         if module.__spec__ is not None:
@@ -132,7 +132,7 @@ class _Loader:
 
 
 def _wrap(module: "ModuleType") -> None:
-    """Replaces the lookup function of `module`, if it has one."""
+    """Replace the lookup function of `module`, if it has one."""
     found = getattr(module, _FUNCTION, None)
     if found is None:  # another nnU-Net than the supported ones: `doctor` tells
         return
@@ -140,7 +140,7 @@ def _wrap(module: "ModuleType") -> None:
 
 
 def _wrap_late(module: "ModuleType") -> None:
-    """Replaces the lookup function, also where nnU-Net's modules took hold of it."""
+    """Replace the lookup function, also where nnU-Net's modules took hold of it."""
     before = getattr(module, _FUNCTION, None)
     _wrap(module)
     for name, other in list(sys.modules.items()):
@@ -151,7 +151,7 @@ def _wrap_late(module: "ModuleType") -> None:
 
 
 def _answer_first(original: "Callable[..., Any]") -> "Callable[..., Any]":
-    """Returns `original` with the names of `CLASSES` answered before it is asked."""
+    """Return `original` with the names of `CLASSES` answered before it is asked."""
 
     def recursive_find_python_class(
         folder: str, class_name: str, *args: "Any", **kwargs: "Any"
@@ -170,7 +170,7 @@ def _answer_first(original: "Callable[..., Any]") -> "Callable[..., Any]":
 
 
 def _is_inside_nnunet(folder: str) -> bool:
-    """Returns whether nnU-Net searches in itself, not in a user's folder."""
+    """Return whether nnU-Net searches in itself, not in a user's folder."""
     package = sys.modules.get("nnunetv2")
     inside = os.path.abspath(folder) + os.sep
     return any(

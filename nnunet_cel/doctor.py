@@ -67,7 +67,7 @@ print(json.dumps([getattr(c, "__module__", None) for c in (trainer, planner)]))
 class Check:
     """The outcome of one check.
 
-    Attributes:
+    Args:
         name: What was looked at.
         status: `ok`, `note` for what works but is worth knowing, or `WRONG`.
         found: What was found.
@@ -85,11 +85,11 @@ class Check:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds nothing: the check takes no arguments."""
+    """Add nothing: the check takes no arguments."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints one line for each check and returns 1 if anything is wrong."""
+    """Print one line for each check and return 1 if anything is wrong."""
     status = 0
     for check in _checks():
         print(check, flush=True)
@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_version(name: str, found: str | None, supported: str = "") -> Check:
-    """Checks the version of one package.
+    """Check the version of one package.
 
     Args:
         name: Name of the package.
@@ -117,7 +117,7 @@ def check_version(name: str, found: str | None, supported: str = "") -> Check:
 
 
 def check_discovery_here() -> Check:
-    """Checks that nnU-Net finds our classes in this process."""
+    """Check that nnU-Net finds our classes in this process."""
     name = "discovery in this process"
     if discovery.is_active():
         return Check(name, "ok", "active")
@@ -125,7 +125,7 @@ def check_discovery_here() -> Check:
 
 
 def check_discovery_elsewhere(python: str = sys.executable) -> Check:
-    """Checks that nnU-Net finds trainer and planner in a fresh interpreter.
+    """Check that nnU-Net finds trainer and planner in a fresh interpreter.
 
     Args:
         python: The interpreter, as nnU-Net's commands and their workers start it.
@@ -150,7 +150,7 @@ def check_discovery_elsewhere(python: str = sys.executable) -> Check:
 
 
 def check_processor() -> Iterator[Check]:
-    """Yields what there is to compute on."""
+    """Yield what there is to compute on."""
     import torch
 
     for index in range(torch.cuda.device_count()):
@@ -171,7 +171,7 @@ def check_processor() -> Iterator[Check]:
 
 
 def check_optional(module: str) -> Check:
-    """Checks that `module` can be imported, which TransUNet alone needs."""
+    """Check that `module` can be imported, which TransUNet alone needs."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -188,7 +188,7 @@ def check_optional(module: str) -> Check:
 
 
 def check_folder(variable: str, value: str | None) -> Check:
-    """Checks one of nnU-Net's folders, by writing to it.
+    """Check one of nnU-Net's folders, by writing to it.
 
     Args:
         variable: Name of the environment variable.
@@ -216,7 +216,7 @@ def check_folder(variable: str, value: str | None) -> Check:
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
-    """Checks the shared memory through which workers hand over batches."""
+    """Check the shared memory through which workers hand over batches."""
     name = "shared memory"
     if not folder.is_dir():
         return Check(name, "ok", f"no limit known ({folder} is not there)")
@@ -258,7 +258,7 @@ def _version(package: str) -> str | None:
 
 
 def _supported(package: str) -> str:
-    """Returns the versions that our own metadata demands of `package`."""
+    """Return the versions that our own metadata demands of `package`."""
     try:
         lines = importlib.metadata.requires("nnunet-cel") or []
     except importlib.metadata.PackageNotFoundError:
@@ -268,21 +268,21 @@ def _supported(package: str) -> str:
 
 
 def _activate() -> str:
-    """Returns what to do where nnU-Net does not find our classes."""
+    """Return what to do where nnU-Net does not find our classes."""
     if os.environ.get(discovery.DISABLE_VARIABLE, "") not in ("", "0"):
         return f"unset {discovery.DISABLE_VARIABLE}, which switches the discovery off"
     return "pip install --force-reinstall --no-deps nnunet-cel, in this environment"
 
 
 def _count_cores() -> int:
-    """Returns how many cores this process may use, as far as the system tells."""
+    """Return how many cores this process may use, as far as the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _has_native_bfloat16() -> bool:
-    """Returns whether torch sees instructions for bfloat16; False if it cannot tell."""
+    """Return whether torch sees instructions for bfloat16; False if it cannot tell."""
     import torch
 
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):

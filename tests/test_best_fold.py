@@ -23,7 +23,7 @@ def results(monkeypatch, tmp_path):
 
 
 def train(results: Path, fold: object, dice: float | None, checkpoint: bool = True):
-    """Leaves what nnU-Net would leave after the training of one fold."""
+    """Leave what nnU-Net would leave after the training of one fold."""
     model = results / "Dataset501_WMH" / "FCADenseTrainer__FCADensePlans__2d"
     validation = model / f"fold_{fold}" / "validation"
     validation.mkdir(parents=True)
@@ -37,7 +37,7 @@ def train(results: Path, fold: object, dice: float | None, checkpoint: bool = Tr
 
 
 def run(*arguments: str) -> int:
-    """Runs the sub-command."""
+    """Run the sub-command."""
     parser = argparse.ArgumentParser()
     best_fold.add_arguments(parser)
     return best_fold.run(parser.parse_args(arguments))

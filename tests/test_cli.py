@@ -24,7 +24,7 @@ def command(monkeypatch):
 
 
 def fail_with(error: BaseException):
-    """Returns a function that raises `error`, whatever it is given."""
+    """Return a function that raises `error`, whatever it is given."""
 
     def run(args):
         raise error

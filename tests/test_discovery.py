@@ -33,7 +33,7 @@ WHERE = {
 
 
 def look_up(name: str, package: str) -> Any:
-    """Asks as nnU-Net's own modules do."""
+    """Ask as nnU-Net's own modules do."""
     import nnunetv2
 
     lookup = importlib.import_module(MODULE).recursive_find_python_class
@@ -44,7 +44,7 @@ def look_up(name: str, package: str) -> Any:
 def run_python(
     code: str, *options: str, python: str | Path = sys.executable, **variables: str
 ) -> str:
-    """Runs `code` in a fresh interpreter and returns what it prints."""
+    """Run `code` in a fresh interpreter and return what it prints."""
     environment = {k: v for k, v in os.environ.items() if k != "NNUNET_CEL_DISABLE"}
     process = subprocess.run(
         [python, *options, "-c", textwrap.dedent(code)],
@@ -236,7 +236,7 @@ class TestInstall:
 
 
 def fake_nnunet_folder(name: str) -> str:
-    """Returns the path of a folder in the fake package."""
+    """Return the path of a folder in the fake package."""
     return str(Path(sys.modules["nnunetv2"].__path__[0], name))
 
 

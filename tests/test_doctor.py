@@ -15,7 +15,7 @@ from nnunet_cel.doctor import Check
 
 @pytest.fixture
 def make_python(tmp_path):
-    """Makes a program that prints `output` in place of an interpreter."""
+    """Make a program that prints `output` in place of an interpreter."""
 
     def make(output: str, status: int = 0) -> str:
         path = tmp_path / "python"
@@ -61,7 +61,7 @@ def test_supported_versions_are_ours():
 
 
 def _checks_named(name: str) -> list[Check]:
-    """Returns the first few checks, those of the versions, with that name."""
+    """Return the first few checks, those of the versions, with that name."""
     checks = doctor._checks()
     return [c for c, _ in zip(checks, range(4), strict=False) if c.name == name]
 

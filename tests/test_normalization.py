@@ -14,7 +14,7 @@ from nnunet_cel.planning.normalization import (
 
 @pytest.fixture
 def image(rng: np.random.Generator) -> np.ndarray:
-    """Background 0; grey matter around 600 (more voxels), white matter around 850."""
+    """Background 0; gray matter around 600 (more voxels), white matter around 850."""
     tissue = np.concatenate([rng.normal(600, 45, 60_000), rng.normal(850, 30, 30_000)])
     bright = rng.uniform(1000, 1400, 300)  # vessels, lesions
     values = np.concatenate([np.zeros(70_000), tissue, bright])
@@ -30,7 +30,7 @@ def normalize(scheme: type, image: np.ndarray) -> np.ndarray:
 
 
 def test_last_and_highest_peak(image: np.ndarray) -> None:
-    """T1w: white matter, the last peak. FLAIR: the highest, here grey matter."""
+    """T1w: white matter, the last peak. FLAIR: the highest, here gray matter."""
     assert tissue_peak(image, last=True) == pytest.approx(850, rel=0.02)
     assert tissue_peak(image, last=False) == pytest.approx(600, rel=0.02)
 

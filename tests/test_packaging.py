@@ -76,23 +76,23 @@ class Environment:
         self.folder = folder
 
     def pip(self, *arguments: str | Path) -> None:
-        """Runs pip on this environment, without the network."""
+        """Run pip on this environment, without the network."""
         pip = [sys.executable, "-m", "pip", "--python", self.python]
         run([*pip, *arguments], cwd=self.folder)
 
     def install(self, wheel: Path) -> None:
-        """Installs a wheel, and only then makes the borrowed packages importable."""
+        """Install a wheel, and only then make the borrowed packages importable."""
         self.pip("install", "--no-deps", "--no-index", wheel)
         borrowed = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
         (self.site / "zz_borrowed.pth").write_text("\n".join(borrowed))
 
     def uninstall(self) -> None:
-        """Does away with what `install` did."""
+        """Do away with what `install` did."""
         (self.site / "zz_borrowed.pth").unlink()
         self.pip("uninstall", "--yes", "nnunet-cel")
 
     def files(self) -> set[str]:
-        """Returns what there is, but for what Python itself caches."""
+        """Return what there is, but for what Python itself caches."""
         return {
             str(path.relative_to(self.folder))
             for top in (self.site, self.scripts)
@@ -102,7 +102,7 @@ class Environment:
 
 
 def run(command: Iterable[str | Path], *, cwd: Path) -> str:
-    """Runs a command elsewhere than in the checkout and returns what it prints."""
+    """Run a command elsewhere than in the checkout and return what it prints."""
     variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     process = subprocess.run(
         [str(part) for part in command],
@@ -117,7 +117,7 @@ def run(command: Iterable[str | Path], *, cwd: Path) -> str:
 
 
 def build(kind: str, source: Path, output: Path) -> Path:
-    """Builds `kind` of distribution from `source`, with what is installed here."""
+    """Build `kind` of distribution from `source`, with what is installed here."""
     code = "import build, sys; build.ProjectBuilder(sys.argv[1]).build(*sys.argv[2:])"
     run([sys.executable, "-c", code, source, kind, output], cwd=output)
     pattern = "*.tar.gz" if kind == "sdist" else "*.whl"

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
+from nnunet_cel import cli
 from nnunet_cel.phantom import command
 
 pytest.importorskip("nilearn", reason="the extra `demo`")
@@ -18,7 +19,8 @@ def run(*arguments: str) -> int:
     """Run the command quietly, with coarse voxels."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args(["--spacing", "4", "-np", *arguments]))
+    quietly = ["--spacing", "4", "--no-progress"]
+    return command.run(parser.parse_args([*quietly, *arguments]))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -142,5 +144,5 @@ def test_missing_nilearn_is_no_traceback(
 
     monkeypatch.setattr(command, "load_template", fail)
 
-    assert run("wmh", str(tmp_path), "-n", "1") == 1
-    assert "nilearn is not installed" in capsys.readouterr().err
+    assert cli.main(["phantom", "wmh", str(tmp_path), "-n", "1"]) == 1
+    assert "error: nilearn is not installed" in capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_regions_get_sigmoid_heads(
     assert {c[BLOCK]["heads"] for c in plans["configurations"].values()} == {"sigmoid"}
 
 
-def test_options_of_the_command_are_honoured(
+def test_options_of_the_command_are_honored(
     nnunet_folders: Path, dataset_writer: Writer
 ) -> None:
     """Target spacing, name of the plans, memory target and preprocessor."""

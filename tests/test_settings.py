@@ -76,7 +76,7 @@ def test_wrong_value_is_refused(setting: str, value: object, rule: str) -> None:
 
 
 def test_unknown_setting_is_refused_with_the_closest_name() -> None:
-    """A misspelt setting is an error that says what was meant."""
+    """A misspelled setting is an error that says what was meant."""
     with pytest.raises(ValueError, match="Did you mean 'neighbor_pairs'"):
         Settings.from_configuration({BLOCK: {"neighbour_pairs": 1}})
 

@@ -45,7 +45,7 @@ SHORT = {
 
 @pytest.fixture
 def make_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer:
-    """Returns trainers of the tiny data set with settings of the caller's choice."""
+    """Return trainers of the tiny data set with settings of the caller's choice."""
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     # a figure of a square meter for every epoch is not what these tests are about
     monkeypatch.setattr(
@@ -151,7 +151,7 @@ def test_training_runs_and_leaves_what_nnunet_expects(
 
 
 def test_training_learns(make_trainer: MakeTrainer) -> None:
-    """Bright lesions on a dark head are learnt within a few epochs."""
+    """Bright lesions on a dark head are learned within a few epochs."""
     trainer = make_trainer(
         max_epochs=8, iterations_per_epoch=12, batch_size=4, network={"dropout": 0.0}
     )

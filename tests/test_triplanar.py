@@ -243,7 +243,7 @@ def test_falls_back_to_smaller_batches(error: Exception) -> None:
 
 
 def test_out_of_memory_with_a_single_slice_is_an_error() -> None:
-    """What does not fit at all is not tried for ever."""
+    """What does not fit at all is not tried forever."""
     model = triplanar(Forgetful(0, torch.OutOfMemoryError("no")), slice_batch_size=4)
 
     with pytest.raises(torch.OutOfMemoryError):

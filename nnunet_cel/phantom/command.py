@@ -47,7 +47,7 @@ _KINDS: dict[Kind, _KindSettings] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the arguments of the command to its parser."""
+    """Add the arguments of the command to its parser."""
     parser.add_argument("kind", choices=get_args(Kind), help="which lesions")
     parser.add_argument(
         "out_folder",
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the command and returns its exit status."""
+    """Run the command and return its exit status."""
     parent = args.out_folder
     if parent is None:
         if not os.environ.get("nnUNet_raw"):
@@ -140,7 +140,7 @@ def write_phantom_dataset(
     overwrite: bool = False,
     progress: bool = False,
 ) -> Path:
-    """Writes a raw data set of synthetic subjects.
+    """Write a raw data set of synthetic subjects.
 
     The last of the training cases are those without lesions, the last numbers are the
     test cases. A subject depends on kind, seed, its number and spacing only.
