@@ -164,7 +164,9 @@ def _read_fold(folder: Path, *, checkpoint: str) -> Fold:
     except (KeyError, TypeError, ValueError):
         return Fold(name, path, problem="no foreground_mean.Dice in summary.json")
     if math.isnan(dice):
-        return Fold(name, path, dice, problem="Dice is not a number")
+        return Fold(name, path, dice, problem="no Dice: no lesion in its validation")
+    if not 0 <= dice <= 1:
+        return Fold(name, path, dice, problem="Dice must be in [0, 1]")
     if not path.is_file():
         return Fold(name, path, dice, problem=f"no {checkpoint}")
     return Fold(name, path, dice)

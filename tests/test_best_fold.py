@@ -68,7 +68,7 @@ def test_shows_all_folds(results, capsys):
     assert [line.split(maxsplit=2) for line in lines] == [
         ["2", "-", "no validation/summary.json"],
         ["3", "0.8000", "no checkpoint_final.pth"],
-        ["4", "nan", "Dice is not a number"],
+        ["4", "nan", "no Dice: no lesion in its validation"],
         ["10", "0.7000", "best"],
     ]
 
@@ -162,3 +162,16 @@ def test_refuses_without_results(results, monkeypatch):
 
     with pytest.raises(ValueError, match=r"'nnUNet_results' .* is not set"):
         run("501")
+
+
+@pytest.mark.parametrize("dice", [float("inf"), 1.5, -0.1])
+def test_impossible_dice_is_never_best(results, capsys, dice):
+    """A Dice that cannot be is named and left out, however large it is."""
+    train(results, 0, dice)
+    train(results, 1, 0.2)
+
+    run("501")
+
+    captured = capsys.readouterr()
+    assert captured.out.strip().endswith("fold_1/checkpoint_final.pth")
+    assert "Dice must be in [0, 1]" in captured.err

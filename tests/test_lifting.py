@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cel.settings import BLOCK
 from nnunet_cel.training.lifting import lift_plans
@@ -81,6 +82,63 @@ def test_cubic_stock_patches_are_lifted_too(
     entry = lifted["configurations"]["3d_lowres"]
     assert entry["architecture"]["network_class_name"].endswith(".FCADenseNet")
     assert entry["patch_size"] == [160] * 3
+
+
+def test_what_an_inheriting_configuration_chooses_is_kept(
+    stock_plans: dict[str, Any], preprocessed: str
+) -> None:
+    """Batch size and patch of the user's own configuration; the network is lifted."""
+    stock_plans["configurations"]["2d_a"] = {
+        "inherits_from": "2d",
+        "patch_size": [64, 64, 64],
+        BLOCK: {"training_window": 32},
+    }
+    stock_plans["configurations"]["2d_b"] = {"inherits_from": "2d_a", "batch_size": 3}
+
+    lifted = lift_plans(stock_plans, "2d_b", LABELS, preprocessed=preprocessed)
+
+    entry = PlansManager(lifted).get_configuration("2d_b").configuration
+    assert entry["batch_size"] == 3
+    assert entry["patch_size"] == [64, 64, 64]
+    assert entry[BLOCK]["training_window"] == 32
+    assert entry["architecture"]["network_class_name"].endswith(".FCADenseNet")
+    assert lift_plans(lifted, "2d_b", LABELS, preprocessed=None) == lifted
+
+
+def test_network_that_an_inheriting_configuration_chooses_is_kept(
+    stock_plans: dict[str, Any], preprocessed: str
+) -> None:
+    """Another network is trained if the user's own configuration names it."""
+    architecture = stock_plans["configurations"]["2d"]["architecture"]
+    stock_plans["configurations"]["2d_u"] = {
+        "inherits_from": "2d",
+        "architecture": architecture,
+    }
+
+    lifted = lift_plans(stock_plans, "2d_u", LABELS, preprocessed=preprocessed)
+
+    assert lifted["configurations"]["2d_u"]["architecture"] == architecture
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch_size": [48, 32, 32]}, r"'patch_size' .* must be \[S, S, S\]"),
+        ({"patch_size": [64, 64]}, r"'patch_size' .* Got \[64, 64\] instead"),
+        ({"batch_size": 0}, r"'batch_size' .* must be an integer >= 1. Got 0"),
+    ],
+)
+def test_wrong_numbers_are_refused(
+    stock_plans: dict[str, Any],
+    preprocessed: str,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    """What a user writes is refused, not replaced, if it cannot work."""
+    stock_plans["configurations"]["2d_mine"] = {"inherits_from": "2d"} | change
+
+    with pytest.raises(ValueError, match=message):
+        lift_plans(stock_plans, "2d_mine", LABELS, preprocessed=preprocessed)
 
 
 def test_settings_that_a_user_added_are_kept(

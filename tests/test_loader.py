@@ -208,6 +208,17 @@ def test_global_generators_are_left_alone(dataset: nnUNetDatasetBlosc2) -> None:
     assert (np.random.rand(), torch.rand(1)) == expected
 
 
+def test_ignored_voxels_are_no_lesion(dataset: nnUNetDatasetBlosc2) -> None:
+    """After the regions comes the mask of ignored voxels: it does not count."""
+    batches = stack_batches(dataset, num_regions=2)
+    target = torch.zeros(3, 4, 4, dtype=torch.bool)
+    target[2] = True
+
+    assert not batches._holds_lesion(target)
+    target[1, 0, 0] = True
+    assert batches._holds_lesion(target)
+
+
 def test_lesion_that_augmentation_loses_is_put_back(
     dataset: nnUNetDatasetBlosc2,
 ) -> None:

@@ -266,13 +266,14 @@ def test_wrong_number_of_channels_is_refused(workspace: Workspace) -> None:
     for channel in ("0000", "0001"):
         shutil.copy(source, images / f"case_00_{channel}.nii.gz")
 
-    workspace.call(
+    output = workspace.call(
         "nnUNetv2_predict",
         *("-d", "502", "-c", "2d", *MODEL, "-f", "0", *PREDICT),
         *("-i", str(images), "-o", "refused"),
         expect=1,
     )
 
+    assert "Every case must have the 1 channel(s)" in output
     assert not list((workspace.root / "refused").glob("*.nii.gz"))
 
 

@@ -43,6 +43,15 @@ SHORT = {
 }
 
 
+REGIONS = {
+    "channel_names": {"0": "FLAIR"},
+    "labels": {"background": 0, "whole": [1, 2], "core": 1},
+    "regions_class_order": [2, 1],
+    "numTraining": 5,
+    "file_ending": ".nii.gz",
+}
+
+
 @pytest.fixture
 def make_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTrainer:
     """Return trainers of the tiny data set with settings of the caller's choice."""
@@ -383,14 +392,48 @@ def test_wrong_settings_are_refused(
         make_trainer(**settings).initialize()
 
 
-def test_unknown_network_is_refused(make_trainer: MakeTrainer) -> None:
-    """A network that cannot be imported is named."""
+@pytest.mark.parametrize(
+    "name", ["nnunet_cel.networks.FCBDenseNet", "nnunet_cel.networks"]
+)
+def test_unknown_network_is_refused(make_trainer: MakeTrainer, name: str) -> None:
+    """What cannot be imported, or is no class, is named."""
     trainer = make_trainer()
     entry = trainer.configuration_manager.configuration["architecture"]
-    entry["network_class_name"] = "nnunet_cel.networks.FCBDenseNet"
+    entry["network_class_name"] = name
 
-    with pytest.raises(ValueError, match=r"'network_class_name'.*FCBDenseNet"):
+    with pytest.raises(ValueError, match=rf"'network_class_name'.*'{name}'"):
         trainer.initialize()
+
+
+def test_unknown_arguments_of_a_network_are_refused(make_trainer: MakeTrainer) -> None:
+    """An argument that the network does not take is named."""
+    with pytest.raises(ValueError, match=r"'arch_kwargs'.*FCADenseNet takes.*growth'"):
+        make_trainer(network={"growth": 3}).initialize()
+
+
+def test_seed_decides_about_the_initial_weights(make_trainer: MakeTrainer) -> None:
+    """Same seed, same weights; another seed or none, other weights."""
+    stems = []
+    for seed in (1, 1, 2, None, None):
+        trainer = make_trainer(seed=seed)
+        trainer.initialize()
+        stems.append(weights(trainer)["network.stem.weight"])
+
+    assert torch.equal(stems[0], stems[1])
+    for first, second in ((0, 2), (0, 3), (3, 4)):
+        assert not torch.equal(stems[first], stems[second])
+
+
+def test_latest_weights_are_kept_if_no_epoch_found_a_lesion(
+    make_trainer: MakeTrainer,
+) -> None:
+    """With a Dice of 0 in every epoch the first one is not the best."""
+    trainer = make_trainer(learning_rate=1e-9)
+
+    trainer.run_training()
+
+    assert trainer.logger.get_value("mean_fg_dice", None) == [0, 0]
+    assert "Keeping the latest weights" in Path(trainer.log_file).read_text()
 
 
 def test_training_without_any_lesion_is_refused(
@@ -417,16 +460,37 @@ def test_validation_without_lesions_uses_training_slices(
     assert np.isfinite(trainer.logger.get_value("mean_fg_dice", None)).all()
 
 
+def test_networks_without_a_prior_are_trained_on_regions(
+    make_trainer: MakeTrainer,
+) -> None:
+    """A network of another library is initialized its own way."""
+    trainer = make_trainer(dataset_json=REGIONS)
+    trainer.configuration_manager.configuration["architecture"] = {
+        "network_class_name": (
+            "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+        ),
+        "arch_kwargs": {
+            "n_stages": 2,
+            "features_per_stage": [4, 8],
+            "conv_op": "torch.nn.Conv2d",
+            "kernel_sizes": [3, 3],
+            "strides": [1, 2],
+            "n_conv_per_stage": [1, 1],
+            "n_conv_per_stage_decoder": [1],
+            "norm_op": "torch.nn.BatchNorm2d",
+            "nonlin": "torch.nn.ReLU",
+        },
+        "_kw_requires_import": ["conv_op", "norm_op", "nonlin"],
+    }
+
+    trainer.run_training()
+
+    assert trainer.triplanar_network.heads == "sigmoid"
+
+
 def test_regions_are_trained(make_trainer: MakeTrainer) -> None:
     """Region-based labels: sigmoid heads that start at the lesion prior."""
-    regions = {
-        "channel_names": {"0": "FLAIR"},
-        "labels": {"background": 0, "whole": [1, 2], "core": 1},
-        "regions_class_order": [2, 1],
-        "numTraining": 5,
-        "file_ending": ".nii.gz",
-    }
-    trainer = make_trainer(dataset_json=regions)
+    trainer = make_trainer(dataset_json=REGIONS)
     trainer.initialize()
 
     assert trainer.triplanar_network.heads == "sigmoid"

@@ -51,7 +51,7 @@ SETTINGS = {
 }
 BATCH_SIZE = 8
 PRETRAINING_EPOCHS = 5
-FINE_TUNING_EPOCHS = 3
+FINE_TUNING_EPOCHS = 4
 SUBJECTS = {"wmh": (10, 0), "cel": (8, 4)}  # training, test
 VALIDATION = 2  # subjects in the validation part of a fold
 
@@ -240,12 +240,13 @@ class _Demo:
         best = subprocess.run(
             [_command("nnunet-cel"), "best-fold", "501", "-c", "2d"],
             env=self.environment,
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             text=True,
-        ).stdout.strip()
-        self._train(log, CEL, 0, "-pretrained_weights", best)
+            check=False,
+        )
+        if best.returncode != 0:
+            raise ValueError(best.stderr.strip())
+        self._train(log, CEL, 0, "-pretrained_weights", best.stdout.strip())
 
     def _train_directly(self, log: Path) -> None:
         # the same trainer, plans and configuration: only the results folder differs

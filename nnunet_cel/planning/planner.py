@@ -224,9 +224,9 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
         if flat:
             raise ValueError(
                 f"{type(self).__name__} must get volumes: FCA-DenseNet looks at slices "
-                f"of three planes. Got {flat} 2D image(s) among the {len(shapes)} "
-                f"training images of {self.dataset_name} instead. Plan 2D data with "
-                "nnU-Net's own planner."
+                f"of three planes. Got {flat} 2D image(s), with a single slice that is "
+                f"not empty, among the {len(shapes)} training images of "
+                f"{self.dataset_name} instead. Plan 2D data with nnU-Net's own planner."
             )
 
     def _channel_names(self) -> list[str]:

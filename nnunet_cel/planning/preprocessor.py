@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import (
     DefaultPreprocessor,
 )
@@ -15,7 +16,8 @@ class FCADensePreprocessor(DefaultPreprocessor):
     """Preprocess as nnU-Net does, and say which images could not be.
 
     Normalization sees intensities only; what it refuses (NaN, constant images) becomes
-    an error that names the files, in preprocessing as in prediction.
+    an error that names the files, in preprocessing as in prediction. So does a wrong
+    number of channels.
     """
 
     def run_case(self, image_files: list[str], *args: Any, **kwargs: Any) -> Any:
@@ -28,3 +30,28 @@ class FCADensePreprocessor(DefaultPreprocessor):
             return super().run_case(image_files, *args, **kwargs)
         except ValueError as error:
             raise ValueError(f"{', '.join(image_files)}: {error}") from error
+
+    def run_case_npy(
+        self,
+        data: np.ndarray,
+        seg: np.ndarray | None,
+        properties: dict[str, Any],
+        plans_manager: Any,
+        configuration_manager: Any,
+        dataset_json: Any,
+    ) -> Any:
+        """Preprocess one case in memory; arguments and result are those of nnU-Net.
+
+        Raises:
+            ValueError: If the case has another number of channels than the plans, or
+                cannot be normalized.
+        """
+        channels = len(configuration_manager.normalization_schemes)
+        if len(data) != channels:
+            raise ValueError(
+                f"Every case must have the {channels} channel(s) that 'channel_names' "
+                f"in dataset.json lists. Got {len(data)} instead."
+            )
+        return super().run_case_npy(
+            data, seg, properties, plans_manager, configuration_manager, dataset_json
+        )

@@ -3,7 +3,8 @@
 Plans of stock nnU-Net know nothing of our settings, and their 2D patches are no
 volumes. *Lifting* gives such a configuration what `FCADensePlanner` would have given
 it: the paper's network and batch size, and a patch of S x S x S voxels, because the
-model is a volume model that looks at slices. Settings that it has already are kept. The
+model is a volume model that looks at slices. What stock nnU-Net planned is replaced;
+what the user chose, in settings or in a configuration that inherits, is kept. The
 lifted plans are what nnU-Net saves beside the weights, so prediction needs nothing
 else.
 """
@@ -42,7 +43,7 @@ def lift_plans(
 
     Raises:
         ValueError: If the configuration does not exist or is part of a cascade, or its
-            settings are not allowed.
+            settings, patch size or batch size are not allowed.
         FileNotFoundError: If stock plans have no ``dataset_fingerprint.json`` beside
             them.
     """
@@ -62,16 +63,44 @@ def lift_plans(
             f"FCADenseTrainer cannot train {configuration!r}: it is the second stage "
             f"of a cascade after {resolved.previous_stage_name!r}. Choose '2d'."
         )
-    is_cube = len(resolved.patch_size) == 3 and len(set(resolved.patch_size)) == 1
-    if BLOCK not in resolved.configuration or not is_cube:
-        entry["architecture"] = architecture(configurations()[BASE]["network"])
-        entry["batch_size"] = BATCH_SIZE
-        entry["patch_size"] = [_extent(plans, resolved, preprocessed)] * 3
+    *heirs, root = _ancestry(plans, configuration)
+    # planner and trainer write this key, users do not
+    if "heads" not in root.get(BLOCK, {}):
+        chosen = {key for heir in heirs for key in heir}
+        if "architecture" not in chosen:
+            entry["architecture"] = architecture(configurations()[BASE]["network"])
+        if "batch_size" not in chosen:
+            entry["batch_size"] = BATCH_SIZE
+        if "patch_size" not in chosen:
+            entry["patch_size"] = [_extent(plans, resolved, preprocessed)] * 3
     settings = Settings.from_configuration(resolved.configuration, name=configuration)
     labels = PlansManager(plans).get_label_manager(dataset_json)
     heads = "sigmoid" if labels.has_regions else "softmax"
     entry[BLOCK] = settings.to_block() | {"heads": heads}
+    _check_numbers(PlansManager(plans).get_configuration(configuration), configuration)
     return plans
+
+
+def _ancestry(plans: dict[str, Any], configuration: str) -> list[dict[str, Any]]:
+    """Return a configuration and all that it inherits from, the root last."""
+    entries = [plans["configurations"][configuration]]
+    while "inherits_from" in entries[-1]:
+        entries.append(plans["configurations"][entries[-1]["inherits_from"]])
+    return entries
+
+
+def _check_numbers(resolved: Any, name: str) -> None:
+    patch_size, batch_size = list(resolved.patch_size), resolved.batch_size
+    if len(patch_size) != 3 or len(set(patch_size)) != 1 or patch_size[0] < 1:
+        raise ValueError(
+            f"The 'patch_size' of configuration {name!r} must be [S, S, S], three "
+            f"equal numbers of voxels. Got {patch_size} instead."
+        )
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(
+            f"The 'batch_size' of configuration {name!r} must be an integer >= 1. Got "
+            f"{batch_size!r} instead."
+        )
 
 
 def _extent(plans: dict[str, Any], resolved: Any, preprocessed: str | None) -> int:

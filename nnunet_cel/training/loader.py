@@ -148,6 +148,7 @@ class StackBatches(Dataset[dict[str, Any]]):
         plain_transforms: The same without augmentation. Takes the place of
             ``transforms`` where those lose the lesion that a sample must hold.
         margin: Voxels that ``transforms`` want around the window.
+        num_regions: Regions that ``transforms`` turn the labels into; 0 for none.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class StackBatches(Dataset[dict[str, Any]]):
         transforms: BasicTransform,
         plain_transforms: BasicTransform,
         margin: int = 0,
+        num_regions: int = 0,
     ) -> None:
         self.dataset = dataset
         self.requests = requests
@@ -170,6 +172,7 @@ class StackBatches(Dataset[dict[str, Any]]):
         self.transforms = transforms
         self.plain_transforms = plain_transforms
         self.margin = margin
+        self.num_regions = num_regions
         self._opened: dict[str, tuple[Any, Any]] = {}
 
     def __getitem__(self, batch_number: int) -> dict[str, Any]:
@@ -211,8 +214,8 @@ class StackBatches(Dataset[dict[str, Any]]):
         return result
 
     def _holds_lesion(self, target: Tensor) -> bool:
-        if target.dtype == torch.bool or target.shape[0] > 1:  # regions
-            return bool(target.any())
+        if self.num_regions:  # after them comes the mask of ignored voxels
+            return bool(target[: self.num_regions].any())
         return bool(torch.isin(target, torch.tensor(self.lesion_labels)).any())
 
     def _open(self, case: str) -> tuple[Any, Any]:

@@ -34,7 +34,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
 )
 from torch import distributed, nn
 
-from nnunet_cel.networks import TriplanarNetwork
+from nnunet_cel.networks import FCDenseNet, TriplanarNetwork
 from nnunet_cel.settings import Settings
 from nnunet_cel.training.augmentation import (
     IN_PLANE_AXES,
@@ -119,20 +119,26 @@ class FCADenseTrainer(nnUNetTrainer):
         """
         settings = Settings.from_configuration(configuration_manager.configuration)
         class_name = configuration_manager.network_arch_class_name
-        if pydoc.locate(class_name) is None:
+        if not isinstance(pydoc.locate(class_name), type):
             raise ValueError(
                 "The 'network_class_name' of a configuration's 'architecture' must be "
-                f"the import path of a network. Got {class_name!r}, which cannot be "
-                "imported. Correct the plans file."
+                f"the import path of a network. Got {class_name!r}, which is no class "
+                "that can be imported. Correct the plans file."
             )
-        network = get_network_from_plans(
-            class_name,
-            configuration_manager.network_arch_init_kwargs,
-            configuration_manager.network_arch_init_kwargs_req_import,
-            num_input_channels * settings.stack_size,
-            num_output_channels,
-        )
-        if settings.heads == "sigmoid":
+        try:
+            network = get_network_from_plans(
+                class_name,
+                configuration_manager.network_arch_init_kwargs,
+                configuration_manager.network_arch_init_kwargs_req_import,
+                num_input_channels * settings.stack_size,
+                num_output_channels,
+            )
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                "The 'arch_kwargs' of a configuration's 'architecture' must be what "
+                f"{class_name} takes. It says: {error}. Correct the plans file."
+            ) from error
+        if isinstance(network, FCDenseNet):
             network.reset_parameters(heads=settings.heads)
         return TriplanarNetwork(
             network,
@@ -157,6 +163,12 @@ class FCADenseTrainer(nnUNetTrainer):
             ValueError: If the network cannot take slices of the training window or of
                 the patch size.
         """
+        seed = self.settings.seed
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+            self.print_to_log_file(f"Seed of this training: {seed}")
+        self._seed = seed
+        torch.manual_seed(seed)  # of the initial weights
         super().initialize()
         self.inference_allowed_mirroring_axes = (
             (0, 1, 2) if self.settings.test_time_mirroring else None
@@ -270,17 +282,12 @@ class FCADenseTrainer(nnUNetTrainer):
             f"{len(validation_batches)} validation batches."
         )
 
-        seed = self.settings.seed
-        if seed is None:
-            seed = int(np.random.SeedSequence().generate_state(1)[0])
-            self.print_to_log_file(f"Seed of this training: {seed}")
-        self._seed = seed
         draw = functools.partial(
             draw_requests,
             pool=pool,
             batch_size=self.batch_size,
             oversample_foreground_percent=self.oversample_foreground_percent,
-            seed=seed,
+            seed=self._seed,
             rank=self.local_rank,
         )
         plain = self._label_transforms()
@@ -368,6 +375,7 @@ class FCADenseTrainer(nnUNetTrainer):
             window=self.window,
             neighbor_pairs=self.settings.neighbor_pairs,
             lesion_labels=self._lesion_labels(),
+            num_regions=len(self._regions() or ()),
             **kwargs,
         )
         return batch_iterator(
@@ -431,11 +439,15 @@ class FCADenseTrainer(nnUNetTrainer):
 
     def _restore_best_weights(self) -> None:
         best = Path(self.output_folder, "checkpoint_best.pth")
-        if self.disable_checkpointing or not best.is_file():
-            self.print_to_log_file("No best checkpoint: keeping the latest weights.")
-            return
         if self.is_ddp:
             distributed.barrier()  # rank 0 may still be writing
+        history = self.logger.get_value("ema_fg_dice", step=None)
+        if self.disable_checkpointing or not best.is_file() or not any(history):
+            self.print_to_log_file(
+                "Keeping the latest weights: there is no checkpoint of an epoch whose "
+                "validation Dice was above 0."
+            )
+            return
         checkpoint = torch.load(best, map_location=self.device, weights_only=False)
         self.triplanar_network.load_state_dict(checkpoint["network_weights"])
         self.print_to_log_file(
