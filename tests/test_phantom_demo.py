@@ -45,8 +45,8 @@ def test_whole_demo(
     monkeypatch.setattr(demo, "SPACING", "4")
     monkeypatch.setattr(demo, "SUBJECTS", {"wmh": (5, 0), "cel": (4, 1)})
     monkeypatch.setattr(demo, "VALIDATION", 1)
-    monkeypatch.setattr(demo, "PRETRAINING_EPOCHS", 1)
-    monkeypatch.setattr(demo, "FINE_TUNING_EPOCHS", 1)
+    monkeypatch.setattr(demo, "PRETRAINING", {"max_epochs": 1})
+    monkeypatch.setattr(demo, "FINE_TUNING", {"max_epochs": 1})
     monkeypatch.setattr(
         demo,
         "SETTINGS",

@@ -119,12 +119,20 @@ def test_pool_without_lesions_draws_lesion_free_slices() -> None:
 
 
 def test_validation_is_fixed_and_half_lesion_free(pool: SlicePool) -> None:
-    """Validation has as many lesion-free samples as others, and never changes."""
+    """Of eight samples half bear lesions, all planes among them; they never change."""
     requests = fixed_requests(pool, 8)
 
     assert fixed_requests(pool, 8) == requests
     assert sorted(request.lesion for request in requests) == [False] * 4 + [True] * 4
     assert {request.plane for request in requests if request.lesion} == {0, 1, 2}
+
+
+def test_validation_is_filled_up_with_lesion_free_slices(pool: SlicePool) -> None:
+    """With four lesion-bearing slices in all, 16 of 20 samples are lesion-free."""
+    requests = fixed_requests(pool, 20)
+
+    assert sum(request.lesion for request in requests) == 4
+    assert len(requests) == 20
 
 
 def test_validation_takes_no_sample_twice(pool: SlicePool) -> None:

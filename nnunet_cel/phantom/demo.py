@@ -45,13 +45,12 @@ FOLDS = 2
 SETTINGS = {
     "training_window": 64,
     "iterations_per_epoch": 25,
-    "validation_iterations": 6,
-    "learning_rate": 1e-3,
+    "validation_iterations": 20,
     "cpu_bfloat16": True,
 }
 BATCH_SIZE = 8
-PRETRAINING_EPOCHS = 5
-FINE_TUNING_EPOCHS = 4
+PRETRAINING = {"max_epochs": 5, "learning_rate": 1e-3}
+FINE_TUNING = {"max_epochs": 4, "learning_rate": 5e-4}  # and direct training
 SUBJECTS = {"wmh": (10, 0), "cel": (8, 4)}  # training, test
 VALIDATION = 2  # subjects in the validation part of a fold
 
@@ -216,11 +215,11 @@ class _Demo:
             *("-overwrite_target_spacing", SPACING, SPACING, SPACING),
             *("-np", "2", "-npfp", "2", "--verify_dataset_integrity"),
         )
-        for name, epochs in ((WMH, PRETRAINING_EPOCHS), (CEL, FINE_TUNING_EPOCHS)):
+        for name, schedule in ((WMH, PRETRAINING), (CEL, FINE_TUNING)):
             file = self.out / "preprocessed" / name / "FCADensePlans.json"
             plans = json.loads(file.read_text())
             configuration = plans["configurations"]["2d"]
-            configuration["nnunet_cel"] |= SETTINGS | {"max_epochs": epochs}
+            configuration["nnunet_cel"] |= SETTINGS | schedule
             configuration["batch_size"] = BATCH_SIZE
             file.write_text(json.dumps(plans, indent=1))
 

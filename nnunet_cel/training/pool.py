@@ -174,22 +174,23 @@ def _draw(rng: np.random.Generator, pool: SlicePool, *, lesion: bool) -> StackRe
 def fixed_requests(pool: SlicePool, count: int, *, seed: int = 0) -> list[StackRequest]:
     """Choose the fixed samples of the online validation.
 
-    Half of them are lesion-free, so that false positives cost; fewer where the pool has
-    fewer. The choice is spread evenly over planes, cases and slices and does not change
-    from epoch to epoch, nor with the settings.
+    At most half of them bear lesions, the rest is lesion-free: most slices of a volume
+    are, and false positives must cost. The choice is spread evenly over planes, cases
+    and slices and does not change from epoch to epoch, nor with the settings.
 
     Args:
         pool: Slices to choose from.
         count: Samples at most.
         seed: Seed of the windows' placement.
     """
+    num_lesion = min(count - count // 2, pool.num_lesion_slices)
+    num_lesion_free = min(count - num_lesion, pool.num_lesion_free_slices)
     chosen: list[tuple[np.ndarray, int, bool]] = []
-    for rows_by_plane, lesion, wanted in (
-        (pool.lesion, True, count - count // 2),
-        (pool.lesion_free, False, count // 2),
+    for rows_by_plane, lesion, take in (
+        (pool.lesion, True, num_lesion),
+        (pool.lesion_free, False, num_lesion_free),
     ):
         rows = [(row, plane) for plane in PLANES for row in rows_by_plane[plane]]
-        take = min(wanted, len(rows))
         positions = np.linspace(0, len(rows) - 1, take).round().astype(int)
         chosen += [(*rows[position], lesion) for position in positions]
     # neither planes nor lesions should come in runs: batches are shared among processes
