@@ -28,6 +28,9 @@ __all__ = [
 PERCENTILE = 99.0
 BANDWIDTHS_BELOW_PERCENTILE = 80
 BINS = 4096
+# Voxels that are looked at, evenly spread: for the place of a peak that is plenty, and
+# a 1 mm brain of two million voxels takes a third of the time.
+SAMPLES = 2**19
 # Peaks lower than this share of the highest are noise of the tail. The procedure's
 # origin has no such limit and relies on its coarse grid instead.
 MINIMUM_PEAK_DENSITY = 0.05
@@ -65,6 +68,7 @@ def tissue_peak(image: np.ndarray, *, last: bool) -> float:
             f"zero (background is 0). Got {got} instead. Remove the case, or look at "
             "how the image was made."
         )
+    tissue = tissue[:: max(1, tissue.size // SAMPLES)]
     upper = float(np.percentile(tissue, PERCENTILE))
     counts, edges = np.histogram(tissue, bins=BINS, range=(0.0, upper))
     density = gaussian_filter1d(
