@@ -14,8 +14,9 @@ Every mode and size runs in a fresh process. There the steps of wrapper and bare
 alternate, and the times are medians; the first step of each is not counted. Peak memory
 is read after two steps of the wrapper, before any of the bare network.
 
-Options: ``sizes``, a list of [batch size, window, counted steps]; ``rounds``, how often
-all processes are run, in random order (times are medians over the rounds).
+Options: ``sizes``, a list of [batch size, window, counted steps]; ``only``, a list of
+modes; ``rounds``, how often all processes are run, in random order (times are medians
+over the rounds).
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ _SIZES = ((16, 64, 4), (4, 256, 2))
 _LESION_SHARE = 0.01
 
 
-def run(*, sizes: Sequence[Sequence[int]] = _SIZES, rounds: int = 1) -> dict[str, Any]:
+def run(
+    *,
+    sizes: Sequence[Sequence[int]] = _SIZES,
+    only: Sequence[str] = (),
+    rounds: int = 1,
+) -> dict[str, Any]:
     """Return iterations per second, MB and ratios; see the module's docstring."""
     precisions = ["float32"] + (["bfloat16"] if has_native_bfloat16() else [])
     modes = {name: (name == "bfloat16", False) for name in precisions}
     modes[f"{precisions[-1]}, recomputed"] = (precisions[-1] == "bfloat16", True)
+    modes = {name: mode for name, mode in modes.items() if not only or name in only}
     processes = [(size, mode) for size in map(tuple, sizes) for mode in modes]
     measured: dict[Any, list[dict[str, float]]] = {each: [] for each in processes}
     rng = random.Random(0)
