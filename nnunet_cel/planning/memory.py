@@ -11,8 +11,8 @@ __all__ = ["BATCH_SIZE", "fit_to_memory"]
 
 BATCH_SIZE = 16  # paper section "Hyperparameter settings"
 MINIMUM_BATCH_SIZE = 2  # batch normalization
-GB_PER_STACK = 0.55
-GB_PER_STACK_CHECKPOINTED = 0.25
+GB_PER_STACK = 0.57
+GB_PER_STACK_CHECKPOINTED = 0.255
 GB_FIXED = 1.0  # CUDA context, weights, optimizer, workspace
 REFERENCE_WINDOW = 256  # voxels
 
