@@ -257,14 +257,12 @@ class _Demo:
 
     def _predict(self, log: Path, name: str) -> None:
         results, dataset = self._models()[name]
-        fold = "0"
-        if name == "pretrained_only":
-            fold = " ".join(str(number) for number in range(FOLDS))
+        folds = range(FOLDS if name == "pretrained_only" else 1)
         self._call(
             log,
             "nnUNetv2_predict",
             *("-d", str(dataset), "-c", "2d", "-tr", "FCADenseTrainer"),
-            *("-p", "FCADensePlans", "-f", *fold.split(), "-device", self.device),
+            *("-p", "FCADensePlans", "-f", *map(str, folds), "-device", self.device),
             *("-i", str(self.out / "raw" / CEL / "imagesTs")),
             *("-o", str(self.out / "predictions" / name), "-npp", "1", "-nps", "1"),
             results=results,
@@ -278,21 +276,18 @@ class _Demo:
         rows = []
         for case in cases:
             reference = load_volume(raw / "labelsTs" / f"{case}.nii.gz")
+            predictions = {
+                name: load_volume(self.out / "predictions" / name / f"{case}.nii.gz")
+                for name in self._models()
+            }
             row: dict[str, str | float] = {"case": case}
-            for name in self._models():
-                file = self.out / "predictions" / name / f"{case}.nii.gz"
-                row[name] = dice(load_volume(file), reference)
+            row |= {name: dice(mask, reference) for name, mask in predictions.items()}
             rows.append(row)
             save_overlays(
                 self.out / "pictures" / f"{case}.png",
                 image=load_volume(raw / "imagesTs" / f"{case}_0000.nii.gz"),
                 reference=reference,
-                predictions={
-                    name: load_volume(
-                        self.out / "predictions" / name / f"{case}.nii.gz"
-                    )
-                    for name in self._models()
-                },
+                predictions=predictions,
             )
         means = {
             name: sum(float(row[name]) for row in rows) / len(rows)

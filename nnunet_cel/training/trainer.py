@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import (
     get_patch_size,
 )
@@ -70,6 +70,7 @@ class FCADenseTrainer(nnUNetTrainer):
 
     Raises:
         ValueError: If configuration, settings or network are not what they must be.
+        RuntimeError: If nnUNet_results is not set.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class FCADenseTrainer(nnUNetTrainer):
         plans = lift_plans(
             plans, configuration, dataset_json, preprocessed=nnUNet_preprocessed.get()
         )
+        nnUNet_results.require()  # nnU-Net would fail later, without naming it
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.settings = Settings.from_configuration(
             self.configuration_manager.configuration, name=configuration
