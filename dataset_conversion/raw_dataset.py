@@ -13,31 +13,27 @@ Reference: nnU-Net v2, documentation/dataset_format.md.
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RawCase", "write_raw_dataset"]
+from nnunet_cel.files import new_folder, to_json, write_whole
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.volumes import Volume, check_same_grid, write_volume
+
+__all__ = ["RawCase", "dataset_folder", "write_raw_dataset"]
 
 Array = npt.NDArray[Any]
 
-# A nibabel image, or voxels of shape (X, Y, Z) and the affine of shape (4, 4).
-Volume = Any
-
 _FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 _OWN_ENTRIES = ("channel_names", "labels", "numTraining", "file_ending")
-_GEOMETRY_TOLERANCE = 1e-3  # mm; NIfTI stores the affine in float32
 
 
 @dataclass(frozen=True)
@@ -46,29 +42,80 @@ class RawCase:
 
     Args:
         identifier: Name of the case, for example ``"WMH_001"``.
-        images: One volume per channel: nibabel images, or pairs of voxels (X, Y, Z)
-            and affine (4, 4).
-        label: Volume of integers on the same grid, or a bare array of them; None only
-            in test cases.
+        images: One volume per channel, all on one grid.
+        label: Integers on the same grid; None only in test cases.
         split: ``"train"`` or ``"test"``.
+        notes: Where the case comes from and what was done to it, for
+            ``conversion.json``.
     """
 
     identifier: str
     images: Sequence[Volume]
     label: Volume | None = None
     split: Literal["train", "test"] = "train"
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What all cases of a data set have in common."""
+
+    channel_names: Sequence[str]
+    label_values: Sequence[int]
+    file_ending: str
+
+
+Case = RawCase | Callable[[], RawCase]
+"""A case, or a function that reads it."""
+
+
+def dataset_folder(parent: Path | str | None, dataset_id: int, name: str) -> Path:
+    """Return the folder of a data set, such as ``nnUNet_raw/Dataset501_WMH``.
+
+    Args:
+        parent: Folder of raw data sets; None for the environment variable
+            ``nnUNet_raw``.
+        dataset_id: Number of the data set, from 1 to 999.
+        name: Name of the data set.
+
+    Raises:
+        ValueError: If there is no parent, the number is out of range, or another data
+            set has it, since nnU-Net finds data sets by their number.
+    """
+    parent = parent or os.environ.get("nnUNet_raw")
+    if not parent:
+        raise ValueError(
+            "There is no folder for the data set: name one, or set the environment "
+            "variable nnUNet_raw."
+        )
+    if not 1 <= dataset_id <= 999:
+        raise ValueError(
+            f"The number of the data set must be from 1 to 999. Got {dataset_id} "
+            "instead."
+        )
+    folder = Path(parent) / f"Dataset{dataset_id:03d}_{name}"
+    others = sorted(set(folder.parent.glob(f"Dataset{dataset_id:03d}_*")) - {folder})
+    if others:
+        raise ValueError(
+            f"The number {dataset_id} must belong to one data set only. "
+            f"{others[0]} has it: choose another number."
+        )
+    return folder
 
 
 def write_raw_dataset(
     folder: Path | str,
-    cases: Iterable[RawCase],
+    cases: Iterable[Case],
     *,
     channel_names: Sequence[str],
     labels: Mapping[str, int | Sequence[int]],
     file_ending: str = ".nii.gz",
     splits: Sequence[Mapping[str, Sequence[str]]] | None = None,
     extra: Mapping[str, Any] | None = None,
+    conversion: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    processes: int = 1,
+    description: str | None = None,
 ) -> Path:
     """Write a raw data set that nnU-Net v2 can plan and preprocess.
 
@@ -79,14 +126,20 @@ def write_raw_dataset(
     Args:
         folder: Where the data set is to be, for example
             ``nnUNet_raw/Dataset501_WMH``.
-        cases: The cases, taken one by one, so a generator keeps one in memory.
+        cases: The cases, or functions that read them, picklable if ``processes`` > 1.
+            With one process they are taken one by one, so that a generator keeps one
+            in memory.
         channel_names: Name of each channel; nnU-Net picks the normalization by it.
         labels: Value of each label, or values of each region, background first.
         file_ending: ``".nii.gz"`` or ``".nii"``.
         splits: Training and validation cases of each fold, for
             ``splits_final.json``; None leaves the split to nnU-Net.
         extra: More entries for ``dataset.json``, such as description or license.
+        conversion: What ``conversion.json`` holds beside the notes of each case; None
+            for no such file.
         overwrite: Whether an existing data set is replaced.
+        processes: Number of processes that read and write cases.
+        description: Title of a progress bar, None for no bar.
 
     Returns:
         The folder of the data set.
@@ -98,9 +151,27 @@ def write_raw_dataset(
     folder = Path(folder)
     _check_folder_name(folder.name)
     _check_header(channel_names, labels, file_ending, extra)
-    with _whole_or_nothing(folder, overwrite=overwrite) as partial:
-        written = _write_cases(partial, cases, channel_names, labels, file_ending)
-        training = sorted(name for name, split in written.items() if split == "train")
+    values = sorted({v for value in labels.values() for v in _values(value)})
+    common = _Header(tuple(channel_names), values, file_ending)
+    with new_folder(
+        folder,
+        what="data set",
+        cure="Choose another folder or number, or overwrite it (--overwrite).",
+        overwrite=overwrite,
+    ) as unfinished:
+        for name in {name for names in _FOLDERS.values() for name in names}:
+            (unfinished / name).mkdir()
+        written = map_cases(
+            partial(_write_case, unfinished, common),
+            cases,
+            processes=processes,
+            description=description,
+        )
+        _check_distinct(name for name, _, _ in written)
+        for name in _FOLDERS["test"]:
+            if not any((unfinished / name).iterdir()):
+                (unfinished / name).rmdir()
+        training = sorted(name for name, split, _ in written if split == "train")
         if not training:
             raise ValueError(
                 f"A data set must have at least one training case. {folder.name} got "
@@ -113,88 +184,51 @@ def write_raw_dataset(
             "file_ending": file_ending,
             **(extra or {}),
         }
-        _write_json(partial / "dataset.json", header)
+        write_whole(unfinished / "dataset.json", to_json(header))
         if splits is not None:
             folds = [_checked_fold(fold, training, i) for i, fold in enumerate(splits)]
-            _write_json(partial / "splits_final.json", folds)
+            write_whole(unfinished / "splits_final.json", to_json(folds))
+        if conversion is not None:
+            notes = {name: {"split": split, **notes} for name, split, notes in written}
+            record = {**conversion, "cases": dict(sorted(notes.items()))}
+            write_whole(unfinished / "conversion.json", to_json(record))
     return folder
 
 
-@contextmanager
-def _whole_or_nothing(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder to write to, which takes the place of ``folder`` at the end."""
-    if folder.exists() and not overwrite:
-        raise FileExistsError(
-            f"The data set {folder} exists and is not replaced without being told so. "
-            "Choose another folder or data set number, or set overwrite."
+def _write_case(
+    folder: Path, header: _Header, case: Case
+) -> tuple[str, str, Mapping[str, Any]]:
+    """Write images and label map of a case; return its name, split and notes."""
+    case = case() if callable(case) else case
+    name = case.identifier
+    _check_identifier(name)
+    if case.split not in _FOLDERS:
+        raise ValueError(
+            f'The split of case {name} must be "train" or "test". Got '
+            f"{case.split!r} instead."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        yield partial
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    image_folder, label_folder = (folder / part for part in _FOLDERS[case.split])
+    images = _checked_images(case, header.channel_names)
+    for channel, image in enumerate(images):
+        path = image_folder / f"{name}_{channel:04d}{header.file_ending}"
+        _write_new(path, image)
+    label = _checked_label(case, images[0], header.label_values)
+    if label is not None:
+        _write_new(label_folder / f"{name}{header.file_ending}", label)
+    return name, case.split, case.notes
 
 
-def _write_cases(
-    folder: Path,
-    cases: Iterable[RawCase],
-    channel_names: Sequence[str],
-    labels: Mapping[str, int | Sequence[int]],
-    file_ending: str,
-) -> dict[str, str]:
-    """Write images and label maps, and return the split of each case."""
-    allowed = np.array(sorted({v for value in labels.values() for v in _values(value)}))
-    written: dict[str, str] = {}
-    for name in _FOLDERS["train"]:
-        (folder / name).mkdir()
-    for case in cases:
-        name = case.identifier
-        _check_identifier(name, written)
-        if case.split not in _FOLDERS:
-            raise ValueError(
-                f'The split of case {name} must be "train" or "test". Got '
-                f"{case.split!r} instead."
-            )
-        image_folder, label_folder = (folder / part for part in _FOLDERS[case.split])
-        volumes = _checked_images(case, channel_names)
-        image_folder.mkdir(exist_ok=True)
-        for channel, (voxels, affine) in enumerate(volumes):
-            path = image_folder / f"{name}_{channel:04d}{file_ending}"
-            _write_nifti(path, voxels, affine)
-        shape, affine = volumes[0][0].shape, volumes[0][1]
-        label = _checked_label(case, shape, affine, allowed)
-        if label is not None:
-            label_folder.mkdir(exist_ok=True)
-            _write_nifti(label_folder / f"{name}{file_ending}", label, affine)
-        written[name] = case.split
-    return written
-
-
-def _checked_images(
-    case: RawCase, channel_names: Sequence[str]
-) -> list[tuple[Array, Array]]:
-    """Return voxels and affine of every channel of a case."""
+def _checked_images(case: RawCase, channel_names: Sequence[str]) -> list[Volume]:
+    """Return the images of a case as they are stored."""
     if len(case.images) != len(channel_names):
         raise ValueError(
             f"Case {case.identifier} must have one image for each channel "
             f"({', '.join(channel_names)}). Got {len(case.images)} images instead."
         )
-    volumes: list[tuple[Array, Array]] = []
+    checked: list[Volume] = []
     for channel, image in zip(channel_names, case.images, strict=True):
         where = f"The {channel} image of case {case.identifier}"
-        voxels, affine = _open(image)
+        voxels = image.voxels
         if voxels.ndim != 3:
             raise ValueError(
                 f"{where} must have three axes. Got the shape {voxels.shape} instead: "
@@ -208,16 +242,16 @@ def _checked_images(
             )
         if voxels.dtype.kind == "f" or voxels.dtype.itemsize > 4:
             voxels = voxels.astype(np.float32)
-        if volumes:
-            _check_grid(where, voxels.shape, affine, volumes[0][0].shape, volumes[0][1])
-        volumes.append((voxels, affine))
-    return volumes
+        if checked:
+            check_same_grid(where, image, checked[0])
+        checked.append(Volume(voxels, checked[0].affine if checked else image.affine))
+    return checked
 
 
 def _checked_label(
-    case: RawCase, shape: tuple[int, ...], affine: Array, allowed: Array
-) -> Array | None:
-    """Return the label map of a case as uint8 of shape (X, Y, Z)."""
+    case: RawCase, image: Volume, allowed: Sequence[int]
+) -> Volume | None:
+    """Return the label map of a case as uint8, on exactly the grid of the image."""
     if case.label is None:
         if case.split == "train":
             raise ValueError(
@@ -226,69 +260,25 @@ def _checked_label(
             )
         return None
     where = f"The label map of case {case.identifier}"
-    if isinstance(case.label, np.ndarray):
-        voxels = case.label
-        _check_grid(where, voxels.shape, affine, shape, affine)
-    else:
-        voxels, own_affine = _open(case.label)
-        _check_grid(where, voxels.shape, own_affine, shape, affine)
-    found = np.unique(voxels)
+    check_same_grid(where, case.label, image)
+    found = np.unique(case.label.voxels)
     if not np.isin(found, allowed).all():
         strange = ", ".join(f"{v:g}" for v in found[~np.isin(found, allowed)][:5])
         raise ValueError(
             f"{where} must have no values but {', '.join(map(str, allowed))}. Got "
             f"{strange} too: binarize it, or name these labels."
         )
-    return voxels.astype(np.uint8)
+    return Volume(case.label.voxels.astype(np.uint8), image.affine)
 
 
-def _check_grid(
-    where: str,
-    shape: tuple[int, ...],
-    affine: Array,
-    expected_shape: tuple[int, ...],
-    expected_affine: Array,
-) -> None:
-    """Refuse a volume that is not on the voxel grid of the first image."""
-    if shape != expected_shape:
+def _write_new(path: Path, volume: Volume) -> None:
+    """Write a file of a case, but not a second one of the same name."""
+    if path.exists():
         raise ValueError(
-            f"{where} must have the shape of the first image, {expected_shape}. Got "
-            f"{shape} instead: resample it to that image."
+            "The identifiers of all cases must differ, training and test cases "
+            f"together. Got a second case that would be {path.name}: rename one."
         )
-    if not np.allclose(affine, expected_affine, atol=_GEOMETRY_TOLERANCE, rtol=0):
-        raise ValueError(
-            f"{where} must have the affine of the first image,\n{expected_affine}\n"
-            f"Got\n{affine}\ninstead: resample it to that image."
-        )
-
-
-def _open(volume: Volume) -> tuple[Array, Array]:
-    """Return voxels and affine of a nibabel image or of a pair of them."""
-    if isinstance(volume, tuple):
-        voxels, affine = volume
-        return np.asarray(voxels), np.asarray(affine, dtype=float)
-    return np.asanyarray(volume.dataobj), np.asarray(volume.affine, dtype=float)
-
-
-def _write_nifti(path: Path, voxels: Array, affine: Array) -> None:
-    """Write a NIfTI file whose bytes depend on nothing but the arguments."""
-    if voxels.dtype.kind == "b":
-        voxels = voxels.astype(np.uint8)
-    image = nib.Nifti1Image(voxels, affine, dtype=voxels.dtype)
-    # Both transforms, because readers differ in which one they prefer.
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    content = image.to_bytes()
-    if path.suffix == ".gz":
-        content = gzip.compress(content, compresslevel=4, mtime=0)
-    path.write_bytes(content)
-
-
-def _write_json(path: Path, content: Any) -> None:
-    """Write indented JSON with a line break at its end."""
-    text = json.dumps(content, indent=4, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_volume(path, volume)
 
 
 def _check_folder_name(name: str) -> None:
@@ -300,21 +290,27 @@ def _check_folder_name(name: str) -> None:
         )
 
 
-def _check_identifier(name: str, written: Mapping[str, str]) -> None:
-    """Refuse the name of a case that cannot be a file name or is taken."""
+def _check_identifier(name: str) -> None:
+    """Refuse the name of a case that cannot be a file name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         raise ValueError(
             "The identifier of a case must be of letters, digits and the signs . _ + - "
             f"and begin with a letter or digit, for example WMH_001. Got {name!r} "
             "instead."
         )
-    # Some file systems do not tell a from A.
-    taken = {other.lower(): other for other in written}
-    if name.lower() in taken:
-        raise ValueError(
-            "The identifiers of all cases must differ, training and test cases "
-            f"together. Got {name!r} and {taken[name.lower()]!r}: rename one."
-        )
+
+
+def _check_distinct(names: Iterable[str]) -> None:
+    """Refuse names that differ in nothing but the case of letters, or not at all."""
+    taken: dict[str, str] = {}
+    for name in names:
+        other = taken.get(name.lower())  # some file systems do not tell a from A
+        if other is not None:
+            raise ValueError(
+                "The identifiers of all cases must differ, training and test cases "
+                f"together. Got {name!r} and {other!r}: rename one."
+            )
+        taken[name.lower()] = name
 
 
 def _check_header(

@@ -18,8 +18,17 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "doctor": ("check the installation and say how to repair it", "nnunet_cel.doctor"),
+    "prepare": ("find brains, crop and resample", "nnunet_cel.preparation.command"),
+    "convert": (
+        "make raw data sets of public data and your own scans",
+        "nnunet_cel.dataset_conversion.command",
+    ),
     "best-fold": ("print the checkpoint of the best fold", "nnunet_cel.best_fold"),
-    "phantom": ("write a synthetic data set", "nnunet_cel.phantom.command"),
+    "restore": (
+        "bring predictions to original images",
+        "nnunet_cel.preparation.restore",
+    ),
+    "phantom": ("write synthetic data", "nnunet_cel.phantom.command"),
     "demo": ("run the whole protocol on phantoms", "nnunet_cel.phantom.demo"),
 }
 """Name of each sub-command: its line in the help, and its module."""

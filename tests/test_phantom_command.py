@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import pytest
 
 from nnunet_cel import cli
 from nnunet_cel.phantom import command
+from nnunet_cel.phantom.layouts import LAYOUTS
 
 pytest.importorskip("nilearn", reason="the extra `demo`")
 
@@ -19,7 +21,7 @@ def run(*arguments: str) -> int:
     """Run the command quietly, with coarse voxels."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    quietly = ["--spacing", "4", "--no-progress"]
+    quietly = ["--spacing", "4", "--no-progress", "-np", "1"]
     return command.run(parser.parse_args([*quietly, *arguments]))
 
 
@@ -130,6 +132,86 @@ def test_wrong_numbers_are_refused(
         run("wmh", str(tmp_path), *arguments)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layout_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a layout the folder is the root of a tree, and one line says so."""
+    folder = tmp_path / "my scans"
+
+    assert run("cel", str(folder), "-n", "2", "--layout", "cel-pairs") == 0
+
+    assert {path.name for path in folder.glob("*Tr/[A-Z]*.nii.gz")} == {
+        *("Doe_Jane_0000.nii.gz", "Roe_Joe_0000.nii.gz"),
+        *("Doe_Jane.nii.gz", "Roe_Joe.nii.gz"),
+    }
+    line = f"Wrote 2 scans in the layout cel-pairs to {folder}\n"
+    assert capsys.readouterr().out == line
+
+
+def test_layout_depends_on_seed_and_not_on_processes(tmp_path: Path) -> None:
+    """The same arguments give the same tree, another seed gives other scans."""
+    arguments = ("-n", "2", "--layout", "cel-pairs")
+    run("cel", str(tmp_path / "a"), *arguments)
+    run("cel", str(tmp_path / "b"), *arguments, "-np", "2")
+    run("cel", str(tmp_path / "c"), *arguments, "--seed", "3")
+
+    first, again, other = (files(tmp_path / name) for name in "abc")
+    assert first == again
+    image = "imagesTr/Doe_Jane_0000.nii.gz"
+    assert first[image] != other[image]
+
+
+def test_slot_with_empty_consensus_shows_no_lesions() -> None:
+    """The image of that slot has no lesions, so that its label map is right."""
+    make = partial(command._make_source_subject, "msseg2016", 0, 8.0)
+
+    assert make(39).label.voxels.any()
+    assert not make(40).label.voxels.any()
+    assert not make(40).second_label.voxels.any()
+
+
+def test_layout_is_replaced_only_on_request(tmp_path: Path) -> None:
+    """An existing tree stays unless overwrite is set."""
+    arguments = ("cel", str(tmp_path / "tree"), "-n", "1", "--layout", "cel-subjects")
+    run(*arguments)
+
+    with pytest.raises(FileExistsError, match="overwrite"):
+        run(*arguments)
+    assert run(*arguments, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cel", "FOLDER", "--layout", "wmh2017"), "must be wmh. Got cel"),
+        (("wmh", "--layout", "wmh2017"), "No folder"),
+        (("wmh", "FOLDER", "--layout", "wmh2017", "--test", "1"), "must not be given"),
+        (("wmh", "FOLDER", "--layout", "wmh2017", "--lesion-free", "1"), "--lesion"),
+        (("wmh", "FOLDER", "--layout", "wmh2017", "--dataset-id", "7"), "--dataset-id"),
+        (("wmh", "FOLDER", "--layout", "wmh2017", "--seed", "-1"), "seed must be"),
+        (("wmh", "FOLDER", "--layout", "wmh2017", "--spacing", "9"), "from 1 to 8"),
+        (("wmh", "FOLDER", "--layout", "wmh2017", "-np", "0"), "processes must be"),
+    ],
+)
+def test_layout_refuses_what_does_not_go_with_it(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    """The error says what is wrong, and nothing is written."""
+    folder = str(tmp_path / "tree")
+    with pytest.raises(ValueError, match=message):
+        run(*(folder if part == "FOLDER" else part for part in arguments), "-n", "2")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_layouts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each layout has a line in the help."""
+    with pytest.raises(SystemExit):
+        cli.main(["phantom", "-h"])
+
+    lines = capsys.readouterr().out.splitlines()
+    for name, layout in LAYOUTS.items():
+        assert any(name in line and layout.summary in line for line in lines)
 
 
 def test_missing_nilearn_is_no_traceback(

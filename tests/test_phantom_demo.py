@@ -43,8 +43,9 @@ def test_whole_demo(
 ) -> None:
     """Subjects of 4 mm, one iteration: every step runs, table and pictures appear."""
     monkeypatch.setattr(demo, "SPACING", "4")
-    monkeypatch.setattr(demo, "SUBJECTS", {"wmh": (5, 0), "cel": (4, 1)})
-    monkeypatch.setattr(demo, "VALIDATION", 1)
+    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 5}
+    monkeypatch.setattr(demo, "SCANS", scans)
+    monkeypatch.setattr(demo, "STRIP", "--no-strip")
     monkeypatch.setattr(demo, "PRETRAINING", {"max_epochs": 1})
     monkeypatch.setattr(demo, "FINE_TUNING", {"max_epochs": 1})
     monkeypatch.setattr(
@@ -58,11 +59,11 @@ def test_whole_demo(
 
     with (out / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["case"] for row in rows] == ["CEL_005", "mean"]
+    assert [row["case"] for row in rows] == ["CEL_002", "mean"]
     models = {"pretrained_only", "direct", "fine_tuned"}
     assert set(rows[0]) == {"case"} | models
     assert all(0 <= float(rows[0][model]) <= 1 for model in models)
-    assert (out / "pictures" / "CEL_005.png").stat().st_size > 10_000
+    assert (out / "pictures" / "CEL_002.png").stat().st_size > 10_000
     log = (out / "logs" / "fine_tune.log").read_text()
     assert "Loading pretrained weights from file" in log
     assert "Loading pretrained" not in (out / "logs" / "direct.log").read_text()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+
 from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
+from nnunet_cel.volumes import Volume
 
 AFFINE = np.array(
     [[0.0, -1.5, 0.0, 10.0], [1.2, 0.0, 0.0, -4.0], [0.0, 0.0, 2.0, 3.0], [0, 0, 0, 1]]
@@ -26,8 +29,8 @@ def make_case(number: int, split: str = "train", **changes: Any) -> RawCase:
     label[3:5, 4, 2:4] = 1
     settings: dict[str, Any] = {
         "identifier": f"case_{number:02d}",
-        "images": [nib.Nifti1Image(image, AFFINE), (image + 1, AFFINE)],
-        "label": label,
+        "images": [Volume(image, AFFINE), Volume(image + 1, AFFINE)],
+        "label": Volume(label, AFFINE),
         "split": split,
     }
     return RawCase(**{**settings, **changes})
@@ -83,9 +86,11 @@ def test_voxels_and_geometry_survive(place: Path) -> None:
     image = nib.load(place / "imagesTr" / "case_01_0001.nii.gz")
     label = nib.load(place / "labelsTr" / "case_01.nii.gz")
     np.testing.assert_array_equal(
-        np.asarray(image.dataobj), make_case(1).images[1][0].astype(np.float32)
+        np.asarray(image.dataobj), make_case(1).images[1].voxels
     )
-    np.testing.assert_array_equal(np.asarray(label.dataobj), make_case(1).label)
+    drawn = make_case(1).label
+    assert drawn is not None
+    np.testing.assert_array_equal(np.asarray(label.dataobj), drawn.voxels)
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)
     np.testing.assert_allclose(label.get_qform(), AFFINE, atol=1e-5)
     assert label.get_data_dtype() == np.uint8
@@ -144,7 +149,7 @@ def test_existing_data_set_is_kept(place: Path) -> None:
     """Without overwrite the second attempt fails and names the cure."""
     before = contents(write(place))
 
-    with pytest.raises(FileExistsError, match="set overwrite"):
+    with pytest.raises(FileExistsError, match="or overwrite it"):
         write(place, [make_case(9)])
 
     assert contents(place) == before
@@ -191,6 +196,45 @@ def test_cases_are_taken_one_by_one(place: Path) -> None:
     write(place, cases())
 
 
+def test_several_processes_write_the_same(place: Path, tmp_path: Path) -> None:
+    """Functions that read cases run in processes, and the bytes are the same."""
+    readers = [partial(make_case, number) for number in (1, 2, 3)]
+
+    many = write(tmp_path / "Dataset502_Many", readers, processes=2)
+
+    assert contents(many) == contents(write(place, readers))
+
+
+def test_notes_are_part_of_the_data_set(place: Path) -> None:
+    """What is known about the conversion and each case stands in conversion.json."""
+    cases = [make_case(2, notes={"rater": 1}), make_case(1, "test")]
+
+    write(place, [*cases, make_case(3)], conversion={"converter": "by hand"})
+
+    assert json.loads((place / "conversion.json").read_text()) == {
+        "converter": "by hand",
+        "cases": {
+            "case_01": {"split": "test"},
+            "case_02": {"split": "train", "rater": 1},
+            "case_03": {"split": "train"},
+        },
+    }
+
+
+def test_label_map_gets_exactly_the_affine_of_the_image(place: Path) -> None:
+    """A difference in the last digits is not carried into the data set."""
+    almost = AFFINE + 5e-4
+    almost[3] = AFFINE[3]
+
+    label = Volume(ONES.astype(np.uint8), almost)
+    write(place, [make_case(1, label=label)])
+
+    image = nib.load(place / "imagesTr" / "case_01_0000.nii.gz")
+    written = nib.load(place / "labelsTr" / "case_01.nii.gz")
+    assert image.affine.tobytes() == written.affine.tobytes()
+    assert not np.array_equal(written.affine, almost)
+
+
 def test_splits_are_written(place: Path) -> None:
     """The folds stand where nnU-Net's planner copies them from."""
     folds = [{"train": ["case_01"], "val": ["case_02"]}]
@@ -213,6 +257,7 @@ SHAPE = (8, 9, 7)
 NAN = np.full(SHAPE, np.nan, dtype=np.float32)
 ONES = np.ones(SHAPE, dtype=np.float32)
 MOVED = AFFINE + np.diag([0, 0, 0.5, 0])
+GOOD = Volume(ONES, AFFINE)
 
 
 @pytest.mark.parametrize(
@@ -221,15 +266,16 @@ MOVED = AFFINE + np.diag([0, 0, 0.5, 0])
         ({"identifier": "a/b"}, "identifier.*letters, digits.*Got 'a/b'"),
         ({"identifier": ".hidden"}, "identifier.*Got '.hidden'"),
         ({"identifier": "CASE_01"}, "must differ.*'CASE_01' and 'case_01'"),
-        ({"images": [(ONES, AFFINE)]}, r"one image for each channel.*Got 1"),
-        ({"images": [(NAN, AFFINE)] * 2}, "finite voxels. Got 504"),
-        ({"images": [(ONES[..., None], AFFINE)] * 2}, "three axes"),
-        ({"images": [(ONES, AFFINE), (ONES[1:], AFFINE)]}, "T1w.*shape"),
-        ({"images": [(ONES, AFFINE), (ONES, MOVED)]}, "T1w.*affine"),
-        ({"label": ONES[1:]}, "label map.*shape of the first image"),
-        ({"label": (ONES, MOVED)}, "label map.*affine of the first image"),
-        ({"label": 2 * ONES}, "no values but 0, 1. Got 2 too"),
-        ({"label": 0.5 * ONES}, "Got 0.5 too"),
+        ({"identifier": "case_01"}, "must differ.*case_01_0000.nii.gz: rename one"),
+        ({"images": [GOOD]}, r"one image for each channel.*Got 1"),
+        ({"images": [Volume(NAN, AFFINE)] * 2}, "finite voxels. Got 504"),
+        ({"images": [Volume(ONES[..., None], AFFINE)] * 2}, "three axes"),
+        ({"images": [GOOD, Volume(ONES[1:], AFFINE)]}, "T1w.*shape"),
+        ({"images": [GOOD, Volume(ONES, MOVED)]}, "T1w.*affine"),
+        ({"label": Volume(ONES[1:], AFFINE)}, "label map.*shape of the image"),
+        ({"label": Volume(ONES, MOVED)}, "label map.*affine of the image"),
+        ({"label": Volume(2 * ONES, AFFINE)}, "no values but 0, 1. Got 2 too"),
+        ({"label": Volume(0.5 * ONES, AFFINE)}, "Got 0.5 too"),
         ({"label": None}, "must have a label map"),
         ({"split": "val"}, "split.*Got 'val'"),
     ],

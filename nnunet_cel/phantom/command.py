@@ -6,6 +6,11 @@ for trying out the commands, not for measuring how well a method works on patien
 
     nnunet-cel phantom wmh -n 20 --test 5
     nnunet-cel phantom cel FOLDER -n 12 --test 5 --spacing 2
+
+With --layout it writes scans with skull in the original layout of a public data set or
+in one of a clinic, to try out `nnunet-cel convert` and `nnunet-cel prepare`.
+
+    nnunet-cel phantom wmh FOLDER -n 5 --layout msseg2016
 """
 
 from __future__ import annotations
@@ -14,19 +19,26 @@ import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from tqdm import tqdm
 
 from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
+from nnunet_cel.parallel import DEFAULT_PROCESSES
 from nnunet_cel.phantom.anatomy import Grid, load_template
+from nnunet_cel.phantom.head import make_source_subject
+from nnunet_cel.phantom.layouts import LAYOUTS
+from nnunet_cel.phantom.source_subject import Kind, SourceSubject
+from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.phantom.subject import Modality, make_subject
+from nnunet_cel.volumes import Volume
 
 __all__ = ["add_arguments", "run", "write_phantom_dataset"]
 
-Kind = Literal["wmh", "cel"]
+_LARGEST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "out_folder",
         type=Path,
         nargs="?",
-        help="folder for the data set, right after the kind (default: $nnUNet_raw)",
+        help="folder for the data set, right after the kind (default: $nnUNet_raw); "
+        "with --layout the root of the tree",
     )
     parser.add_argument(
         "-n",
@@ -61,7 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         required=True,
         metavar="N",
-        help="number of training cases",
+        help="number of training cases, or of scans in a layout",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=LAYOUTS,
+        metavar="NAME",
+        help="write a tree of source files in one of the layouts below",
     )
     parser.add_argument(
         "--test",
@@ -94,15 +113,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of the data set (default: 501 for wmh, 502 for cel)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the data set if it exists"
+        "-np",
+        "--processes",
+        type=int,
+        default=DEFAULT_PROCESSES,
+        metavar="N",
+        help="number of scans of a layout made at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace what the command wrote before"
     )
     parser.add_argument(
         "--no-progress", action="store_true", help="show no progress bar"
+    )
+    width = max(map(len, LAYOUTS))
+    parser.epilog = "layouts:\n" + "\n".join(
+        f"  {name:<{width}}  {layout.kind}: {layout.summary} (-n up to {layout.size})"
+        for name, layout in LAYOUTS.items()
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    if args.layout is not None:
+        return _run_layout(args)
     parent = args.out_folder
     if parent is None:
         if not os.environ.get("nnUNet_raw"):
@@ -125,6 +159,59 @@ def run(args: argparse.Namespace) -> int:
     )
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
+
+
+def _run_layout(args: argparse.Namespace) -> int:
+    """Write a tree of source files and return the exit status."""
+    kind = LAYOUTS[args.layout].kind
+    if args.kind != kind:
+        raise ValueError(
+            f"The kind of the layout {args.layout} must be {kind}. Got {args.kind} "
+            "instead: choose another layout or kind."
+        )
+    if args.out_folder is None:
+        raise ValueError("No folder for the tree of files: name one after the kind.")
+    if args.test or args.lesion_free or args.dataset_id is not None:
+        raise ValueError(
+            "The options --test, --lesion-free and --dataset-id must not be given with "
+            "--layout, which fixes what the tree holds: leave them out."
+        )
+    _check_range("seed", args.seed, 0, _LARGEST_SEED)
+    Grid.of_spacing(args.spacing)  # refuses a spacing out of range
+    load_template()
+    folder = write_source_tree(
+        args.out_folder,
+        args.layout,
+        args.train,
+        partial(_make_source_subject, args.layout, args.seed, args.spacing),
+        overwrite=args.overwrite,
+        processes=args.processes,
+        description=None if args.no_progress else args.layout,
+    )
+    print(f"Wrote {args.train} scans in the layout {args.layout} to {folder}")
+    return 0
+
+
+def _make_source_subject(
+    name: str, seed: int, spacing: float, number: int
+) -> SourceSubject:
+    """Make the subject for a slot of a layout."""
+    layout = LAYOUTS[name]
+    return make_source_subject(
+        layout.kind,
+        seed,
+        number,
+        spacing=spacing,
+        lesions=number not in layout.lesion_free,
+    )
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    """Refuse a number out of its range."""
+    if not low <= value <= high:
+        raise ValueError(
+            f"The {name} must be from {low} to {high}. Got {value} instead."
+        )
 
 
 def write_phantom_dataset(
@@ -176,13 +263,10 @@ def write_phantom_dataset(
         ("number of training cases", n_train, 1, 9999),
         ("number of test cases", n_test, 0, 9999),
         ("number of lesion-free cases", n_lesion_free, 0, n_train - 1),
-        ("seed", seed, 0, 2**63),
+        ("seed", seed, 0, _LARGEST_SEED),
         ("number of the data set", dataset_id, 1, 999),
     ):
-        if not low <= value <= high:
-            raise ValueError(
-                f"The {name} must be from {low} to {high}. Got {value} instead."
-            )
+        _check_range(name, value, low, high)
     Grid.of_spacing(spacing)  # refuses a spacing out of range before anything is done
     load_template()
 
@@ -199,8 +283,8 @@ def write_phantom_dataset(
             )
             yield RawCase(
                 identifier=f"{settings.name}_{number:03d}",
-                images=[(subject.image, subject.affine)],
-                label=subject.label,
+                images=[Volume(subject.image, subject.affine)],
+                label=Volume(subject.label, subject.affine),
                 split="train" if number <= n_train else "test",
             )
 

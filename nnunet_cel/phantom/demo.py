@@ -1,7 +1,8 @@
 """Runs the protocol of the paper on synthetic subjects, with the stock commands.
 
-Two data sets are made, planned and preprocessed. FCA-DenseNet is pretrained on white
-matter hyperintensities in FLAIR (two folds), and the better fold is fine-tuned on
+Scans are made in the layouts of the public data sets and of a clinic, converted,
+planned and preprocessed. FCA-DenseNet is pretrained on white matter hyperintensities in
+FLAIR (two folds), and the better fold is fine-tuned on
 enhancing lesions in contrast-enhanced T1w images. The same network is trained directly
 on these for as many iterations. All three models predict subjects that none of them has
 seen: a table compares them, and pictures show the predictions as in Figure 7 of the
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -25,13 +27,18 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_cel.phantom.command import write_phantom_dataset
+from nnunet_cel.parallel import DEFAULT_PROCESSES
+from nnunet_cel.phantom.head import make_source_subject
+from nnunet_cel.phantom.layouts import LAYOUTS
 from nnunet_cel.phantom.overlay import dice, load_volume, save_overlays
+from nnunet_cel.phantom.source_subject import Kind, SourceSubject
+from nnunet_cel.phantom.source_tree import write_source_tree
 
 __all__ = ["add_arguments", "run"]
 
@@ -51,8 +58,9 @@ SETTINGS = {
 BATCH_SIZE = 8
 PRETRAINING = {"max_epochs": 5, "learning_rate": 1e-3}
 FINE_TUNING = {"max_epochs": 4, "learning_rate": 5e-4}  # and direct training
-SUBJECTS = {"wmh": (10, 0), "cel": (8, 4)}  # training, test
-VALIDATION = 2  # subjects in the validation part of a fold
+SCANS = {"isbi2015": 5, "msseg2016": 3, "wmh2017": 2, "cel-bids": 12}  # of layouts
+TEST_FRACTION = "0.4"
+STRIP = "--bet" if importlib.util.find_spec("brainextractor") else "--no-strip"
 
 
 @dataclass(frozen=True)
@@ -169,7 +177,8 @@ class _Demo:
             for name in self._models()
         ]
         return [
-            _Step("phantoms", "Making synthetic subjects", self._make_phantoms),
+            _Step("sources", "Making synthetic scans", self._make_sources),
+            _Step("convert", "Converting them", self._convert),
             _Step("plan", "Planning and preprocessing", self._plan),
             *pretraining,
             _Step("fine_tune", "Fine-tuning on CEL", self._fine_tune),
@@ -186,26 +195,33 @@ class _Demo:
             "fine_tuned": (self.out / "results", 502),
         }
 
-    def _make_phantoms(self, log: Path) -> None:
-        for kind, (train, test) in SUBJECTS.items():
-            folder = write_phantom_dataset(
-                kind,  # type: ignore[arg-type]  # keys of SUBJECTS are kinds
-                self.out / "raw",
-                n_train=train,
-                n_test=test,
-                spacing=float(SPACING),
+    def _make_sources(self, log: Path) -> None:
+        for layout, count in SCANS.items():
+            write_source_tree(
+                self.out / "sources" / layout,
+                layout,
+                count,
+                partial(_make_subject, LAYOUTS[layout].kind, float(SPACING)),
                 overwrite=True,
+                processes=DEFAULT_PROCESSES,
             )
-            cases = sorted(
-                file.name.removesuffix(".nii.gz")
-                for file in (folder / "labelsTr").iterdir()
-            )
-            splits = []
-            for fold in range(FOLDS):
-                held_out = cases[fold * VALIDATION : (fold + 1) * VALIDATION]
-                trained = [case for case in cases if case not in held_out]
-                splits.append({"train": trained, "val": held_out})
-            (folder / "splits_final.json").write_text(json.dumps(splits, indent=1))
+
+    def _convert(self, log: Path) -> None:
+        sources = self.out / "sources"
+        public = [
+            part
+            for layout in SCANS
+            if LAYOUTS[layout].kind == "wmh"
+            for part in (f"--{layout}", str(sources / layout))
+        ]
+        table = str(self.out / "linking_table.csv")
+        self._call(log, "nnunet-cel", "convert", "wmh", *public, STRIP, "--overwrite")
+        self._call(
+            log.with_name(f"{log.stem}_cel.log"),
+            *("nnunet-cel", "convert", "cel", str(sources / "cel-bids")),
+            *("--test-fraction", TEST_FRACTION, "--linking-table", table),
+            "--overwrite",
+        )
 
     def _plan(self, log: Path) -> None:
         self._call(
@@ -341,6 +357,12 @@ def _command(name: str) -> str:
             "found neither there nor on the PATH. Run `nnunet-cel doctor`."
         )
     return path
+
+
+def _make_subject(kind: Kind, spacing: float, number: int) -> SourceSubject:
+    """Make a subject; a clinic's scans are skull-stripped already, to save time."""
+    subject = make_source_subject(kind, 0, number, spacing=spacing)
+    return replace(subject, raw=subject.brain_image) if kind == "cel" else subject
 
 
 def _format_table(rows: list[dict[str, str | float]]) -> str:

@@ -1,0 +1,137 @@
+"""ISBI 2015 longitudinal MS lesion segmentation: FLAIR images of five patients.
+
+The challenge's preprocessed FLAIR images are taken, which are of 1 mm, skull-stripped
+and bias-corrected. Huang et al. 2024 used the last time point of each of the five
+training subjects. They do not say which of the two raters they followed; the first is
+the default.
+
+Layouts: ``training01/preprocessed/training01_01_flair_pp.nii`` and
+``training01/masks/training01_01_mask1.nii``, or the same file names in any folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Literal, get_args
+
+from nnunet_cel.dataset_conversion.source import (
+    SourceCase,
+    find_files,
+    find_unique,
+    refuse_missing,
+)
+from nnunet_cel.dataset_conversion.terms import Terms
+
+__all__ = ["TERMS", "add_arguments", "choices", "find_cases"]
+
+TERMS = Terms(
+    name="ISBI 2015",
+    content="21 FLAIR volumes of 5 MS patients (training part), two raters",
+    release="training_final_v4",
+    access=(
+        "registration at smart-stats-tools.org/lesion-challenge-2015, file "
+        "training_final_v4.zip"
+    ),
+    license="research use after registration; no licence text is distributed with it",
+    reference="https://smart-stats-tools.org/lesion-challenge-2015",
+    citations=("Carass A, et al. NeuroImage 2017;148:77-102",),
+    paper_cases=5,
+)
+
+Rater = Literal["1", "2", "union", "intersection"]
+
+_NAME = r"(?:^|/)training(?P<subject>\d{2})_(?P<time>\d{2})"
+_IMAGE = re.compile(_NAME + r"_flair_pp\.nii(?:\.gz)?$", re.IGNORECASE)
+_LABEL = re.compile(_NAME + r"_mask(?P<rater>[12])\.nii(?:\.gz)?$", re.IGNORECASE)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this source."""
+    group = parser.add_argument_group("ISBI 2015")
+    group.add_argument(
+        "--rater",
+        choices=get_args(Rater),
+        default="1",
+        help="whose lesions: the first or second rater's, what any of them marked or "
+        "what both did (default: %(default)s)",
+    )
+    group.add_argument(
+        "--all-timepoints",
+        action="store_true",
+        help="take all time points of a patient, who stays in one fold (default: the "
+        "last one that has a mask, as in the paper)",
+    )
+
+
+def choices(args: argparse.Namespace) -> dict[str, str | bool]:
+    """Return the options of this source as :func:`find_cases` takes them."""
+    return {"rater": args.rater, "all_timepoints": args.all_timepoints}
+
+
+def find_cases(
+    root: Path | str, *, rater: Rater = "1", all_timepoints: bool = False
+) -> list[SourceCase]:
+    """Return the cases below a folder.
+
+    Args:
+        root: Any folder that holds the training part.
+        rater: Whose lesions.
+        all_timepoints: Whether to take all time points or the last one with a mask.
+
+    Raises:
+        ValueError: If there is no case, a file is there twice, or a mask is missing.
+    """
+    root = Path(root)
+    files = find_files(root)
+    images = find_unique(
+        files, _IMAGE, lambda m: (m["subject"], m["time"]), what="FLAIR images"
+    )
+    masks = find_unique(
+        files, _LABEL, lambda m: (m["subject"], m["time"], m["rater"]), what="masks"
+    )
+    if not images:
+        raise ValueError(
+            "The folder of ISBI 2015 must hold files such as "
+            f"training01_01_flair_pp.nii. {root} holds none: unpack "
+            "training_final_v4.zip there."
+        )
+    times = defaultdict(list)
+    for subject, time in sorted(images):
+        times[subject].append(time)
+    drawn = {(subject, time) for subject, time, _ in masks}
+    taken = [
+        (subject, time)
+        for subject, all_times in times.items()
+        for time in (
+            all_times
+            if all_timepoints
+            else [t for t in all_times if (subject, t) in drawn][-1:] or all_times[-1:]
+        )
+    ]
+    raters = (rater,) if rater in ("1", "2") else ("1", "2")
+    refuse_missing(
+        (
+            images[case]
+            for case in taken
+            if any((*case, r) not in masks for r in raters)
+        ),
+        what=f"a mask of rater {' and '.join(raters)}",
+        cure="Unpack training_final_v4.zip again, or choose another --rater.",
+    )
+    return [
+        SourceCase(
+            identifier=f"ISBI2015_{subject}_{time}",
+            source=TERMS.name,
+            root=root,
+            image=images[subject, time],
+            labels=tuple(masks[subject, time, r] for r in raters),
+            combine="intersection" if rater == "intersection" else "union",
+            group=f"ISBI2015_{subject}",
+            stratum=TERMS.name,
+            facts={"subject": subject, "time_point": time},
+        )
+        for subject, time in taken
+    ]

@@ -1,0 +1,102 @@
+"""Works on several cases at once, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import operator
+import os
+import signal
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tqdm import tqdm
+
+__all__ = ["DEFAULT_PROCESSES", "map_cases"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+DEFAULT_PROCESSES = min(4, os.cpu_count() or 1)
+"""Number of processes where the user names none: a case can take a gigabyte."""
+
+
+def map_cases(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    processes: int = 1,
+    description: str | None = None,
+) -> list[Result]:
+    """Apply a function to every item and return the results in the items' order.
+
+    The first error ends the others' work and is raised. Ctrl-C does the same.
+
+    Args:
+        function: What to do; defined at the top of a module if ``processes`` > 1.
+        items: One for each call, picklable if ``processes`` > 1; with 1, the next one
+            is asked for when the one before it is done.
+        processes: Number of processes; with 1, this one does all.
+        description: Title of the progress bar, None for no bar.
+
+    Raises:
+        ValueError: If ``processes`` is below 1.
+        ChildProcessError: If a process died, for example for lack of memory.
+    """
+    if processes < 1:
+        raise ValueError(
+            f"The number of processes must be an integer >= 1. Got {processes} instead."
+        )
+    work = list(items) if processes > 1 else items
+    with tqdm(
+        total=operator.length_hint(work) or None,
+        desc=description,
+        disable=description is None,
+        unit="case",
+    ) as bar:
+        if isinstance(work, list) and processes > 1 and len(work) > 1:
+            return _map_in_processes(function, work, processes, bar)
+        results = []
+        for item in work:
+            results.append(function(item))
+            bar.update()
+        return results
+
+
+def _map_in_processes(
+    function: Callable[[Item], Result],
+    items: list[Item],
+    processes: int,
+    bar: tqdm[None],
+) -> list[Result]:
+    """Return the results of all items, computed in processes."""
+    # Threads of SimpleITK and numba do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(
+        min(processes, len(items)), context, initializer=_ignore_interrupts
+    )
+    try:
+        futures = [executor.submit(function, item) for item in items]
+        for future in futures:
+            future.add_done_callback(lambda _: bar.update())
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            if future.done():
+                future.result()  # raises what a failed one raised
+        return [future.result() for future in futures]
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            "A process ended before its work was done, probably for lack of memory. "
+            "Use fewer processes: -np 1."
+        ) from error
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for child in set(multiprocessing.active_children()) - others:
+            child.terminate()
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the main process, which ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

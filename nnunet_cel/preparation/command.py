@@ -1,0 +1,401 @@
+"""Prepares images of heads for training and prediction.
+
+For each image the brain is found, on request the bias field is corrected (N4) and noise
+removed, the rest is set to 0, and the image is cropped to the brain and resampled to
+voxels of 1 mm. OUT gets
+
+    images/CASE_0000.nii.gz   the prepared image
+    labels/CASE.nii.gz        its label map, with --labels
+    masks/CASE.nii.gz         the brain mask, on the grid of the original image
+    qc/CASE.png               a picture to check the brain mask
+    transforms/CASE.json      what `nnunet-cel restore` needs to bring predictions back
+    preparation.json          settings, versions, brain volumes and warnings
+    cases.csv                 subject, files and diagnosis, if IN tells the subjects
+
+IN is one of
+
+- a table (CSV) with the columns subject,image,label and, if known, session,diagnosis,
+  a BIDS data set, or a folder with two patterns, as for `nnunet-cel convert cel`, which
+  goes on with OUT/cases.csv;
+- an image (NIfTI, NRRD, MetaImage), a folder with a DICOM series, or a folder of
+  these. A case is named after its file or series folder, with the names of the folders
+  between IN and it in front.
+
+    nnunet-cel prepare cases.csv prepared --n4
+    nnunet-cel prepare clinic prepared --images '{subject}/T1.nii' --labels '*/les.nii'
+    nnunet-cel prepare scans prepared --labels outlines --brain-mask masks
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib.metadata
+import io
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nnunet_cel.dataset_conversion.clinic_files import (
+    Scan,
+    find_described_scans,
+    is_bids,
+)
+from nnunet_cel.files import new_folder, sha256, to_json, write_whole
+from nnunet_cel.parallel import DEFAULT_PROCESSES, map_cases
+from nnunet_cel.preparation.brain_extraction import (
+    add_brain_arguments,
+    brain_extraction,
+)
+from nnunet_cel.preparation.cases import RECORD, check_apart, find_images, is_single
+from nnunet_cel.preparation.picture import save_picture
+from nnunet_cel.preparation.pipeline import Settings, prepare_volume
+from nnunet_cel.preparation.resampling import grid_of
+from nnunet_cel.preparation.transform import transform_record
+from nnunet_cel.volumes import (
+    Volume,
+    check_same_grid,
+    read_label_map,
+    read_volume,
+    write_volume,
+)
+
+__all__ = ["add_arguments", "prepare_images", "run"]
+
+_SCRATCH = ".scratch"
+_TABLES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One image on its way.
+
+    Args:
+        name: Name of the case.
+        image: File, or folder with a DICOM series.
+        label: File of the label map, None if there is none.
+        scan: Whose image it is, None if nothing is known but the name.
+    """
+
+    name: str
+    image: Path
+    label: Path | None
+    scan: Scan | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="IN",
+        help="table of scans, BIDS data set, image, DICOM folder, or folder of these",
+    )
+    parser.add_argument("folder", type=Path, metavar="OUT", help="folder to write")
+    parser.add_argument(
+        "--images",
+        metavar="PATTERN",
+        help="where the images are, below IN, with {subject} for the patient and, if "
+        "need be, {session} for the visit",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="DIR|PATTERN",
+        help="label maps on the grids of the images, to be carried along: a folder "
+        "with files named like the images or, with --images, a pattern",
+    )
+    add_brain_arguments(parser)
+    parser.add_argument("--n4", action="store_true", help="correct the bias field")
+    parser.add_argument(
+        "--denoise", action="store_true", help="remove noise by non-local means"
+    )
+    spacing = parser.add_mutually_exclusive_group()
+    spacing.add_argument(
+        "--spacing",
+        type=float,
+        nargs=3,
+        default=[1.0, 1.0, 1.0],
+        metavar=("X", "Y", "Z"),
+        help="mm between voxels from left to right, back to front, foot to head "
+        "(default: 1 1 1)",
+    )
+    spacing.add_argument(
+        "--keep-spacing", action="store_true", help="crop, but do not resample"
+    )
+    parser.add_argument(
+        "-np",
+        "--processes",
+        type=int,
+        default=DEFAULT_PROCESSES,
+        metavar="N",
+        help="number of processes (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+    parser.add_argument(
+        "--no-progress", action="store_true", help="do not show progress bars"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    x, y, z = args.spacing
+    cases = prepare_images(
+        args.source,
+        args.folder,
+        Settings(
+            extraction=brain_extraction(args),
+            n4=args.n4,
+            denoise=args.denoise,
+            spacing=None if args.keep_spacing else (x, y, z),
+        ),
+        images=args.images,
+        labels=args.labels,
+        processes=args.processes,
+        overwrite=args.overwrite,
+        progress=not args.no_progress,
+    )
+    for name, record in cases.items():
+        for warning in record["warnings"]:
+            print(f"Warning: {name}: {warning}")
+    number = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
+    print(f"Prepared {number} in {args.folder}")
+    print(f"Look at the pictures in {args.folder / 'qc'} before you use the images.")
+    return 0
+
+
+def prepare_images(
+    source: Path,
+    folder: Path,
+    settings: Settings,
+    *,
+    images: str | None = None,
+    labels: Path | str | None = None,
+    processes: int = 1,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Prepare one or several images, and write what becomes of them.
+
+    Args:
+        source: Table of scans, BIDS data set, image file, folder with a DICOM series,
+            or folder of these.
+        folder: Folder to write; it appears when all cases are done.
+        settings: What to do.
+        images: Pattern of the images below the source.
+        labels: Folder of label maps, or one for one image; with ``images``, their
+            pattern.
+        processes: Number of processes.
+        overwrite: Whether a folder that was written by this function is replaced.
+        progress: Whether to show progress bars.
+
+    Returns:
+        What ``preparation.json`` says about each case: brain volume and warnings.
+
+    Raises:
+        FileExistsError: If the folder exists and ``overwrite`` is False.
+        FileNotFoundError: If there is no source.
+        ImportError: If a package for the brain extraction is missing.
+        ValueError: If anything is wrong with settings, images, label maps or masks.
+    """
+    settings.check()
+    if images is not None or source.suffix.lower() in _TABLES or is_bids(source):
+        cases = _describe(source, images, labels)
+        read = [case.image for case in cases]
+    else:
+        labels = None if labels is None else Path(labels)
+        cases = _find_cases(source, labels)
+        read = [source, *([labels] if labels else [])]
+    _check_place(folder, *read, settings.extraction.mask_folder)
+    with new_folder(
+        folder,
+        what="folder",
+        cure="Choose another one, or add --overwrite.",
+        overwrite=overwrite,
+    ) as unfinished:
+        _check_cases(cases, settings, processes, progress)
+        for part in ("images", "masks", "qc", "transforms", _SCRATCH):
+            (unfinished / part).mkdir()
+        if any(case.label is not None for case in cases):
+            (unfinished / "labels").mkdir()
+        records = map_cases(
+            partial(_prepare_case, unfinished, settings),
+            cases,
+            processes=processes,
+            description="Preparing" if progress else None,
+        )
+        (unfinished / _SCRATCH).rmdir()
+        by_case = {
+            case.name: record for case, record in zip(cases, records, strict=True)
+        }
+        content = {
+            "settings": _settings_record(settings),
+            "versions": _versions(settings),
+            "cases": by_case,
+        }
+        write_whole(unfinished / RECORD, to_json(content))
+        scans = [(case.name, case.scan) for case in cases if case.scan is not None]
+        if scans:
+            write_whole(unfinished / "cases.csv", _scan_table(scans))
+    return by_case
+
+
+def _check_place(folder: Path, *sources: Path | None) -> None:
+    """Refuse a folder whose writing would destroy something else."""
+    check_apart(folder, *filter(None, sources))
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / RECORD).is_file():
+        raise FileExistsError(
+            f"{folder} exists and was not written by nnunet-cel prepare, so it is not "
+            "replaced. Choose another folder."
+        )
+
+
+def _describe(
+    source: Path, images: str | None, labels: Path | str | None
+) -> list[_Case]:
+    """Return the scans of a table, of a BIDS data set or of two patterns."""
+    pattern = None if labels is None else str(labels)
+    scans = find_described_scans(source, images, pattern)
+    return [_Case(scan.name, scan.image, scan.label, scan) for scan in scans]
+
+
+def _scan_table(scans: Sequence[tuple[str, Scan]]) -> str:
+    """Return the CSV table of prepared scans, for `nnunet-cel convert cel`."""
+    own = ("subject", "session", "image", "label")
+    others = sorted({column for _, scan in scans for column in scan.row} - set(own))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*own, *others])
+    for name, scan in scans:
+        files = (f"images/{name}_0000.nii.gz", f"labels/{name}.nii.gz")
+        rest = [scan.row.get(column, "") for column in others]
+        writer.writerow([scan.subject, scan.session, *files, *rest])
+    return text.getvalue()
+
+
+def _find_cases(source: Path, labels: Path | None) -> list[_Case]:
+    """Return the images with their label maps, in the order of their names."""
+    images = find_images(source)
+    if labels is None:
+        return [_Case(name, path, None) for name, path in images.items()]
+    found = find_images(labels)
+    if is_single(source) and is_single(labels):  # whatever their names are
+        found = dict(zip(images, found.values(), strict=True))
+    missing = [
+        f"  {name} ({path})" for name, path in images.items() if name not in found
+    ]
+    if missing:
+        lines = "\n".join(missing)
+        raise ValueError(
+            f"Each image must have a label map of the same name in {labels}. "
+            f"{len(missing)} of {len(images)} have none:\n{lines}"
+        )
+    return [_Case(name, path, found[name]) for name, path in images.items()]
+
+
+def _check_cases(
+    cases: list[_Case], settings: Settings, processes: int, progress: bool
+) -> None:
+    """Refuse cases that cannot be prepared, all at once, before the slow work."""
+    problems = map_cases(
+        partial(_problem, settings),
+        cases,
+        processes=processes,
+        description="Checking" if progress else None,
+    )
+    problems = [problem for problem in problems if problem]
+    if problems:
+        lines = "\n".join(problems)
+        raise ValueError(
+            f"{len(problems)} of {len(cases)} images cannot be prepared. Nothing was "
+            f"written.\n{lines}"
+        )
+
+
+def _problem(settings: Settings, case: _Case) -> str:
+    """Return what is wrong with a case, empty if nothing is."""
+    try:
+        image, _ = _read(case)
+        if settings.extraction.method == "mask":
+            settings.extraction.mask([case.name], image)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _read(case: _Case) -> tuple[Volume, Volume | None]:
+    """Return image and label map of a case."""
+    image = read_volume(case.image)
+    if case.label is None:
+        return image, None
+    label = read_label_map(case.label)
+    check_same_grid(f"The label map {case.label}", label, image)
+    return image, Volume(label.voxels, image.affine)
+
+
+def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, Any]:
+    """Write all files of a case, and return what the record says about it."""
+    image, label = _read(case)
+    try:
+        prepared = prepare_volume(
+            case.name, image, settings, label=label, scratch=folder / _SCRATCH
+        )
+    except ValueError as error:
+        raise ValueError(f"{case.image} cannot be prepared. {error}") from error
+    write_volume(folder / "images" / f"{case.name}_0000.nii.gz", prepared.image)
+    mask = Volume(prepared.mask, image.affine)
+    write_volume(folder / "masks" / f"{case.name}.nii.gz", mask)
+    if prepared.label is not None:
+        write_volume(folder / "labels" / f"{case.name}.nii.gz", prepared.label)
+    save_picture(
+        folder / "qc" / f"{case.name}.png",
+        title=case.name,
+        original=image,
+        mask=prepared.mask,
+        prepared=prepared.image,
+        label=label,
+        prepared_label=prepared.label,
+    )
+    digest = sha256(case.image)
+    transform = transform_record(
+        case=case.name,
+        source_sha256=digest,
+        original=grid_of(image),
+        box=prepared.box,
+        prepared=grid_of(prepared.image),
+        settings=_settings_record(settings),
+        versions=_versions(settings),
+    )
+    write_whole(folder / "transforms" / f"{case.name}.json", to_json(transform))
+    volume = float(prepared.mask.sum()) * image.voxel_volume / 1000
+    return {
+        "source_sha256": digest,
+        "brain_volume_ml": round(volume, 1),
+        "warnings": prepared.warnings,
+    }
+
+
+def _settings_record(settings: Settings) -> Mapping[str, Any]:
+    """Return the settings as they are recorded, without paths."""
+    return {
+        "brain_extraction": settings.extraction.method,
+        "n4": settings.n4,
+        "denoise": settings.denoise,
+        "spacing_mm": settings.spacing,
+        "margin_mm": settings.margin,
+    }
+
+
+def _versions(settings: Settings) -> Mapping[str, str]:
+    """Return the versions of everything that the voxels may depend on."""
+    packages = ["nnunet-cel", "nibabel", "numpy", "SimpleITK"]
+    if settings.denoise:
+        packages.append("scikit-image")
+    if settings.extraction.method == "bet":
+        packages.append("brainextractor")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), **versions}

@@ -1,0 +1,266 @@
+"""Brings label maps from prepared images back to the original images.
+
+PRED is a label map, or a folder of them such as nnUNetv2_predict writes. ORIGINAL is
+the original image (NIfTI, NRRD, MetaImage or a folder with a DICOM series), or the JSON
+file in `transforms` that `nnunet-cel prepare` wrote. For a folder of label maps it is a
+folder of these, or the one that `nnunet-cel prepare` wrote. Names must be the same.
+
+Cases of `nnunet-cel convert cel` have other names than the scans; its linking table
+tells which is which.
+
+    nnunet-cel restore predictions prepared -o restored
+    nnunet-cel restore predictions prepared -o restored --linking-table TABLE.csv
+    nnunet-cel restore predictions/CASE.nii.gz scans/CASE.nii.gz
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_cel.dataset_conversion.clinic_files import read_table
+from nnunet_cel.files import new_folder
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.preparation.cases import (
+    check_apart,
+    find_images,
+    is_single,
+    walk_images,
+)
+from nnunet_cel.preparation.resampling import Grid, grid_of, resample_labels
+from nnunet_cel.preparation.transform import read_original_grid
+from nnunet_cel.volumes import (
+    Volume,
+    read_label_map,
+    read_volume,
+    split_ending,
+    write_volume,
+)
+
+__all__ = ["add_arguments", "restore_label_maps", "run"]
+
+_ENDINGS = (".nii.gz", ".nii")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument(
+        "prediction", type=Path, metavar="PRED", help="label map, or folder of them"
+    )
+    parser.add_argument(
+        "original",
+        type=Path,
+        metavar="ORIGINAL",
+        help="original image or transform, or folder of them",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="OUT",
+        help="file or folder to write (default for a file: PRED_restored.nii.gz beside "
+        "it)",
+    )
+    parser.add_argument(
+        "--linking-table",
+        type=Path,
+        metavar="FILE",
+        help="table of `nnunet-cel convert cel`, for label maps named CEL_001 etc.",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    number, out = restore_label_maps(
+        args.prediction,
+        args.original,
+        args.out,
+        linking_table=args.linking_table,
+        overwrite=args.overwrite,
+    )
+    name = "1 label map" if number == 1 else f"{number} label maps"
+    print(f"Restored {name} to {out}")
+    return 0
+
+
+def restore_label_maps(
+    prediction: Path,
+    original: Path,
+    out: Path | None = None,
+    *,
+    linking_table: Path | None = None,
+    overwrite: bool = False,
+) -> tuple[int, Path]:
+    """Write label maps on the grids of the original images.
+
+    Args:
+        prediction: Label map, or folder of them.
+        original: Original image or transform, or folder of them.
+        out: File or folder to write; None for a file beside the one label map.
+        linking_table: Table of `nnunet-cel convert cel`, which gives the scan of each
+            case; None if label maps and originals have the same names.
+        overwrite: Whether what is there is replaced.
+
+    Returns:
+        The number of label maps, and where they are.
+
+    Raises:
+        FileExistsError: If the output exists and ``overwrite`` is False.
+        FileNotFoundError: If there is no such label map or original.
+        ValueError: If a label map has no original, or lies elsewhere in the world.
+    """
+    predictions = find_images(prediction)
+    if linking_table is not None:
+        predictions = _scans_of_cases(predictions, linking_table)
+    originals = _find_originals(original)
+    if is_single(prediction):
+        if is_single(original):  # whatever their names are
+            originals = dict(zip(predictions, originals.values(), strict=True))
+        _check_matched(predictions, originals, original)
+        ((name, path),) = predictions.items()
+        if out is None:
+            stem, _ = split_ending(path)
+            out = path.with_name(f"{stem}_restored.nii.gz")
+        _write_file(path, originals[name], out, overwrite)
+        return 1, out
+    if out is None:
+        raise ValueError(
+            "Where the restored label maps go must be said if there is a folder of "
+            "them: add -o OUT."
+        )
+    _check_matched(predictions, originals, original)
+    _check_place(out, prediction, original)
+    with new_folder(
+        out,
+        what="folder",
+        cure="Choose another one, or add --overwrite.",
+        overwrite=overwrite,
+    ) as unfinished:
+        map_cases(
+            partial(_restore_case, unfinished),
+            [(name, path, originals[name]) for name, path in predictions.items()],
+            description="Restoring",
+        )
+    return len(predictions), out
+
+
+def _scans_of_cases(predictions: dict[str, Path], table: Path) -> dict[str, Path]:
+    """Return the label maps by the names of the scans."""
+    rows = read_table(table, required=("source",))
+    scans = {row.get("case", ""): row["source"] for row in rows}
+    unknown = sorted(set(predictions) - set(scans))
+    if unknown:
+        raise ValueError(
+            f"The linking table {table} must name each case. Got no line for "
+            f"{', '.join(unknown[:5])}: is it that of another data set?"
+        )
+    return {scans[name]: path for name, path in predictions.items()}
+
+
+def _find_originals(path: Path) -> dict[str, Path]:
+    """Return original images or transforms by the names of their cases."""
+    if path.is_file() and path.suffix == ".json":
+        return {path.stem: path}
+    folder = path / "transforms" if (path / "transforms").is_dir() else path
+    if folder.is_dir() and not is_single(folder):
+        records = sorted(folder.glob("[!.]*.json"))
+        # Beside images, JSON files are something else, such as nnU-Net's dataset.json.
+        if records and next(walk_images(folder), None) is None:
+            return {record.stem: record for record in records}
+    return find_images(path)
+
+
+def _check_matched(
+    predictions: dict[str, Path], originals: dict[str, Path], where: Path
+) -> None:
+    """Refuse label maps of which no original is known."""
+    missing = [
+        f"  {path}" for name, path in predictions.items() if name not in originals
+    ]
+    if missing:
+        lines = "\n".join(missing)
+        some = ", ".join(list(originals)[:5])
+        raise ValueError(
+            f"Each label map must have an original of the same name in {where}. "
+            f"{len(missing)} of {len(predictions)} have none:\n{lines}\n"
+            f"The originals are named {some}{' ...' if len(originals) > 5 else ''}."
+        )
+
+
+def _check_place(out: Path, *sources: Path) -> None:
+    """Refuse a folder whose writing would destroy something else."""
+    check_apart(out, *sources)
+    if not out.exists():
+        return
+    if not out.is_dir() or any(
+        split_ending(path)[1] != ".nii.gz" for path in out.iterdir()
+    ):
+        raise FileExistsError(
+            f"{out} exists and is not a folder of nothing but restored label maps, so "
+            "it is not replaced. Choose another one."
+        )
+
+
+def _restore_case(folder: Path, case: tuple[str, Path, Path]) -> None:
+    """Write the restored label map of a case."""
+    name, prediction, original = case
+    write_volume(folder / f"{name}.nii.gz", _restored(prediction, original))
+
+
+def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) -> None:
+    """Write one restored label map, whole or not at all."""
+    if not out.name.endswith(_ENDINGS) or out.is_dir():
+        raise ValueError(
+            f"The restored label map must be a file that ends in "
+            f"{' or '.join(_ENDINGS)}. Got {out} instead."
+        )
+    for source in (prediction, original):
+        if out.resolve() == source.resolve():
+            raise ValueError(
+                f"The restored label map must not take the place of {source}, which is "
+                "read: choose another name."
+            )
+    if out.exists() and not overwrite:
+        raise FileExistsError(
+            f"The file {out} exists and is not replaced without being told so. Choose "
+            "another one, or add --overwrite."
+        )
+    restored = _restored(prediction, original)
+    partial_file = out.with_name(f".{os.getpid()}.{out.name}")
+    try:
+        write_volume(partial_file, restored)
+        partial_file.replace(out)
+    finally:
+        partial_file.unlink(missing_ok=True)
+
+
+def _restored(prediction: Path, original: Path) -> Volume:
+    """Return a label map on the grid of its original."""
+    label = read_label_map(prediction)
+    if original.suffix == ".json":
+        grid = read_original_grid(original)
+    else:
+        grid = grid_of(read_volume(original))
+    if not _overlap(grid_of(label), grid):
+        raise ValueError(
+            f"The label map {prediction} must lie where its original {original} lies. "
+            "They have no part of the world in common: is it the right one?"
+        )
+    return resample_labels(label, grid)
+
+
+def _overlap(first: Grid, second: Grid) -> bool:
+    """Return whether two grids can have a part of the world in common."""
+    ends = [(-0.5, size - 0.5) for size in first.shape]
+    corners = np.array([[*corner, 1] for corner in itertools.product(*ends)])
+    there = corners @ (np.linalg.inv(second.affine) @ first.affine).T[:, :3]
+    inside = (there.max(axis=0) > -0.5) & (
+        there.min(axis=0) < np.array(second.shape) - 0.5
+    )
+    return bool(inside.all())

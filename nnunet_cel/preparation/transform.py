@@ -1,0 +1,75 @@
+"""Records how an image was prepared, so that predictions can be brought back.
+
+The record is a JSON file for each case. It holds the grid of the original image, which
+is enough to restore a label map, also where the original image is not at hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_cel.preparation.resampling import Box, Grid
+
+__all__ = ["read_original_grid", "transform_record"]
+
+
+def transform_record(
+    *,
+    case: str,
+    source_sha256: str,
+    original: Grid,
+    box: Box,
+    prepared: Grid,
+    settings: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return what is written about a case.
+
+    Args:
+        case: Name of the case.
+        source_sha256: SHA-256 of the original file, or of those of the DICOM series.
+        original: Grid of the original image.
+        box: What was cut out of it.
+        prepared: Grid of the prepared image.
+        settings: What was done.
+        versions: Versions of the packages that did it.
+    """
+    return {
+        "case": case,
+        "source_sha256": source_sha256,
+        "original": _grid_record(original),
+        "crop": {
+            "first": [part.start for part in box],
+            "stop": [part.stop for part in box],
+        },
+        "prepared": _grid_record(prepared),
+        "settings": dict(settings),
+        "versions": dict(versions),
+    }
+
+
+def read_original_grid(path: Path) -> Grid:
+    """Return the grid of the original image from the record of a case.
+
+    Raises:
+        ValueError: If the file is not such a record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))["original"]
+        x, y, z = (int(size) for size in record["shape"])
+        affine = np.array(record["affine"], dtype=float).reshape(4, 4)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"The file {path} must be a transform that nnunet-cel prepare wrote. It "
+            "has no grid of an original image: name the original image itself."
+        ) from error
+    return Grid((x, y, z), affine)
+
+
+def _grid_record(grid: Grid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}

@@ -1,0 +1,338 @@
+"""Reads and writes images and label maps, with their place in the world.
+
+Words:
+
+- *volume*: voxels on a grid of three axes, and the affine of that grid.
+- *affine*: the (4, 4) matrix from voxel indices to millimeters in RAS order (to the
+  right, to the front, to the head), as in nibabel.
+- *grid*: shape and affine together. Two volumes are on the same grid if their shapes
+  are equal and their affines agree within 1e-3.
+
+NIfTI is read with nibabel, which keeps the affine as it is; NRRD, MetaImage and DICOM
+with SimpleITK. What is wrong with a file ends in a ValueError that names the file.
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "ENDINGS",
+    "Volume",
+    "check_same_grid",
+    "orthogonality_error",
+    "read_label_map",
+    "read_volume",
+    "same_grid",
+    "split_ending",
+    "write_volume",
+]
+
+Array = npt.NDArray[Any]
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings of files that :func:`read_volume` reads; DICOM series are folders."""
+
+_NIFTI_ENDINGS = ENDINGS[:2]
+_GRID_TOLERANCE = 1e-3  # NIfTI stores the affine in float32
+_SHEAR_TOLERANCE = 1e-3  # beyond it, the software that nnU-Net reads with fails
+_SPACING_TOLERANCE = 0.01  # of the distance of two DICOM slices
+
+
+class Volume(NamedTuple):
+    """Voxels with their place in the world.
+
+    Args:
+        voxels: Intensities or labels, shape (X, Y, Z).
+        affine: Voxel indices to mm in RAS order, shape (4, 4), float64.
+    """
+
+    voxels: Array
+    affine: Array
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of voxel centers along each axis in mm."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
+        return x, y, z
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in mm3."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+
+def split_ending(path: Path | str) -> tuple[str, str]:
+    """Return the name of a file without its ending, and the ending in lower case.
+
+    The ending is empty if it is none of :data:`ENDINGS`.
+    """
+    name = Path(path).name
+    for ending in ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)], ending
+    return name, ""
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read an image: NIfTI, NRRD or MetaImage, or a folder with one DICOM series.
+
+    Trailing axes of length one are dropped. Values are as stored where the file has no
+    scale factor, otherwise scaled, in float32.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If it cannot be read whole, does not have three axes, holds colors
+            or complex numbers, or has a grid that is singular or sheared.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no image {path}.")
+    if path.is_dir():
+        voxels, affine = _read_dicom(path)
+    else:
+        _, ending = split_ending(path)
+        if not ending:
+            raise ValueError(
+                f"An image must be a file that ends in {', '.join(ENDINGS)}, or a "
+                f"folder with a DICOM series. Got {path} instead."
+            )
+        reader = _read_nifti if ending in _NIFTI_ENDINGS else _read_with_itk
+        voxels, affine = reader(path)
+    return _checked(path, voxels, affine)
+
+
+def read_label_map(path: Path | str) -> Volume:
+    """Read a label map; its values become integers.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: As :func:`read_volume`, or if a value is not a whole number from 0
+            to 255.
+    """
+    volume = read_volume(path)
+    # Nearly all voxels are background, and sorting them takes most of the time.
+    values = np.unique(volume.voxels[volume.voxels != 0])
+    whole = np.rint(values)
+    # Interpolation and scale factors leave rounding errors, never more than that.
+    wrong = values[~((abs(values - whole) <= 1e-3) & (whole >= 0) & (whole <= 255))]
+    if wrong.size:
+        got = ", ".join(f"{value:g}" for value in wrong[:5])
+        raise ValueError(
+            f"The label map {path} must hold whole numbers from 0 to 255. Got {got} "
+            "too: it may be an image or a probability map."
+        )
+    return Volume(np.rint(volume.voxels).astype(np.uint8), volume.affine)
+
+
+def same_grid(first: Volume, second: Volume) -> bool:
+    """Return whether two volumes are on the same grid."""
+    return first.voxels.shape == second.voxels.shape and bool(
+        np.allclose(first.affine, second.affine, atol=_GRID_TOLERANCE, rtol=0)
+    )
+
+
+def check_same_grid(name: str, volume: Volume, expected: Volume) -> None:
+    """Refuse a volume that is not on the grid of the image it belongs to.
+
+    Args:
+        name: What to call the volume in the message, for example its file.
+        volume: The volume to check.
+        expected: The image.
+
+    Raises:
+        ValueError: If shape or affine differ.
+    """
+    if volume.voxels.shape != expected.voxels.shape:
+        raise ValueError(
+            f"{name} must have the shape of the image, {expected.voxels.shape}. Got "
+            f"{volume.voxels.shape} instead: resample it to the image."
+        )
+    if not same_grid(volume, expected):
+        raise ValueError(
+            f"{name} must have the affine of the image,\n{expected.affine}\nGot\n"
+            f"{volume.affine}\ninstead: resample it to the image, or mend its header "
+            "if the voxels lie right."
+        )
+
+
+def orthogonality_error(affine: Array) -> float:
+    """Return how far the axes of a grid are from right angles, 0 for exactly right.
+
+    This is the largest cosine of an angle between two axes.
+    """
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = directions.T @ directions - np.eye(3)
+    return float(abs(cosines).max())
+
+
+def write_volume(path: Path | str, volume: Volume) -> None:
+    """Write a NIfTI file whose bytes depend on nothing but voxels and affine.
+
+    Args:
+        path: File to write, ``.nii.gz`` or ``.nii``. No other file is touched, and no
+            text such as a patient's name gets into the header.
+        volume: What to write; booleans become uint8.
+
+    Raises:
+        OSError: If the file cannot be written; the message names it.
+    """
+    path = Path(path)
+    voxels, affine = volume
+    if voxels.dtype.kind == "b":
+        voxels = voxels.astype(np.uint8)
+    image = nib.Nifti1Image(voxels, affine, dtype=voxels.dtype)
+    # Both transforms, because readers differ in which one they prefer.
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
+    if path.suffix == ".gz":
+        content = gzip.compress(content, compresslevel=4, mtime=0)
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"Could not write {path}: {error.strerror}."
+        ) from error
+
+
+def _read_nifti(path: Path) -> tuple[Array, Array]:
+    """Return voxels and affine of a NIfTI file."""
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            # All of it at once, because only its end tells whether it is intact.
+            content = gzip.decompress(content)
+        is_second_version = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+        kind = nib.Nifti2Image if is_second_version else nib.Nifti1Image
+        image = kind.from_bytes(content)
+        slope, intercept = image.dataobj.slope, image.dataobj.inter
+        scaled = (slope, intercept) != (1, 0)
+        voxels = np.asanyarray(image.dataobj)
+        if scaled and not (np.isfinite(slope) and np.isfinite(intercept)):
+            raise ValueError(f"its scale factors are {slope} and {intercept}")
+        affine = np.asarray(image.affine, dtype=float)
+    except Exception as error:  # a damaged header can fail anywhere in nibabel
+        raise ValueError(_unreadable(path, error)) from error
+    if scaled:
+        voxels = voxels.astype(np.float32)
+    return voxels, affine
+
+
+def _read_with_itk(path: Path) -> tuple[Array, Array]:
+    """Return voxels and affine of a NRRD or MetaImage file."""
+    import SimpleITK as sitk  # takes half a second, and most data are NIfTI
+
+    try:
+        return _from_itk(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise ValueError(_unreadable(path, error)) from error
+
+
+def _read_dicom(folder: Path) -> tuple[Array, Array]:
+    """Return voxels and affine of the DICOM series in a folder."""
+    import SimpleITK as sitk
+
+    finder = sitk.ImageSeriesReader
+    series = finder.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise ValueError(
+            f"The folder {folder} must hold exactly one DICOM series. It holds "
+            f"{len(series)}: name a folder that has the files of one series alone."
+        )
+    files = finder.GetGDCMSeriesFileNames(str(folder), series[0])
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(files)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # checked below, as an error
+    try:
+        voxels, affine = _from_itk(reader.Execute())
+    except RuntimeError as error:
+        raise ValueError(_unreadable(folder, error)) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
+    _check_slice_positions(folder, reader, len(files))
+    return voxels, affine
+
+
+def _check_slice_positions(folder: Path, reader: Any, count: int) -> None:
+    """Refuse a DICOM series whose slices are not equally far apart, in a line."""
+    tag = "0020|0032"  # Image Position (Patient)
+    if count < 3 or not all(reader.HasMetaDataKey(i, tag) for i in range(count)):
+        return
+    texts = [reader.GetMetaData(i, tag) for i in range(count)]
+    positions = np.array([[float(part) for part in t.split("\\")] for t in texts])
+    steps = np.diff(positions, axis=0)
+    usual = np.median(steps, axis=0)
+    distance = float(np.linalg.norm(usual))
+    wrong = np.linalg.norm(steps - usual, axis=1) > max(
+        _SPACING_TOLERANCE * distance, 1e-3
+    )
+    if distance == 0 or wrong.any():
+        raise ValueError(
+            f"The slices of the DICOM series in {folder} must be equally far apart. "
+            f"Got {int(wrong.sum())} steps that differ from the usual one of "
+            f"{distance:.3f} mm: slices are missing, or there are several volumes."
+        )
+
+
+def _from_itk(image: Any) -> tuple[Array, Array]:
+    """Return voxels (X, Y, Z) and RAS affine of an image of SimpleITK."""
+    import SimpleITK as sitk
+
+    components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
+    if components != 1:
+        raise RuntimeError(f"it has {components} values per voxel")
+    voxels = sitk.GetArrayFromImage(image).T
+    affine = np.eye(4)
+    if dimension >= 3:
+        directions = np.array(image.GetDirection()).reshape(dimension, dimension)
+        affine[:3, :3] = directions[:3, :3] * np.array(image.GetSpacing()[:3])
+        affine[:3, 3] = image.GetOrigin()[:3]
+        affine[:2] *= -1  # ITK counts to the left and to the back
+    return voxels, affine
+
+
+def _checked(path: Path, voxels: Array, affine: Array) -> Volume:
+    """Return the volume if it is one that a data set can hold."""
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    if voxels.ndim != 3:
+        raise ValueError(
+            f"The image {path} must have three axes. Got the shape {voxels.shape} "
+            "instead: cut out the volume that you need."
+        )
+    if 0 in voxels.shape:
+        raise ValueError(f"The image {path} has no voxels: its shape is {voxels.shape}")
+    if voxels.dtype.kind not in "biuf":
+        raise ValueError(
+            f"The image {path} must hold one number per voxel. Got {voxels.dtype} "
+            "instead: convert it to a gray image."
+        )
+    if (
+        not np.isfinite(affine).all()
+        or abs(np.linalg.det(affine[:3, :3])) < 1e-12
+        or orthogonality_error(affine) > _SHEAR_TOLERANCE
+    ):
+        raise ValueError(
+            f"The axes of the image {path} must be at right angles, with voxels of a "
+            f"size above 0. Got the affine\n{affine}\ninstead: resample the image, or "
+            "mend its header."
+        )
+    if voxels.dtype.byteorder not in "=|":
+        voxels = voxels.astype(voxels.dtype.newbyteorder("="))
+    return Volume(voxels, np.asarray(affine, dtype=float))
+
+
+def _unreadable(path: Path, error: BaseException) -> str:
+    """Return the message for a file that cannot be read."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"The image {path} cannot be read: {reason}. Get it again from its source."

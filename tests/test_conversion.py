@@ -1,0 +1,274 @@
+"""Checking and converting cases: what is wrong is named before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nnunet_cel.dataset_conversion.conversion import (
+    inspect_cases,
+    read_case,
+    select_cases,
+    write_cases,
+)
+from nnunet_cel.dataset_conversion.source import SourceCase
+from nnunet_cel.preparation.brain_extraction import BrainExtraction
+from nnunet_cel.volumes import Volume, read_volume, write_volume
+
+SHAPE = (6, 5, 4)
+AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
+LESION = (slice(1, 3), slice(1, 3), 2)  # four voxels
+
+
+def make_case(folder: Path, name: str = "a", **changes: Any) -> SourceCase:
+    """Write image, two raters' label maps and T1w image of a case, and return it."""
+    rng = np.random.default_rng(sum(name.encode()))
+    folder.mkdir(exist_ok=True)
+    first, second = np.zeros((2, *SHAPE), np.uint8)
+    first[LESION] = second[LESION] = 1
+    second[1, 1, 2] = 0
+    second[4, 4, 0] = 1
+    volumes = {
+        "image": rng.normal(100, 10, SHAPE).astype(np.float32),
+        "first": first,
+        "second": second,
+        "t1": np.ones(SHAPE, np.float32),
+    }
+    files = {key: folder / f"{name}_{key}.nii.gz" for key in volumes}
+    for key, voxels in volumes.items():
+        write_volume(files[key], Volume(voxels, AFFINE))
+    settings: dict[str, Any] = {
+        "identifier": name,
+        "source": "test",
+        "root": folder,
+        "image": files["image"],
+        "labels": (files["first"],),
+        "group": name,
+        "stratum": "test",
+    }
+    return SourceCase(**{**settings, **changes})
+
+
+def both(case: SourceCase) -> tuple[Path, Path]:
+    """Return the label maps of both raters."""
+    (first,) = case.labels
+    return first, first.with_name(first.name.replace("first", "second"))
+
+
+@pytest.mark.parametrize(
+    ("combine", "voxels"), [("union", 5), ("intersection", 3), ("first", 4)]
+)
+def test_raters_are_combined(tmp_path: Path, combine: Any, voxels: int) -> None:
+    """Of 4 and 4 voxels, 3 in common, the union has 5 and the intersection 3."""
+    case = make_case(tmp_path)
+    if combine != "first":
+        case = replace(case, labels=both(case), combine=combine)
+
+    _, label = read_case(case)
+
+    assert int(label.voxels.sum()) == voxels
+
+
+def test_values_are_translated(tmp_path: Path) -> None:
+    """Label 2 becomes what the source says."""
+    case = make_case(tmp_path)
+    voxels = np.zeros(SHAPE, np.uint8)
+    voxels[LESION], voxels[5] = 1, 2
+    write_volume(case.labels[0], Volume(voxels, AFFINE))
+
+    background = read_case(replace(case, values={0: 0, 1: 1, 2: 0}))[1].voxels
+    ignored = read_case(replace(case, values={0: 0, 1: 1, 2: 2}))[1].voxels
+
+    assert np.unique(background).tolist() == [0, 1]
+    np.testing.assert_array_equal(ignored, voxels)
+
+
+def test_inspection_counts_lesions(tmp_path: Path) -> None:
+    """Five voxels of 6 mm3 in two lesions, the larger of four voxels."""
+    case = make_case(tmp_path)
+    case = replace(case, labels=both(case))
+
+    (found,) = inspect_cases([case])
+
+    assert found.lesion_voxels == 5
+    assert found.largest_lesion == 4
+    assert found.lesion_volume == pytest.approx(0.03)
+    assert set(found.files) == {case.image, *case.labels}
+    assert all(len(digest) == 64 for digest in found.files.values())
+
+
+def test_voxels_that_touch_at_a_corner_are_one_lesion(tmp_path: Path) -> None:
+    """Connectivity is 26, as in the evaluation."""
+    case = make_case(tmp_path)
+    voxels = np.zeros(SHAPE, np.uint8)
+    voxels[[0, 1, 2], [0, 1, 2], [0, 1, 2]] = 1
+    write_volume(case.labels[0], Volume(voxels, AFFINE))
+
+    assert inspect_cases([case])[0].largest_lesion == 3
+
+
+def damage(case: SourceCase, what: str) -> None:
+    """Damage a file of a case."""
+    image, (label, *_) = case.image, case.labels
+    voxels, affine = read_volume(image)
+    marks = read_volume(label).voxels
+    if what == "truncated":
+        image.write_bytes(image.read_bytes()[:200])
+    elif what == "nan":
+        voxels[0, 0, :3] = np.nan
+        write_volume(image, Volume(voxels, affine))
+    elif what == "infinite":
+        voxels[0, 0, 0] = np.inf
+        write_volume(image, Volume(voxels, affine))
+    elif what == "4D":
+        nib.Nifti1Image(np.stack([voxels] * 2, -1), affine).to_filename(image)
+    elif what == "shape":
+        write_volume(label, Volume(marks[1:], affine))
+    elif what == "affine":
+        write_volume(label, Volume(marks, affine + np.eye(4, k=3) * 0.01))
+    elif what == "255":
+        write_volume(label, Volume(marks * 255, affine))
+    elif what == "empty":
+        write_volume(label, Volume(marks * 0, affine))
+    elif what == "missing":
+        label.unlink()
+    else:
+        label.write_text("no image")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("truncated", "bad_image.nii.gz cannot be read"),
+        ("nan", "bad_image.nii.gz must have finite voxels. Got 3 that"),
+        ("infinite", "bad_image.nii.gz must have finite voxels. Got 1 that"),
+        ("4D", "bad_image.nii.gz must have three axes. Got the shape (6, 5, 4, 2)"),
+        ("shape", "bad_first.nii.gz must have the shape of the image"),
+        ("affine", "bad_first.nii.gz must have the affine of the image"),
+        ("255", "bad_first.nii.gz must have no values but 0, 1. Got 255 too"),
+        ("empty", "bad_first.nii.gz must hold a lesion"),
+        ("missing", "There is no image"),
+        ("text", "bad_first.nii.gz cannot be read"),
+    ],
+)
+def test_bad_case_is_named(tmp_path: Path, what: str, message: str) -> None:
+    """Among good cases, the message names the bad file and what is wrong with it."""
+    good, bad = make_case(tmp_path, "good"), make_case(tmp_path, "bad")
+    damage(bad, what)
+
+    with pytest.raises(ValueError, match="1 of 2 cases cannot be converted") as error:
+        inspect_cases([good, bad])
+
+    assert message in str(error.value)
+    assert "bad_" in str(error.value)
+
+
+def test_all_bad_cases_are_named_at_once(tmp_path: Path) -> None:
+    """One run tells everything that is to be mended."""
+    cases = [make_case(tmp_path, name) for name in "abc"]
+    damage(cases[0], "nan")
+    damage(cases[2], "empty")
+
+    with pytest.raises(ValueError, match="2 of 3 cases") as error:
+        inspect_cases(cases)
+
+    assert "a_image" in str(error.value)
+    assert "c_first" in str(error.value)
+    assert "b_" not in str(error.value)
+
+
+def test_same_image_twice_is_refused(tmp_path: Path) -> None:
+    """It could be in training and validation."""
+    cases = [make_case(tmp_path, name) for name in "ab"]
+    cases[1].image.write_bytes(cases[0].image.read_bytes())
+
+    with pytest.raises(
+        ValueError, match=r"image of its own.*b_image.* of b and .* of a"
+    ):
+        inspect_cases(cases)
+
+
+def test_cases_without_lesion_are_left_out_kept_or_refused(tmp_path: Path) -> None:
+    """What becomes of them is the source's choice."""
+    small = make_case(tmp_path, "small", min_lesion_voxels=5, without_lesion="exclude")
+    kept = make_case(tmp_path, "kept", min_lesion_voxels=5, without_lesion="keep")
+    large = make_case(tmp_path, "large", min_lesion_voxels=4, without_lesion="exclude")
+    cases = [small, kept, large]
+
+    selected, excluded = select_cases(cases, inspect_cases(cases))
+
+    assert [case.identifier for case, _ in selected] == ["kept", "large"]
+    assert excluded == {"small": "no lesion of 5 voxels or more"}
+    with pytest.raises(ValueError, match="None of the 1 has"):
+        select_cases([small], inspect_cases([small]))
+
+
+def write(folder: Path, cases: list[SourceCase], **changes: Any) -> Path:
+    """Inspect and write cases."""
+    settings: dict[str, Any] = {
+        "channel": "FLAIR",
+        "description": "test",
+        "choices": {},
+        "excluded": {},
+    }
+    found = inspect_cases(cases, extraction=changes.get("extraction"))
+    selected = list(zip(cases, found, strict=True))
+    return write_cases(folder / "Dataset501_T", selected, **{**settings, **changes})
+
+
+def test_skull_is_removed_but_no_lesion(tmp_path: Path) -> None:
+    """Outside the mask the image is zero, unless a rater saw a lesion there."""
+    source, masks = tmp_path / "source", tmp_path / "masks"
+    case = make_case(source)
+    case = replace(
+        case, strip_on=source / "a_t1.nii.gz", mask_names=("other",), labels=both(case)
+    )
+    brain = np.zeros(SHAPE, np.uint8)
+    brain[:3] = 1
+    masks.mkdir()
+    write_volume(masks / "other_mask.nii.gz", Volume(brain, AFFINE))
+
+    folder = write(tmp_path, [case], extraction=BrainExtraction("mask", masks))
+
+    image = read_volume(folder / "imagesTr" / "a_0000.nii.gz").voxels
+    original = read_volume(case.image).voxels
+    inside = brain > 0
+    inside[4, 4, 0] = True  # a lesion voxel of the second rater
+    np.testing.assert_array_equal(image[inside], original[inside])
+    assert not image[~inside].any()
+
+
+def test_nan_outside_the_brain_is_removed_with_the_skull(tmp_path: Path) -> None:
+    """Bias correction leaves such voxels; inside the brain they are an error."""
+    source, masks = tmp_path / "source", tmp_path / "masks"
+    case = replace(make_case(source), strip_on=source / "a_t1.nii.gz")
+    voxels, affine = read_volume(case.image)
+    voxels[5] = np.nan
+    write_volume(case.image, Volume(voxels, affine))
+    masks.mkdir()
+    brain = np.ones(SHAPE, np.uint8)
+    brain[5] = 0
+    write_volume(masks / "a.nii.gz", Volume(brain, AFFINE))
+    extraction = BrainExtraction("mask", masks)
+
+    folder = write(tmp_path, [case], extraction=extraction)
+    assert not read_volume(folder / "imagesTr" / "a_0000.nii.gz").voxels[5].any()
+
+    write_volume(masks / "a.nii.gz", Volume(brain * 0 + 1, AFFINE))
+    with pytest.raises(ValueError, match="image of case a must have finite voxels"):
+        write(tmp_path, [case], extraction=extraction, overwrite=True)
+
+
+def test_missing_brain_mask_is_found_before_anything_is_written(tmp_path: Path) -> None:
+    """It is one of the problems of the first round."""
+    source = tmp_path / "source"
+    case = replace(make_case(source), strip_on=source / "a_t1.nii.gz")
+    (tmp_path / "masks").mkdir()
+
+    with pytest.raises(ValueError, match=r"1 of 1 cases(.|\n)*one brain mask for a"):
+        inspect_cases([case], extraction=BrainExtraction("mask", tmp_path / "masks"))

@@ -1,0 +1,456 @@
+"""The command `convert`: every layout from source tree to nnU-Net, every failure."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nnunet_cel import cli
+from nnunet_cel.phantom.layouts import LAYOUTS
+from nnunet_cel.phantom.source_subject import make_tiny_subject
+from nnunet_cel.phantom.source_tree import write_source_tree
+from nnunet_cel.volumes import read_volume
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # nnU-Net's imports are not ours to mend
+    from nnunetv2.experiment_planning.verify_dataset_integrity import (
+        verify_dataset_integrity,
+    )
+
+NAMES = ("Doe", "Jane", "Roe", "DOE", "JANE")  # of patients in the clinic's trees
+OPTIONS = {  # how each layout is converted, beside its folder
+    "isbi2015": ["isbi2015", "-d", "503"],
+    "msseg2016": ["msseg2016", "-d", "504"],
+    "wmh2017": ["wmh2017", "-d", "505", "--no-strip"],
+    "cel-subjects": [
+        *("cel", "--images", "*/T1_gado.nii.gz", "--labels", "*/lesions.nii.gz")
+    ],
+    "cel": ["cel"],
+}
+
+
+def make_tree(folder: Path, layout: str, n: int = 6) -> Path:
+    """Write a tree of tiny scans, and return what is to be converted."""
+    kind = LAYOUTS[layout].kind
+    root = write_source_tree(folder, layout, n, partial(make_tiny_subject, kind))
+    return root / "cases.csv" if (root / "cases.csv").exists() else root
+
+
+def convert(raw: Path, *arguments: object) -> int:
+    """Run the command with the folder of data sets."""
+    return cli.main(
+        ["convert", *map(str, arguments), "-o", str(raw), "-np", "1", "--no-progress"]
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linking tables are written to the current folder."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_every_layout_becomes_a_faultless_data_set(
+    tmp_path: Path, layout: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """nnU-Net's own check has no complaint, and all voxels and positions are there."""
+    source = make_tree(tmp_path / "the source", layout)
+    name = layout if layout in OPTIONS else layout.partition("-")[0]
+    command, *options = OPTIONS[name]
+    if layout == "msseg2016-old-test":
+        options.append("--allow-raw")
+
+    assert convert(tmp_path / "raw", command, source, *options) == 0
+    printed = capfd.readouterr().out
+    (folder,) = (tmp_path / "raw").iterdir()
+    verify_dataset_integrity(str(folder), num_processes=1)
+
+    checked = "".join(capfd.readouterr())
+    assert "verify_dataset_integrity Done" in checked
+    assert "warning" not in checked.lower()
+    header = json.loads((folder / "dataset.json").read_text())
+    record = json.loads((folder / "conversion.json").read_text())
+    n = {"isbi2015": 5, "cel": 3}.get(command, 6)
+    if layout in ("cel-bids", "cel-csv", "cel-dicom"):
+        n = len([case for case in record["cases"].values() if case["split"] == "train"])
+        assert 2 <= n <= 4  # two of the six scans are of one patient
+    assert header["numTraining"] == n
+    assert f"Wrote {n} training cases" in printed
+    splits = json.loads((folder / "splits_final.json").read_text())
+    validated = sorted(case for fold in splits for case in fold["val"])
+    assert validated == sorted(
+        file.name.removesuffix(".nii.gz") for file in (folder / "labelsTr").iterdir()
+    )
+    if command != "cel":
+        for case, facts in record["cases"].items():
+            path = source / facts["files"][0]["path"]
+            before = read_volume(path)
+            after = read_volume(folder / "imagesTr" / f"{case}_0000.nii.gz")
+            np.testing.assert_array_equal(after.voxels, before.voxels)
+            assert after.affine.astype("f4").tobytes() == (
+                before.affine.astype("f4").tobytes()
+            )
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> dict[str, Path]:
+    """Small trees of the three public data sets."""
+    return {
+        name: make_tree(tmp_path / name, name)
+        for name in ("isbi2015", "msseg2016", "wmh2017")
+    }
+
+
+def test_three_sources_become_one_data_set(
+    tmp_path: Path, trees: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the paper; terms of use are printed and stored."""
+    sources = [part for name, tree in trees.items() for part in (f"--{name}", tree)]
+
+    assert convert(tmp_path / "raw", "wmh", *sources, "--no-strip") == 0
+
+    folder = tmp_path / "raw" / "Dataset501_WMH"
+    header = json.loads((folder / "dataset.json").read_text())
+    assert header["numTraining"] == 17
+    assert header["channel_names"] == {"0": "FLAIR"}
+    assert header["labels"] == {"background": 0, "lesion": 1}
+    assert "WMH 2017: CC BY-NC 4.0" in header["licence"]
+    assert len(header["citation"]) == 4
+    record = json.loads((folder / "conversion.json").read_text())
+    assert record["choices"]["isbi2015"]["rater"] == "1"
+    assert record["choices"]["wmh2017"]["other_pathology"] == "background"
+    case = record["cases"]["WMH2017_GE3T_100"]
+    assert case["files"][1]["path"] == "training/Amsterdam/GE3T/100/wmh.nii.gz"
+    assert case["lesion_voxels"] == 6
+    splits = json.loads((folder / "splits_final.json").read_text())
+    for fold in splits:
+        assert sum(name.startswith("ISBI") for name in fold["val"]) == 1
+    printed = capsys.readouterr().out
+    assert "OFSEP data usage agreement" in printed
+    assert "WMH 2017: 6 cases (the paper used 20)" in printed
+    assert "nnUNetv2_plan_and_preprocess -d 501" in printed
+    assert str(tmp_path) not in "".join(
+        (folder / name).read_text() for name in ("dataset.json", "conversion.json")
+    )
+
+
+def test_other_pathology_can_be_ignored(tmp_path: Path, trees: dict[str, Path]) -> None:
+    """Label 2 becomes the label that nnU-Net ignores."""
+    options = ("-d", 7, "--no-strip", "--other-pathology", "ignore")
+
+    assert convert(tmp_path, "wmh2017", trees["wmh2017"], *options) == 0
+
+    folder = tmp_path / "Dataset007_WMH2017"
+    header = json.loads((folder / "dataset.json").read_text())
+    assert header["labels"] == {"background": 0, "lesion": 1, "ignore": 2}
+    label = read_volume(folder / "labelsTr" / "WMH2017_GE3T_101.nii.gz").voxels
+    assert np.unique(label).tolist() == [0, 1, 2]
+
+
+def test_whole_release_of_msseg(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """52 of 53 cases, the one without lesion is named."""
+    source = make_tree(tmp_path / "source", "msseg2016", 53)
+
+    assert convert(tmp_path / "raw", "msseg2016", source, "-d", 504) == 0
+    assert (
+        convert(tmp_path / "all", "msseg2016", source, "-d", 504, "--keep-empty") == 0
+    )
+
+    printed = capsys.readouterr().out
+    assert "MSSEG 2016: 52 cases (the paper used 52)" in printed
+    assert "Left out: MSSEG2016_Te_C07_P08, no lesion" in printed
+    record = json.loads(
+        (tmp_path / "raw" / "Dataset504_MSSEG2016" / "conversion.json").read_text()
+    )
+    assert record["excluded"] == {"MSSEG2016_Te_C07_P08": "no lesion"}
+    labels = tmp_path / "all" / "Dataset504_MSSEG2016" / "labelsTr"
+    assert len(list(labels.iterdir())) == 53
+
+
+def test_clinic_s_scans_bear_no_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing in the data set tells a patient's name; the linking table does."""
+    source = make_tree(tmp_path / "source", "cel-bids", 12)
+    sources = contents(source)
+    assert any(b"DOE" in text.upper() for text in sources.values())
+
+    assert convert(tmp_path / "raw", "cel", source) == 0
+
+    folder = tmp_path / "raw" / "Dataset502_CEL"
+    for name, content in contents(folder).items():
+        if name.endswith(".gz"):
+            content = nib.load(folder / name).to_bytes()[:352]
+        assert not any(word in name for word in NAMES)
+        assert not any(word.encode() in content for word in NAMES), name
+    table = Path("Dataset502_CEL_linking_table.csv")
+    assert "DoeJane" in table.read_text()
+    assert table.stat().st_mode & 0o077 == 0
+    assert f"{table} says which case is which patient" in capsys.readouterr().out
+    header = json.loads((folder / "dataset.json").read_text())
+    assert header["numTraining"] + len(list((folder / "imagesTs").iterdir())) == 12
+    assert contents(source) == sources
+
+
+def test_clinic_s_scan_without_lesion_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three voxels are not enough; the number, not the name, is recorded."""
+    source = make_tree(tmp_path / "source", "cel-pairs")
+    file = source / "labelsTr" / "Doe_Jane.nii.gz"
+    image = nib.load(file)
+    voxels = np.asanyarray(image.dataobj).copy()
+    voxels[tuple(np.argwhere(voxels)[3:].T)] = 0
+    nib.Nifti1Image(voxels, image.affine).to_filename(file)
+
+    assert convert(tmp_path / "raw", "cel", source, "--test-fraction", 0) == 0
+
+    folder = tmp_path / "raw" / "Dataset502_CEL"
+    assert "Doe_Jane, no lesion of 4 voxels or more" in capsys.readouterr().out
+    record = json.loads((folder / "conversion.json").read_text())
+    assert record["excluded"] == ["no lesion of 4 voxels or more"]
+    assert len(record["cases"]) == 5
+    assert not (folder / "imagesTs").exists()
+
+
+def test_converting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    """Also with another number of processes and from another place."""
+    one = make_tree(tmp_path / "a", "cel-csv")
+    two = make_tree(tmp_path / "somewhere else" / "b", "cel-csv")
+
+    assert convert(tmp_path / "raw1", "cel", one) == 0
+    table = Path("Dataset502_CEL_linking_table.csv").rename("first.csv")
+    assert table.exists()
+    arguments = ["convert", "cel", str(two), "-o", str(tmp_path / "raw2"), "-np", "2"]
+    assert cli.main(arguments) == 0
+
+    assert contents(tmp_path / "raw1") == contents(tmp_path / "raw2")
+
+
+def test_existing_data_set_is_kept(
+    tmp_path: Path, trees: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without --overwrite nothing changes; a number belongs to one data set."""
+    arguments = (tmp_path / "raw", "isbi2015", trees["isbi2015"], "-d", 501)
+    assert convert(*arguments) == 0
+    before = contents(tmp_path / "raw")
+
+    assert convert(*arguments) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert convert(*arguments, "--name", "Other") == 1
+    assert "must belong to one data set only" in capsys.readouterr().err
+    assert contents(tmp_path / "raw") == before
+
+    assert convert(*arguments, "--overwrite", "--rater", "2") == 0
+    assert contents(tmp_path / "raw") != before
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("../raw/Dataset502_CEL/linking.csv", "must lie outside the data set"),
+        ("taken.csv", "linking table taken.csv exists"),
+        ("no/folder/x.csv", "Could not write no/folder/x.csv"),
+    ],
+)
+def test_linking_table_has_a_place_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, message: str
+) -> None:
+    """Outside the data set, not over another file, in a folder that exists."""
+    source = make_tree(tmp_path / "source", "cel-pairs")
+    Path("taken.csv").write_text("mine")
+
+    assert convert(tmp_path / "raw", "cel", source, "--linking-table", table) == 1
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "raw" / "Dataset502_CEL").exists()
+    assert Path("taken.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "source must be one of wmh, isbi2015, msseg2016, wmh2017, cel"),
+        (("wmh",), "--isbi2015 DIR, --msseg2016 DIR, --wmh2017 DIR"),
+        (("isbi2015", "nothing", "-d", "1"), "must exist. Got nothing"),
+        (("isbi2015", ".", "-d", "1000"), "from 1 to 999"),
+        (("isbi2015", ".", "-d", "1", "-np", "0"), "holds none"),
+        (("wmh2017", ".", "-d", "1", "--no-strip"), "none of the scanners GE3T"),
+        (("wmh2017", ".", "-d", "1", "--brain-mask", "no"), "brain masks must exist"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    """The message says what is expected, and nothing is written."""
+    out = ("-o", str(tmp_path / "raw")) if arguments else ()
+
+    assert cli.main(["convert", *arguments, *out]) == 1
+
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "raw").exists()
+
+
+def test_list_says_where_and_on_which_terms(capsys: pytest.CaptureFixture[str]) -> None:
+    """Access, licence and citation of every source."""
+    assert cli.main(["convert", "--list"]) == 0
+
+    printed = capsys.readouterr().out
+    for word in ("shanoir", "training_final_v4.zip", "10.34894/AECRSD", "Commowick"):
+        assert word in printed
+
+
+def break_nothing(tree: Path) -> None:
+    """Leave the tree as it is."""
+
+
+def break_image(tree: Path) -> None:
+    """Cut off an image."""
+    image = next(tree.rglob("FLAIR_preprocessed.nii.gz"))
+    image.write_bytes(image.read_bytes()[:99])
+
+
+@pytest.mark.parametrize(
+    ("damage", "limit", "message"),
+    [
+        (break_image, None, "FLAIR_preprocessed.nii.gz cannot be read"),
+        # Less than a converted image can be written.
+        (break_nothing, 100, "_0000.nii.gz: File too large"),
+    ],
+)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_failure_leaves_no_data_set(
+    tmp_path: Path,
+    damage: Callable[[Path], None],
+    limit: int | None,
+    message: str,
+    processes: str,
+) -> None:
+    """A bad file or a full disk: the message names the file, nothing is left."""
+    tree = make_tree(tmp_path / "source", "msseg2016")
+    damage(tree)
+    code = (
+        "import resource, sys\n"
+        "from nnunet_cel import cli\n"
+        "if __name__ == '__main__':\n"
+        f"    limit = {limit}\n"
+        "    if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
+        "    sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(code)
+
+    result = subprocess.run(
+        [
+            *(sys.executable, program, "convert", "msseg2016", tree, "-d", "501"),
+            *("-o", tmp_path / "raw", "-np", processes, "--no-progress"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "raw").rglob("*"))
+
+
+def test_interruption_leaves_no_data_set(tmp_path: Path) -> None:
+    """Ctrl-C while cases are written: exit status 130, and nothing is left."""
+    tree = make_tree(tmp_path / "source", "wmh2017", 40)
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, time\n"
+        "from nnunet_cel import cli\n"
+        "from nnunet_cel.dataset_conversion import conversion, raw_dataset\n"
+        "def slow(path, volume):\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+        "raw_dataset.write_volume = slow\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+
+    with subprocess.Popen(
+        [
+            *(sys.executable, program, "convert", "wmh2017", tree, "-d", "501"),
+            *("-o", tmp_path / "raw", "--no-strip", "-np", "1", "--no-progress"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("writing"):
+                break
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "raw").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["wmh", "cel"])
+def test_converted_data_set_is_planned_and_preprocessed(
+    nnunet_folders: Path, source: str
+) -> None:
+    """nnU-Net's own command with our planner takes the data sets as they are."""
+    trees = {
+        "wmh": [
+            *("--isbi2015", make_tree(nnunet_folders / "isbi", "isbi2015")),
+            *("--wmh2017", make_tree(nnunet_folders / "wmh", "wmh2017"), "--no-strip"),
+            *("--other-pathology", "ignore"),
+        ],
+        "cel": [make_tree(nnunet_folders / "cel", "cel-dicom")],
+    }
+    assert convert(nnunet_folders / "raw", source, *trees[source]) == 0
+    number = {"wmh": "501", "cel": "502"}[source]
+
+    subprocess.run(
+        [
+            Path(sys.executable).with_name("nnUNetv2_plan_and_preprocess"),
+            *("-d", number, "-pl", "FCADensePlanner", "-c", "2d"),
+            *("-np", "1", "-npfp", "1", "--verify_dataset_integrity"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+    (folder,) = (nnunet_folders / "preprocessed").glob(f"Dataset{number}_*")
+    raw = nnunet_folders / "raw" / folder.name
+    cases = {file.name.split(".")[0] for file in (raw / "labelsTr").iterdir()}
+    done = {file.name.split(".")[0] for file in folder.glob("*_2d/*.pkl")}
+    assert done == cases
+    assert (folder / "splits_final.json").read_text() == (
+        raw / "splits_final.json"
+    ).read_text()

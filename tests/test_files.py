@@ -1,0 +1,126 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnunet_cel.files import new_folder, pending_file, sha256, to_json, write_whole
+
+WORDS = {"what": "data set", "cure": "Choose another."}
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names in a folder, hidden ones too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_folder_appears_at_the_end(tmp_path: Path) -> None:
+    """Until the block ends, the folder is not there."""
+    place = tmp_path / "deep" / "out"
+
+    with new_folder(place, **WORDS) as unfinished:
+        (unfinished / "a.txt").write_text("a")
+        assert not place.exists()
+
+    assert names(place) == ["a.txt"]
+    assert names(place.parent) == ["out"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_failed_folder_leaves_the_old_one(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    """An error in the block leaves what was there, and nothing else."""
+    place = tmp_path / "out"
+    place.mkdir()
+    (place / "old.txt").touch()
+
+    def fail() -> None:
+        with new_folder(place, **WORDS, overwrite=True) as unfinished:
+            (unfinished / "new.txt").touch()
+            raise error
+
+    with pytest.raises(error):
+        fail()
+
+    assert names(tmp_path) == ["out"]
+    assert names(place) == ["old.txt"]
+
+
+def test_existing_folder_is_refused(tmp_path: Path) -> None:
+    """The message names the folder and the cure."""
+    message = f"The data set {tmp_path} exists .* Choose another."
+
+    with pytest.raises(FileExistsError, match=message), new_folder(tmp_path, **WORDS):
+        pass
+
+
+def test_pending_file_appears_only_after_success(tmp_path: Path) -> None:
+    """A file that was pending during an error is never seen."""
+    file = tmp_path / "table.csv"
+    file.write_text("old")
+
+    def fail() -> None:
+        with pending_file(file, "new"):
+            assert file.read_text() == "old"
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert names(tmp_path) == ["table.csv"]
+    assert file.read_text() == "old"
+
+    with pending_file(file, "new", mode=0o600):
+        pass
+    assert file.read_text() == "new"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_file_is_replaced_whole(tmp_path: Path) -> None:
+    """Nothing but the file is left."""
+    file = tmp_path / "a.json"
+
+    write_whole(file, b"1")
+    write_whole(file, to_json({"ä": [1]}))
+
+    assert file.read_text(encoding="utf-8") == '{\n    "ä": [\n        1\n    ]\n}\n'
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_full_disk_keeps_the_old_file_and_names_it(tmp_path: Path) -> None:
+    """Where no more than some bytes can be written, the old file stays."""
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    code = (
+        "import resource, sys\n"
+        "from nnunet_cel.files import write_whole\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    write_whole(sys.argv[1], 'x' * 5000)\n"
+        "except OSError as error:\n    print(error)\n"
+    )
+
+    result = subprocess.run(
+        [sys.executable, "-c", code, file], capture_output=True, text=True, check=True
+    )
+
+    assert f"Could not write {file}: File too large." in result.stdout
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_sha256_of_files_and_series(tmp_path: Path) -> None:
+    """A file has its known digest, a folder one that depends on all its files."""
+    file = tmp_path / "a"
+    file.write_bytes(b"abc")
+    assert sha256(file) == (
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+
+    before = sha256(tmp_path)
+    (tmp_path / "b").write_bytes(b"d")
+    assert sha256(tmp_path) != before

@@ -1,0 +1,103 @@
+"""Work on several cases: order, errors, dead processes and interruptions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nnunet_cel.parallel import map_cases
+
+
+def square(number: int) -> int:
+    """Return the square; the larger the number, the sooner."""
+    time.sleep(max(0.0, 0.3 - 0.1 * number))
+    return number * number
+
+
+def fail_on_two(number: int) -> int:
+    """Fail for one number and take long for all others."""
+    if number == 2:
+        raise ValueError("two is wrong")
+    time.sleep(60)
+    return number
+
+
+def die(number: int) -> int:
+    """End the process as the system does when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_are_in_order(processes: int) -> None:
+    """Results stand in the order of the items, whichever is ready first."""
+    assert map_cases(square, [1, 2, 3], processes=processes) == [1, 4, 9]
+
+
+def test_one_process_asks_for_items_one_by_one() -> None:
+    """The next item is made when the one before it is done."""
+    done: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(3):
+            assert done == list(range(number))
+            yield number
+
+    map_cases(done.append, items())
+
+    assert done == [0, 1, 2]
+
+
+def test_first_error_ends_everything_at_once() -> None:
+    """An error in one process does not wait for the others."""
+    start = time.monotonic()
+
+    with pytest.raises(ValueError, match="two is wrong"):
+        map_cases(fail_on_two, [1, 2, 3], processes=2)
+
+    assert time.monotonic() - start < 30
+
+
+def test_dead_process_is_an_error_with_a_cure() -> None:
+    """A killed process ends in a message and not in waiting for ever."""
+    with pytest.raises(ChildProcessError, match=r"lack of memory.*-np 1"):
+        map_cases(die, [1, 2], processes=2)
+
+
+def test_number_of_processes_is_checked() -> None:
+    """Less than one process makes no sense."""
+    with pytest.raises(ValueError, match=r"integer >= 1\. Got 0 instead"):
+        map_cases(square, [1], processes=0)
+
+
+def test_interruption_ends_the_processes() -> None:
+    """Ctrl-C leaves no process behind, and raises."""
+    code = (
+        "import time, multiprocessing\n"
+        "from nnunet_cel.parallel import map_cases\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        print('begin', flush=True)\n"
+        "        map_cases(time.sleep, [60, 60, 60], processes=2)\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted', len(multiprocessing.active_children()))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(3)
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+
+    assert output == "interrupted 0\n"

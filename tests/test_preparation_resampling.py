@@ -1,0 +1,259 @@
+"""Crops and grids: nothing moves in the world."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nnunet_cel.preparation.resampling import (
+    Grid,
+    box_around,
+    crop,
+    grid_of,
+    grid_with_spacing,
+    resample_image,
+    resample_labels,
+    to_ras,
+)
+from nnunet_cel.volumes import Volume
+
+
+def rotation(*degrees: float) -> np.ndarray:
+    """Return a rotation around the first and then the third axis."""
+    a, b = np.deg2rad(degrees)
+    first = [[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]]
+    third = [[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]]
+    return np.array(third) @ np.array(first)
+
+
+def affine_of(directions: np.ndarray, spacing, origin=(0, 0, 0)) -> np.ndarray:
+    """Return the affine of axes with directions, spacing in mm and origin."""
+    affine = np.eye(4)
+    affine[:3, :3] = directions * np.array(spacing)
+    affine[:3, 3] = origin
+    return affine
+
+
+AFFINES = {
+    "RAS": affine_of(np.eye(3), (1, 1, 1)),
+    "LPS, anisotropic": affine_of(np.diag([-1, -1, 1]), (0.5, 0.7, 3), (90, 80, -60)),
+    "sagittal": affine_of(np.eye(3)[:, [1, 2, 0]], (1, 1, 1.2), (-70, -90, -60)),
+    "oblique": affine_of(rotation(20, 10), (0.9, 0.9, 4), (3, -8, 11)),
+    "oblique, left-handed": affine_of(
+        rotation(-12, 25)[:, [2, 0, 1]] * [1, -1, 1], (2, 1, 1.5), (-40, 7, 5)
+    ),
+}
+
+
+@pytest.fixture(params=AFFINES.values(), ids=AFFINES.keys())
+def affine(request: pytest.FixtureRequest) -> np.ndarray:
+    """Grids with flipped, permuted, oblique and anisotropic axes."""
+    return request.param
+
+
+def world(grid: Grid) -> np.ndarray:
+    """Return the position in mm of every voxel, shape (X, Y, Z, 3)."""
+    indices = np.moveaxis(np.indices(grid.shape), 0, -1)
+    return indices @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+
+
+def ramp(grid: Grid) -> np.ndarray:
+    """Return intensities that are linear in the world, as interpolation is."""
+    return world(grid) @ [0.5, -0.25, 0.75] + 400
+
+
+def test_ras_order_keeps_every_voxel_in_its_place(affine: np.ndarray) -> None:
+    """The axes point right, front and up, and intensities stay where they were."""
+    grid = Grid((6, 5, 4), affine)
+
+    turned = to_ras(Volume(ramp(grid), affine))
+
+    nearest = abs(turned.affine[:3, :3]).argmax(axis=0)
+    assert nearest.tolist() == [0, 1, 2]
+    assert (np.diag(turned.affine)[:3] > 0).all()
+    np.testing.assert_allclose(turned.voxels, ramp(grid_of(turned)), atol=1e-9)
+
+
+def test_box_by_hand() -> None:
+    """A margin of 3 mm is 3 voxels of 1 mm, 2 of 2 mm, and ends at the border."""
+    mask = np.zeros((20, 20, 20), dtype=bool)
+    mask[5:8, 10, 1:3] = True
+
+    assert box_around(mask) == (slice(5, 8), slice(10, 11), slice(1, 3))
+    assert box_around(mask, (1, 2, 1), margin=3) == (
+        slice(2, 11),
+        slice(8, 13),
+        slice(0, 6),
+    )
+    with pytest.raises(ValueError, match="at least one voxel"):
+        box_around(mask & False)
+
+
+def test_crop_moves_nothing(affine: np.ndarray) -> None:
+    """The voxels of the crop lie where they lay before."""
+    grid = Grid((9, 8, 7), affine)
+    box = (slice(2, 8), slice(0, 5), slice(3, 4))
+
+    cut = crop(Volume(ramp(grid), affine), box)
+
+    assert cut.voxels.shape == (6, 5, 1)
+    np.testing.assert_allclose(cut.voxels, ramp(grid_of(cut)), atol=1e-9)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.8, 1.1, 2.5)])
+def test_new_grid_covers_the_same_part_of_the_world(affine, spacing) -> None:
+    """Directions and center stay, the extent grows by less than a voxel."""
+    old = Grid((9, 8, 7), affine)
+
+    new = grid_with_spacing(old, spacing)
+
+    steps = {}
+    for name, grid in (("old", old), ("new", new)):
+        lengths = np.linalg.norm(grid.affine[:3, :3], axis=0)
+        middle = grid.affine @ [*((np.array(grid.shape) - 1) / 2), 1]
+        directions = grid.affine[:3, :3] / lengths
+        steps[name] = (lengths, middle, directions, lengths * grid.shape)
+    nearest = abs(affine[:3, :3] / steps["old"][0]).argmax(axis=0)
+    np.testing.assert_allclose(steps["new"][0], np.array(spacing)[nearest], atol=1e-9)
+    np.testing.assert_allclose(steps["new"][1], steps["old"][1], atol=1e-9)
+    np.testing.assert_allclose(steps["new"][2], steps["old"][2], atol=1e-9)
+    more = steps["new"][3] - steps["old"][3]
+    assert (more > -1e-2).all()
+    assert (more < steps["new"][0]).all()
+
+
+def test_an_axis_that_has_the_spacing_keeps_its_voxels() -> None:
+    """Only the third axis of a 1 x 1 x 3 mm image changes: 4 slices become 12."""
+    affine = affine_of(np.eye(3), (1.0004, 1, 3))
+
+    new = grid_with_spacing(Grid((5, 6, 4), affine), (1, 1, 1))
+
+    assert new.shape == (5, 6, 12)
+    # 3 mm are cut into three, of which the first has its center 1 mm lower
+    np.testing.assert_allclose(
+        new.affine, affine_of(np.eye(3), (1.0004, 1, 1), (0, 0, -1))
+    )
+
+
+def test_linear_intensities_survive_resampling(affine: np.ndarray) -> None:
+    """Between the centers of voxels interpolation follows a ramp exactly."""
+    grid = Grid((12, 11, 10), affine)
+    new = grid_with_spacing(grid, (1, 1, 1))
+
+    image = resample_image(Volume(ramp(grid), affine), new)
+
+    index = world(new) @ np.linalg.inv(affine[:3, :3]).T
+    index -= np.linalg.inv(affine[:3, :3]) @ affine[:3, 3]
+    inner = ((index >= 0) & (index <= np.array(grid.shape) - 1)).all(axis=-1)
+    assert inner.mean() > 0.4
+    np.testing.assert_allclose(image.voxels[inner], ramp(new)[inner], rtol=1e-5)
+
+
+def test_image_on_its_own_grid_keeps_its_values(rng: np.random.Generator) -> None:
+    """Nothing is interpolated where nothing needs to be."""
+    image = Volume(rng.integers(-900, 3000, (5, 6, 7)).astype(np.int16), np.eye(4))
+
+    same = resample_image(image, grid_of(image))
+
+    assert same.voxels.dtype == np.float32
+    np.testing.assert_array_equal(same.voxels, image.voxels)
+
+
+def test_outside_of_the_image_is_black() -> None:
+    """A grid that goes beyond the image is 0 there."""
+    image = Volume(np.full((4, 4, 4), 7.0), np.eye(4))
+
+    larger = resample_image(image, Grid((8, 4, 4), affine_of(np.eye(3), 1, (-4, 0, 0))))
+
+    assert larger.voxels[:4].max() == 0
+    np.testing.assert_array_equal(larger.voxels[4:], 7)
+
+
+def test_labels_are_copied_between_grids_of_the_same_voxels(rng) -> None:
+    """Any order and direction of the axes gives every voxel its own label back."""
+    labels = rng.choice(np.array([0, 0, 0, 1, 2, 7], np.uint8), (5, 6, 7))
+    source = Volume(labels, AFFINES["oblique"])
+
+    for order in itertools.permutations(range(3)):
+        turned = labels.transpose(order)[::-1]
+        affine = source.affine.copy()
+        affine[:, :3] = affine[:, list(order)]
+        affine[:3, 3] += affine[:3, 0] * (turned.shape[0] - 1)
+        affine[:3, 0] *= -1
+        copied = resample_labels(source, Grid(turned.shape, affine))
+        np.testing.assert_array_equal(copied.voxels, turned)
+
+
+def test_labels_keep_the_halves_of_voxels() -> None:
+    """Two voxels become one: half a lesion stays, less than half does not."""
+    line = np.array([1, 0, 0, 0, 2, 2, 3, 1], np.uint8).reshape(8, 1, 1)
+    pairs = Grid((4, 1, 1), affine_of(np.eye(3), (2, 1, 1), (0.5, 0, 0)))
+
+    # the pairs are 1 and 0, 0 and 0, 2 and 2, 3 and 1, of which the lower one wins
+    halves = resample_labels(Volume(line, np.eye(4)), pairs)
+    assert halves.voxels.ravel().tolist() == [1, 0, 2, 1]
+
+    quarters = Grid((2, 1, 1), affine_of(np.eye(3), (4, 1, 1), (0.75, 0, 0)))
+    few = resample_labels(Volume(line, np.eye(4)), quarters)
+    assert few.voxels.ravel().tolist() == [0, 2]
+
+
+def test_no_gap_between_two_labels() -> None:
+    """Where two labels meet there is no background in finer voxels."""
+    line = np.array([0, 1, 1, 2, 2, 0], np.uint8).reshape(6, 1, 1)
+    finer = grid_with_spacing(Grid((6, 1, 1), np.eye(4)), (0.25, 1, 1))
+
+    labels = resample_labels(Volume(line, np.eye(4)), finer).voxels.ravel()
+
+    inside = np.flatnonzero(labels)
+    assert np.ptp(inside) + 1 == inside.size == 16
+    assert labels[inside].tolist() == [1] * 8 + [2] * 8
+
+
+def test_label_at_the_border_of_the_image_stays_whole() -> None:
+    """A lesion in the outermost voxel is as large as any other."""
+    corner = np.zeros((4, 4, 4), np.uint8)
+    corner[0, 0, 0] = 1
+    finer = grid_with_spacing(Grid((4, 4, 4), np.eye(4)), (0.5, 1, 1))
+
+    labels = resample_labels(Volume(corner, np.eye(4)), finer).voxels
+
+    assert labels.sum() == labels[:2, 0, 0].sum() == 2
+
+
+def test_empty_label_map_stays_empty() -> None:
+    """A label map without lesions has none on any grid."""
+    empty = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
+
+    assert not resample_labels(empty, Grid((5, 5, 5), np.eye(4))).voxels.any()
+
+
+@pytest.mark.parametrize("spacing", [(2, 2, 4), (3, 1, 2), (1, 1, 5)])
+def test_a_single_voxel_survives_where_voxels_become_smaller(
+    spacing: tuple[int, int, int],
+) -> None:
+    """It keeps its volume, and comes back as the same voxel."""
+    voxels = np.zeros((5, 4, 3), np.uint8)
+    voxels[2, 1, 1] = 1
+    source = Volume(voxels, np.diag([*spacing, 1.0]))
+    grid = grid_with_spacing(grid_of(source), (1, 1, 1))
+
+    finer = resample_labels(source, grid)
+
+    assert finer.voxels.sum() == np.prod(spacing)
+    back = resample_labels(finer, grid_of(source))
+    np.testing.assert_array_equal(back.voxels, voxels)
+
+
+def test_shares_are_those_of_counted_subvoxels(rng) -> None:
+    """A voxel of 3 x 2 x 1 voxels belongs to the labels if three of the six do."""
+    voxels = (rng.random((12, 10, 6)) < 0.5).astype(np.uint8)
+    affine = np.diag([3.0, 2, 1, 1])
+    affine[:3, 3] = (1, 0.5, 0)
+
+    coarse = resample_labels(Volume(voxels, np.eye(4)), Grid((4, 5, 6), affine))
+
+    counted = voxels.reshape(4, 3, 5, 2, 6).sum(axis=(1, 3))
+    np.testing.assert_array_equal(coarse.voxels, counted >= 3)

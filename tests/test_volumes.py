@@ -1,0 +1,383 @@
+"""Reading and writing volumes: values and world positions survive, faults are named."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from nnunet_cel.volumes import (
+    Volume,
+    check_same_grid,
+    orthogonality_error,
+    read_label_map,
+    read_volume,
+    same_grid,
+    split_ending,
+    write_volume,
+)
+
+OBLIQUE = np.array(
+    [
+        [-0.6, 0.8 * 0.5, 0.0, 12.0],
+        [0.8, 0.6 * 0.5, 0.0, -30.0],
+        [0.0, 0.0, 3.0, 5.5],
+        [0.0, 0.0, 0.0, 1.0],
+    ]
+)
+DTYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.float32, np.float64]
+
+
+def make_voxels(dtype: Any = np.int16) -> np.ndarray:
+    """Return voxels that are all different."""
+    return np.arange(4 * 5 * 3).reshape(4, 5, 3).astype(dtype)
+
+
+@st.composite
+def affines(draw: st.DrawFn) -> np.ndarray:
+    """Draw any orientation, flips and permutations of axes included."""
+    angles = draw(st.tuples(*[st.floats(-180, 180, width=32)] * 3))
+    order = draw(st.permutations(range(3)))
+    signs = draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
+    spacing = draw(st.tuples(*[st.floats(0.3, 6)] * 3))
+    origin = draw(st.tuples(*[st.floats(-300, 300, width=32)] * 3))
+    affine = np.eye(4)
+    axes = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    affine[:3, :3] = (axes[:, order] * signs) * spacing
+    affine[:3, 3] = origin
+    return affine
+
+
+@given(
+    affine=affines(),
+    dtype=st.sampled_from(DTYPES),
+    slope=st.sampled_from([None, 1.0, 0.5, 2.5, 1e-3, -1.5]),
+    intercept=st.sampled_from([0.0, 10.0, -7.25]),
+    form=st.sampled_from(["both", "sform", "qform"]),
+    big_endian=st.booleans(),
+    ending=st.sampled_from([".nii", ".nii.gz"]),
+)
+def test_any_header_keeps_values_and_world_positions(
+    tmp_path_factory: pytest.TempPathFactory,
+    affine: np.ndarray,
+    dtype: Any,
+    slope: float | None,
+    intercept: float,
+    form: str,
+    big_endian: bool,
+    ending: str,
+) -> None:
+    """Whatever the header, reading, writing and reading gives the same, also to ITK."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    source, target = folder / f"source{ending}", folder / f"target{ending}"
+    stored = make_voxels(dtype)
+    header = nib.Nifti1Header(endianness=">" if big_endian else "<")
+    header.set_data_dtype(dtype)
+    image = nib.Nifti1Image(stored, affine, header)
+    image.set_sform(affine, code=0 if form == "qform" else 2)
+    image.set_qform(affine, code=0 if form == "sform" else 1)
+    if slope is not None:
+        image.header.set_slope_inter(slope, intercept)
+    raw = image.to_bytes()
+    if slope is not None:  # nibabel scales values down on writing; undo that
+        offset = int(image.header["vox_offset"])
+        raw = raw[: offset or 352]
+        raw += stored.astype(
+            np.dtype(dtype).newbyteorder(">" if big_endian else "<")
+        ).tobytes(order="F")
+    source.write_bytes(gzip.compress(raw) if ending == ".nii.gz" else raw)
+    known = nib.load(source)
+    expected = stored.astype(np.float64)
+    if slope is not None:
+        expected = expected * np.float32(slope) + np.float32(intercept)
+
+    volume = read_volume(source)
+    write_volume(target, volume)
+
+    np.testing.assert_allclose(volume.voxels, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(volume.affine, known.affine)
+    again = read_volume(target)
+    np.testing.assert_array_equal(again.voxels, volume.voxels)
+    assert again.affine.astype(np.float32).tobytes() == (
+        volume.affine.astype(np.float32).tobytes()
+    )
+    other = sitk.ReadImage(str(target))
+    corner = np.array(other.TransformContinuousIndexToPhysicalPoint((3.0, 4.0, 2.0)))
+    world = (volume.affine @ [3, 4, 2, 1])[:3] * [-1, -1, 1]
+    np.testing.assert_allclose(corner, world, atol=1e-3)
+    np.testing.assert_allclose(
+        sitk.GetArrayFromImage(other).T, volume.voxels, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
+def test_formats_agree(tmp_path: Path, ending: str) -> None:
+    """An oblique image has the same voxels and affine in every format."""
+    nifti = tmp_path / "image.nii.gz"
+    write_volume(nifti, Volume(make_voxels(), OBLIQUE))
+    other = tmp_path / f"other{ending}"
+    sitk.WriteImage(sitk.ReadImage(str(nifti)), str(other))
+
+    volume = read_volume(other)
+
+    np.testing.assert_array_equal(volume.voxels, make_voxels())
+    np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
+
+
+def write_series(folder: Path, leave_out: int | None = None) -> None:
+    """Write an oblique DICOM series of eight slices, 3 mm apart."""
+    folder.mkdir(exist_ok=True)
+    image = sitk.GetImageFromArray(
+        np.arange(8 * 6 * 5, dtype=np.int16).reshape(8, 6, 5)
+    )
+    turn = Rotation.from_euler("x", 20, degrees=True).as_matrix()
+    image.SetSpacing((0.5, 0.75, 3.0))
+    image.SetDirection(turn.ravel().tolist())
+    image.SetOrigin((-20, 30, 11))
+    for i in range(8):
+        if i == leave_out:
+            continue
+        piece = image[:, :, i]
+        position = image.TransformIndexToPhysicalPoint((0, 0, i))
+        tags = {
+            "0008|0060": "MR",
+            "0010|0010": "DOE^JANE",
+            "0020|000d": "1.2.3",
+            "0020|000e": "1.2.3.4",
+            "0020|0013": str(i),
+            "0020|0032": "\\".join(f"{value:.6f}" for value in position),
+            "0020|0037": "\\".join(f"{value:.8f}" for value in turn.T[:2].ravel()),
+            "0028|0030": "0.75\\0.5",
+        }
+        for tag, value in tags.items():
+            piece.SetMetaData(tag, value)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetFileName(str(folder / f"slice_{9 - i}.dcm"))
+        writer.Execute(piece)
+
+
+def test_dicom_series_is_read_in_the_order_of_positions(tmp_path: Path) -> None:
+    """Voxels and geometry are those of the scan, whatever the files are called."""
+    write_series(tmp_path / "series")
+
+    volume = read_volume(tmp_path / "series")
+
+    assert volume.voxels.shape == (5, 6, 8)
+    np.testing.assert_array_equal(
+        volume.voxels, np.arange(8 * 6 * 5).reshape(8, 6, 5).T
+    )
+    np.testing.assert_allclose(volume.spacing, (0.5, 0.75, 3.0), atol=1e-4)
+    np.testing.assert_allclose(volume.affine[:3, 3], (20, -30, 11), atol=1e-4)
+
+
+def test_dicom_series_with_a_gap_is_refused(tmp_path: Path) -> None:
+    """A missing slice would shift everything behind it."""
+    write_series(tmp_path / "series", leave_out=4)
+
+    with pytest.raises(ValueError, match=r"series.*equally far apart.*3\.000 mm"):
+        read_volume(tmp_path / "series")
+
+
+def test_folder_without_series_is_refused(tmp_path: Path) -> None:
+    """A folder must hold exactly one series."""
+    with pytest.raises(ValueError, match=r"exactly one DICOM series\. It holds 0"):
+        read_volume(tmp_path)
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray = OBLIQUE) -> Path:
+    """Write a NIfTI file with nibabel."""
+    nib.Nifti1Image(voxels, affine).to_filename(path)
+    return path
+
+
+def truncated(path: Path) -> Path:
+    """Write half of a file."""
+    save(path, np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def damaged_payload(path: Path) -> Path:
+    """Write a gzip file with a damaged middle."""
+    save(path, np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
+    path.write_bytes(content)
+    return path
+
+
+def text_file(path: Path) -> Path:
+    """Write something else under the name of an image."""
+    path.write_text("not an image at all, but long enough for a header " * 20)
+    return path
+
+
+def empty_file(path: Path) -> Path:
+    """Write nothing."""
+    path.touch()
+    return path
+
+
+def sheared(path: Path) -> Path:
+    """Write an image whose axes are not at right angles."""
+    affine = np.eye(4)
+    affine[0, 1] = 0.1
+    return save(path, make_voxels(), affine)
+
+
+def flat(path: Path) -> Path:
+    """Write an image with an affine that maps an axis to nothing."""
+    content = bytearray(nib.Nifti1Image(make_voxels(), np.eye(4)).to_bytes())
+    content[296:312] = bytes(16)  # srow_y
+    path.write_bytes(gzip.compress(content))
+    return path
+
+
+def colors(path: Path) -> Path:
+    """Write an image of colors."""
+    dtype = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    return save(path, np.zeros((4, 5, 3), dtype))
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (truncated, "cannot be read"),
+        (damaged_payload, "cannot be read"),
+        (text_file, "cannot be read"),
+        (empty_file, "cannot be read"),
+        (sheared, "right angles"),
+        (flat, "right angles"),
+        (colors, "one number per voxel"),
+        (lambda path: save(path, np.zeros((4, 5, 3, 2))), r"three axes.*4, 5, 3, 2"),
+        (lambda path: save(path, np.zeros((4, 5))), "three axes"),
+    ],
+)
+def test_bad_file_is_named(tmp_path: Path, write: Any, message: str) -> None:
+    """The message has the name of the file and what is wrong."""
+    file = write(tmp_path / "Doe Jane.nii.gz")
+
+    with pytest.raises(
+        ValueError, match=rf"Doe Jane\.nii\.gz(.|\n)*{message}"
+    ) as caught:
+        read_volume(file)
+
+    assert "\n\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_bad_file_of_another_format_is_named(tmp_path: Path, ending: str) -> None:
+    """ITK's report is cut down to one line with the name of the file."""
+    file = text_file(tmp_path / f"bad{ending}")
+
+    with pytest.raises(ValueError, match=r"bad\.\w+ cannot be read"):
+        read_volume(file)
+
+
+def test_missing_and_unknown_files(tmp_path: Path) -> None:
+    """A file that is not there, and one of another kind."""
+    with pytest.raises(FileNotFoundError, match="no image"):
+        read_volume(tmp_path / "a.nii.gz")
+    with pytest.raises(ValueError, match=r"a\.png instead"):
+        read_volume(empty_file(tmp_path / "a.png"))
+
+
+def test_second_version_of_nifti_is_read(tmp_path: Path) -> None:
+    """NIfTI-2 has the same content in a larger header."""
+    nib.Nifti2Image(make_voxels(), OBLIQUE).to_filename(tmp_path / "a.nii.gz")
+
+    volume = read_volume(tmp_path / "a.nii.gz")
+
+    np.testing.assert_array_equal(volume.voxels, make_voxels())
+    np.testing.assert_allclose(volume.affine, OBLIQUE)
+
+
+def test_trailing_axes_of_one_voxel_are_dropped(tmp_path: Path) -> None:
+    """Some tools store a volume with four or five axes."""
+    file = save(tmp_path / "a.nii", make_voxels()[..., None, None])
+
+    assert read_volume(file).voxels.shape == (4, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [([0, 0.5], "0.5"), ([0, -1], "-1"), ([0, 300], "300"), ([0, np.nan], "nan")],
+)
+def test_label_map_of_other_values_is_refused(
+    tmp_path: Path, values: list[float], got: str
+) -> None:
+    """Labels are whole numbers of one byte."""
+    voxels = np.resize(np.array(values, dtype=np.float32), (4, 5, 3))
+
+    with pytest.raises(ValueError, match=rf"a\.nii must hold whole numbers.*Got {got}"):
+        read_label_map(save(tmp_path / "a.nii", voxels))
+
+
+def test_label_map_becomes_bytes(tmp_path: Path) -> None:
+    """Rounding errors of other tools are removed."""
+    voxels = np.resize(np.array([0, 0.9999, 2.0001, 255], np.float32), (4, 5, 3))
+
+    label = read_label_map(save(tmp_path / "a.nii", voxels))
+
+    assert label.voxels.dtype == np.uint8
+    np.testing.assert_array_equal(label.voxels, np.rint(voxels))
+
+
+def test_grids_agree_within_a_thousandth() -> None:
+    """Shape and affine must agree; the message names the volume and the difference."""
+    first = Volume(make_voxels(), OBLIQUE)
+    near, far = OBLIQUE.copy(), OBLIQUE.copy()
+    near[0, 3] += 0.9e-3
+    far[0, 3] += 1.1e-3
+
+    assert same_grid(first, Volume(make_voxels(), near))
+    with pytest.raises(ValueError, match="The mask must have the affine"):
+        check_same_grid("The mask", Volume(make_voxels(), far), first)
+    with pytest.raises(ValueError, match=r"The mask.*\(4, 5, 3\).*Got \(4, 5, 2\)"):
+        check_same_grid("The mask", Volume(make_voxels()[..., :2], OBLIQUE), first)
+
+
+def test_header_holds_no_text(tmp_path: Path) -> None:
+    """Nothing but numbers gets into a written file."""
+    source = tmp_path / "source.nii"
+    image = nib.Nifti1Image(make_voxels(), OBLIQUE)
+    for name in ("descrip", "db_name", "aux_file", "intent_name"):
+        image.header[name] = b"DOE JANE"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE JANE"))
+    image.to_filename(source)
+    assert b"DOE JANE" in source.read_bytes()
+
+    write_volume(tmp_path / "target.nii", read_volume(source))
+
+    assert b"DOE" not in (tmp_path / "target.nii").read_bytes()
+
+
+def test_spacing_and_volume_of_a_voxel() -> None:
+    """An oblique voxel of 1 x 0.5 x 3 mm has 1.5 mm3."""
+    volume = Volume(make_voxels(), OBLIQUE)
+
+    assert volume.spacing == pytest.approx((1, 0.5, 3))
+    assert volume.voxel_volume == pytest.approx(1.5)
+    assert orthogonality_error(OBLIQUE) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("a.nii.gz", ("a", ".nii.gz")),
+        ("x/a.b.NII", ("a.b", ".nii")),
+        ("a.png", ("a.png", "")),
+    ],
+)
+def test_ending_is_split_off(name: str, parts: tuple[str, str]) -> None:
+    """The double ending counts as one, in capitals as well."""
+    assert split_ending(name) == parts
