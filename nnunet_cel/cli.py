@@ -28,6 +28,18 @@ _COMMANDS = {
         "bring predictions to original images",
         "nnunet_cel.preparation.restore",
     ),
+    "evaluate": (
+        "compare predictions with references, lesion by lesion",
+        "nnunet_cel.evaluation.evaluate_command",
+    ),
+    "compare": (
+        "put evaluations of several models side by side, with tests",
+        "nnunet_cel.evaluation.compare_command",
+    ),
+    "lesions": (
+        "count and measure the lesions of predictions",
+        "nnunet_cel.evaluation.lesions_command",
+    ),
     "phantom": ("write synthetic data", "nnunet_cel.phantom.command"),
     "demo": ("run the whole protocol on phantoms", "nnunet_cel.phantom.demo"),
 }

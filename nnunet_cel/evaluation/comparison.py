@@ -1,0 +1,231 @@
+"""Compares evaluations of several models on the same cases.
+
+Words:
+
+- *difference*: value of the second model minus that of the first, case by case, over
+  the cases in which both have a value.
+- *effect*: matched-pairs rank-biserial correlation, from -1 (the second model is lower
+  in all cases) to 1 (higher in all).
+
+Tests are two-sided Wilcoxon signed-rank tests. Those of one metric are corrected
+together for the number of pairs of models (Holm). Metrics are not corrected for one
+another.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.evaluation.summary import bootstrap_interval, summarize_values
+from nnunet_cel.evaluation.tables import read_table
+
+__all__ = [
+    "Comparison",
+    "compare_evaluations",
+    "compare_pair",
+    "holm",
+    "read_evaluation",
+]
+
+Array = npt.NDArray[Any]
+
+_DECIMALS = 9  # of differences, so that rounding does not part what is equal
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several models side by side.
+
+    Args:
+        models: One row for each metric and model.
+        tests: One row for each metric and pair of models.
+        summary: What was compared.
+    """
+
+    models: pd.DataFrame
+    tests: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def compare_evaluations(
+    folders: Sequence[Path], *, names: Sequence[str] | None = None, seed: int = 0
+) -> Comparison:
+    """Compare what `nnunet-cel evaluate` wrote for several models.
+
+    Args:
+        folders: Folder of each evaluation.
+        names: What to call the models; None takes the names of the folders.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        FileNotFoundError: If a folder holds no evaluation.
+        ValueError: If protocols, cases or references differ, or names are not distinct.
+    """
+    names = [folder.resolve().name for folder in folders] if names is None else names
+    if len(folders) < 2 or len(names) != len(folders) or len(set(names)) < len(names):
+        raise ValueError(
+            "There must be at least two models, each with a name of its own. Got "
+            f"{len(folders)} folders and the names {', '.join(names)}: give one name "
+            "for each with --names."
+        )
+    evaluations = [read_evaluation(folder) for folder in folders]
+    _check_comparable(dict(zip(names, evaluations, strict=True)))
+    cases = [table for table, _ in evaluations]
+    models, tests = [], []
+    for short, metric in METRICS.items():
+        columns = [table[short].to_numpy(dtype=float) for table in cases]
+        rows = [summarize_values(values, seed=seed) for values in columns]
+        best = _best([row["mean"] for row in rows], metric.better)
+        models += [
+            {"metric": short, "model": name, "best": number in best, **row}
+            for number, (name, row) in enumerate(zip(names, rows, strict=True))
+        ]
+        pairs = list(itertools.combinations(range(len(names)), 2))
+        found = [compare_pair(columns[a], columns[b], seed=seed) for a, b in pairs]
+        corrected = holm([row["p"] for row in found])
+        for (a, b), row, p in zip(pairs, found, corrected, strict=True):
+            better = ""
+            if metric.better != "zero" and row["effect"]:
+                second = (row["effect"] > 0) == (metric.better == "higher")
+                better = "" if math.isnan(row["effect"]) else names[b if second else a]
+            tests.append(
+                {
+                    "metric": short,
+                    "first": names[a],
+                    "second": names[b],
+                    **row,
+                    "p_holm": p,
+                    "better": better,
+                }
+            )
+    summary = {
+        "models": dict(zip(names, (str(f.resolve()) for f in folders), strict=True)),
+        "protocol": evaluations[0][1]["protocol"],
+        "n": len(cases[0]),
+        "test": "Wilcoxon signed-rank, two-sided, Holm over pairs of models per metric",
+        "seed": seed,
+    }
+    return Comparison(pd.DataFrame(models), pd.DataFrame(tests), summary)
+
+
+def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the cases, in the order of their names, and the summary of an evaluation.
+
+    Raises:
+        FileNotFoundError: If the folder holds no evaluation.
+        ValueError: If it is damaged.
+    """
+    path = folder / "summary.json"
+    if not path.is_file() or not (folder / "cases.csv").is_file():
+        raise FileNotFoundError(
+            f"There is no evaluation in {folder}. Make one with 'nnunet-cel evaluate'."
+        )
+    cases = read_table(folder / "cases.csv")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"The file {path} is not JSON: {error}. Evaluate again."
+        ) from error
+    needed = {"case", "reference_ml", "reference_lesions", *METRICS}
+    missing = sorted(needed - set(cases.columns))
+    if missing or not isinstance(summary, dict) or "protocol" not in summary:
+        raise ValueError(
+            f"The evaluation in {folder} must have all metrics and a protocol. It "
+            f"lacks {', '.join(missing) or 'the protocol'}. Evaluate again."
+        )
+    return cases.sort_values("case", ignore_index=True), summary
+
+
+def compare_pair(first: Array, second: Array, *, seed: int = 0) -> dict[str, float]:
+    """Return differences of two models with interval, test and effect.
+
+    Args:
+        first: Values of the first model in each case; NaN are left out.
+        second: Values of the second model in the same cases.
+        seed: Seed of the bootstrap.
+    """
+    differences = np.round(second - first, _DECIMALS)
+    differences = differences[~np.isnan(differences)]
+    n = len(differences)
+    changed = differences[differences != 0]
+    p, effect = (1.0, 0.0) if n else (math.nan, math.nan)
+    if len(changed):
+        ranks = stats.rankdata(abs(changed))
+        effect = float((ranks * np.sign(changed)).sum() / ranks.sum())
+        p = float(stats.wilcoxon(changed).pvalue)
+    low, high = bootstrap_interval(differences, seed=seed)
+    return {
+        "n": n,
+        "mean_difference": float(differences.mean()) if n else math.nan,
+        "ci_low": low,
+        "ci_high": high,
+        "median_difference": float(np.median(differences)) if n else math.nan,
+        "effect": effect,
+        "p": p,
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number, NaN left out.
+
+    Reference: Holm 1979, Scand J Stat 6:65-70.
+    """
+    corrected = [math.nan] * len(p_values)
+    order = sorted(
+        (i for i, p in enumerate(p_values) if not math.isnan(p)),
+        key=lambda i: p_values[i],
+    )
+    largest = 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, p_values[i] * (len(order) - rank)))
+        corrected[i] = largest
+    return corrected
+
+
+def _check_comparable(
+    evaluations: dict[str, tuple[pd.DataFrame, dict[str, Any]]],
+) -> None:
+    """Refuse evaluations that did not measure the same thing."""
+    (first, (cases, summary)), *others = evaluations.items()
+    for name, (other_cases, other_summary) in others:
+        if other_summary["protocol"] != summary["protocol"]:
+            raise ValueError(
+                f"The models {first} and {name} must be evaluated by the same protocol."
+                " Got different ones: evaluate one again."
+            )
+        differing = sorted(set(cases["case"]) ^ set(other_cases["case"]))
+        if differing:
+            raise ValueError(
+                f"The models {first} and {name} must be evaluated on the same cases. "
+                f"Only one of them has {', '.join(differing)}: predict them, or move "
+                "them away and evaluate again with --subset."
+            )
+        columns = ["reference_ml", "reference_lesions"]
+        same = np.isclose(cases[columns], other_cases[columns], rtol=1e-6).all(axis=1)
+        if not same.all():
+            raise ValueError(
+                f"The models {first} and {name} must be evaluated on the same "
+                f"references. They differ in {', '.join(cases['case'][~same])}: "
+                "evaluate one again."
+            )
+
+
+def _best(means: Sequence[float], better: str) -> set[int]:
+    """Return which means are the best, as numbers; none if all are NaN."""
+    sign = {"higher": 1, "lower": -1, "zero": -1}[better]
+    scores = [sign * (abs(m) if better == "zero" else m) for m in means]
+    known = [score for score in scores if not math.isnan(score)]
+    return {i for i, score in enumerate(scores) if known and score == max(known)}

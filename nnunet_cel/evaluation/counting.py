@@ -1,0 +1,139 @@
+"""Counts and measures lesions of label maps, without a reference."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_cel.evaluation.cases import tabulate_lesions
+from nnunet_cel.evaluation.labels import Labels, read_labels
+from nnunet_cel.evaluation.lesions import bounding_box, find_lesions, is_dropped
+from nnunet_cel.evaluation.pairing import find_label_maps, raise_together
+from nnunet_cel.evaluation.protocol import Protocol
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.volumes import (
+    check_same_grid,
+    read_label_map,
+    read_volume,
+    split_ending,
+)
+
+__all__ = ["LesionCount", "count_lesions"]
+
+
+@dataclass(frozen=True)
+class LesionCount:
+    """The lesions of all label maps of a folder.
+
+    Args:
+        lesions: One row for each lesion, the largest of a case first.
+        cases: One row for each case, those without lesions included.
+    """
+
+    lesions: pd.DataFrame
+    cases: pd.DataFrame
+
+
+def count_lesions(
+    predictions: Path | str,
+    protocol: Protocol,
+    *,
+    images: Path | str | None = None,
+    label: int | None = None,
+    processes: int = 1,
+    description: str | None = None,
+) -> LesionCount:
+    """Count and measure the lesions of all label maps of a folder.
+
+    Args:
+        predictions: Folder with one label map for each case.
+        protocol: Its connectivity, smallest lesion and size bins.
+        images: Folder with the images, ``CASE.nii.gz`` or ``CASE_0000.nii.gz`` and so
+            on; None for no intensities.
+        label: Value of lesion voxels; None is 1, see
+            :func:`~nnunet_cel.evaluation.labels.read_labels`.
+        processes: Number of processes.
+        description: Title of a progress bar, None for no bar.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If files are missing or damaged; the message lists all of them.
+    """
+    predictions = Path(predictions)
+    maps = find_label_maps(predictions)
+    labels = read_labels([predictions, predictions.parent], lesion=label)
+    found = _find_images(Path(images), list(maps)) if images is not None else {}
+    results = map_cases(
+        partial(_count_case, protocol, labels),
+        [(name, path, found.get(name, {})) for name, path in maps.items()],
+        processes=processes,
+        description=description,
+    )
+    raise_together(result for result in results if isinstance(result, str))
+    done = [result for result in results if not isinstance(result, str)]
+    tables = [table for table, _ in done]
+    lesions = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+    return LesionCount(lesions, pd.DataFrame([row for _, row in done]))
+
+
+def _count_case(
+    protocol: Protocol, labels: Labels, task: tuple[str, Path, Mapping[str, Path]]
+) -> tuple[pd.DataFrame, dict[str, str | int | float]] | str:
+    """Return lesions and sums of a case, or what is wrong with it."""
+    name, path, images = task
+    try:
+        volume = read_label_map(path)
+        labels.check(path, volume.voxels)
+        mask = volume.voxels == labels.lesion
+        box = bounding_box(mask)
+        lesions = find_lesions(mask[box], connectivity=protocol.connectivity)
+        offset = [part.start for part in box]
+        table = tabulate_lesions(lesions, volume.affine, protocol, offset=offset)
+        for column, image in images.items():
+            picture = read_volume(image)
+            check_same_grid(f"The image {image}", picture, volume)
+            values = np.ascontiguousarray(picture.voxels[box]).ravel()[lesions.index]
+            table[column] = lesions.means(values.astype(float))
+    except (ValueError, OSError) as error:
+        return str(error)
+    dropped = is_dropped(lesions, protocol, volume.voxel_volume)
+    table = table[~dropped].sort_values("voxels", ascending=False, kind="stable")
+    table.insert(0, "case", name)
+    table.insert(1, "lesion", np.arange(1, len(table) + 1))
+    row: dict[str, str | int | float] = {
+        "case": name,
+        "lesions": len(table),
+        "volume_ml": float(table["volume_mm3"].sum()) / 1000,
+        "dropped": int(dropped.sum()),
+        "dropped_ml": float(lesions.voxels[dropped].sum() * volume.voxel_volume / 1000),
+    }
+    return table, row
+
+
+def _find_images(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Return the images of each case by their column, such as ``intensity_0000``."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    found: dict[str, dict[str, Path]] = {case: {} for case in cases}
+    for path in sorted(folder.iterdir()):
+        name, ending = split_ending(path)
+        if not ending:
+            continue
+        channel = re.search(r"_\d{4}$", name)
+        if name in found:
+            found[name]["intensity"] = path
+        elif channel and name[:-5] in found:
+            found[name[:-5]][f"intensity{channel[0]}"] = path
+    missing = [case for case, images in found.items() if not images]
+    if missing:
+        raise ValueError(
+            f"The folder {folder} must have an image of each case, such as "
+            f"{missing[0]}_0000.nii.gz. It has none of {', '.join(missing)}."
+        )
+    return found

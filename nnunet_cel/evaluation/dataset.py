@@ -1,0 +1,284 @@
+"""Evaluates all cases of a folder and writes what was found.
+
+Files of an evaluation:
+
+- ``cases.csv``: one row for each case, ``lesions.csv``: one for each lesion.
+- ``summary.csv``: one row for each metric; ``summary.json``: the same, with the
+  protocol, the versions and all that concerns scans and sizes.
+- ``froc.csv``, ``calibration.csv``: detection at other thresholds and calibration,
+  with probabilities only.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_cel.evaluation.cases import CaseResult, evaluate_case
+from nnunet_cel.evaluation.labels import Labels, read_labels
+from nnunet_cel.evaluation.pairing import pair_cases, raise_together
+from nnunet_cel.evaluation.probabilities import read_probabilities
+from nnunet_cel.evaluation.protocol import Protocol
+from nnunet_cel.evaluation.summary import (
+    RESAMPLES,
+    summarize_metrics,
+    summarize_scans,
+    summarize_sizes,
+)
+from nnunet_cel.evaluation.tables import plain, write_table
+from nnunet_cel.evaluation.thresholds import (
+    average_precision,
+    calibrate,
+    count_reliability,
+    expected_calibration_error,
+    froc,
+    threshold_for_lfdr,
+)
+from nnunet_cel.files import sha256, to_json, write_whole
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.volumes import check_same_grid, read_label_map
+
+__all__ = [
+    "WANTED_LFDR",
+    "CaseFiles",
+    "Evaluation",
+    "evaluate_folders",
+    "write_evaluation",
+]
+
+WANTED_LFDR = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""For each of these a threshold is looked for."""
+
+_PACKAGES = (
+    "nnunet-cel",
+    "connected-components-3d",
+    "nibabel",
+    "numpy",
+    "pandas",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    Args:
+        name: Name of the case.
+        prediction: Its predicted label map.
+        reference: Its reference.
+        probabilities: Its ``.npz`` file, None to leave probabilities out.
+    """
+
+    name: str
+    prediction: Path
+    reference: Path
+    probabilities: Path | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the evaluation of a data set found.
+
+    Args:
+        cases: One row for each case.
+        lesions: One row for each lesion of both maps.
+        metrics: One row for each metric.
+        summary: Content of ``summary.json``.
+        froc: One row for each threshold, None without probabilities.
+        calibration: One row for each bin of probability, None without probabilities.
+    """
+
+    cases: pd.DataFrame
+    lesions: pd.DataFrame
+    metrics: pd.DataFrame
+    summary: dict[str, Any]
+    froc: pd.DataFrame | None = None
+    calibration: pd.DataFrame | None = None
+
+
+def evaluate_folders(
+    predictions: Path | str,
+    references: Path | str,
+    protocol: Protocol,
+    *,
+    probabilities: bool = False,
+    label: int | None = None,
+    ignore_label: int | None = None,
+    subset: bool = False,
+    wanted_lfdr: Sequence[float] = WANTED_LFDR,
+    seed: int = 0,
+    processes: int = 1,
+    description: str | None = None,
+) -> Evaluation:
+    """Compare all predictions of a folder with their references.
+
+    Args:
+        predictions: Folder with one label map for each case.
+        references: Folder with a label map of the same name for each of them.
+        protocol: The rules.
+        probabilities: Whether to use the ``.npz`` file beside each prediction.
+        label: Value of lesion voxels; None is 1, see
+            :func:`~nnunet_cel.evaluation.labels.read_labels`.
+        ignore_label: Value of reference voxels to leave out; None asks
+            ``dataset.json``.
+        subset: Whether references without a prediction are left out.
+        wanted_lfdr: Lesion false discovery rates to look for a threshold for.
+        seed: Seed of the bootstrap.
+        processes: Number of processes.
+        description: Title of a progress bar, None for no bar.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If files are missing, damaged or do not match; the message lists
+            all of them.
+    """
+    predictions, references = Path(predictions), Path(references)
+    pairs = pair_cases(predictions, references, subset=subset)
+    labels = read_labels(
+        [references, references.parent, predictions], lesion=label, ignore=ignore_label
+    )
+    files = [
+        CaseFiles(
+            name,
+            prediction,
+            reference,
+            predictions / f"{name}.npz" if probabilities else None,
+        )
+        for name, (prediction, reference) in pairs.items()
+    ]
+    results = map_cases(
+        partial(_evaluate_files, protocol, labels),
+        files,
+        processes=processes,
+        description=description,
+    )
+    raise_together(result for result, _ in results if isinstance(result, str))
+    done = {
+        file.name: result
+        for file, (result, _) in zip(files, results, strict=True)
+        if isinstance(result, CaseResult)
+    }
+    cases = pd.DataFrame([{"case": n, **result.row} for n, result in done.items()])
+    lesions = _join(done)
+    metrics = summarize_metrics(cases, seed=seed)
+    curve = calibration = None
+    if probabilities:
+        curve = froc([r.sweep for r in done.values() if r.sweep is not None], protocol)
+        calibration = _calibrate(done.values(), lesions)
+    summary = {
+        "protocol": protocol.to_dict(),
+        "predictions": str(predictions.resolve()),
+        "references": str(references.resolve()),
+        "label": labels.lesion,
+        "ignore_label": labels.ignore,
+        "n": len(cases),
+        "metrics": metrics.set_index("metric").to_dict("index"),
+        "bootstrap": {"seed": seed, "resamples": RESAMPLES},
+        "scans": summarize_scans(cases),
+        "sizes_mm3": summarize_sizes(lesions, protocol),
+        "thresholds": _summarize_thresholds(curve, calibration, wanted_lfdr),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "sha256": {
+            file.name: hashes for file, (_, hashes) in zip(files, results, strict=True)
+        },
+    }
+    return Evaluation(cases, lesions, metrics, summary, curve, calibration)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write the files of an evaluation to a folder that exists."""
+    for name in ("cases", "lesions", "metrics", "froc", "calibration"):
+        table = getattr(evaluation, name)
+        if table is not None:
+            file = "summary" if name == "metrics" else name
+            write_table(folder / f"{file}.csv", table)
+    write_whole(folder / "summary.json", to_json(plain(evaluation.summary)))
+
+
+def _evaluate_files(
+    protocol: Protocol, labels: Labels, files: CaseFiles
+) -> tuple[CaseResult | str, dict[str, str]]:
+    """Return the result of a case, or what is wrong with it, and its files' hashes."""
+    try:
+        prediction = read_label_map(files.prediction)
+        reference = read_label_map(files.reference)
+        check_same_grid(f"The prediction {files.prediction}", prediction, reference)
+        labels.check(files.prediction, prediction.voxels)
+        labels.check(files.reference, reference.voxels)
+        probabilities = None
+        if files.probabilities is not None:
+            probabilities = read_probabilities(
+                files.probabilities, prediction.voxels.shape, labels
+            )
+        try:
+            result = evaluate_case(
+                prediction,
+                reference,
+                protocol,
+                labels=labels,
+                probabilities=probabilities,
+            )
+        except ValueError as error:
+            raise ValueError(f"Case {files.name}: {error}") from error
+    except (ValueError, OSError) as error:
+        return str(error), {}
+    hashes = {
+        "prediction": sha256(files.prediction),
+        "reference": sha256(files.reference),
+    }
+    return result, hashes
+
+
+def _join(results: Mapping[str, CaseResult]) -> pd.DataFrame:
+    """Return the lesions of all cases in one table."""
+    tables = [result.lesions.assign(case=name) for name, result in results.items()]
+    # Empty tables have no types, and would change those of the others.
+    lesions = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+    lesions.insert(0, "case", lesions.pop("case"))
+    return lesions.sort_values(
+        ["case", "map", "lesion"], ascending=[True, False, True], ignore_index=True
+    )
+
+
+def _calibrate(results: Iterable[CaseResult], lesions: pd.DataFrame) -> pd.DataFrame:
+    """Return the calibration of voxels and of predicted lesions."""
+    voxels = sum(r.reliability for r in results if r.reliability is not None)
+    judged = lesions[
+        (lesions["map"] == "prediction") & lesions["status"].isin(["hit", "false"])
+    ]
+    found = count_reliability(
+        judged["mean_probability"].to_numpy(dtype=float),
+        (judged["status"] == "hit").to_numpy(),
+    )
+    return calibrate({"voxels": np.asarray(voxels), "lesions": found})
+
+
+def _summarize_thresholds(
+    curve: pd.DataFrame | None,
+    calibration: pd.DataFrame | None,
+    wanted_lfdr: Sequence[float],
+) -> dict[str, Any] | None:
+    """Return what is said about thresholds, None without probabilities."""
+    if curve is None or calibration is None:
+        return None
+    return {
+        "average_precision": average_precision(curve),
+        "for_lfdr": [
+            {"wanted": wanted, "found": threshold_for_lfdr(curve, wanted)}
+            for wanted in wanted_lfdr
+        ],
+        "calibration_error": {
+            level: expected_calibration_error(calibration, level)
+            for level in ("voxels", "lesions")
+        },
+    }

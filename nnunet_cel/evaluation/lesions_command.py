@@ -1,0 +1,108 @@
+"""Counts and measures lesions of predictions, without a reference.
+
+PREDICTIONS is a folder with one label map for each case. The table has one row for each
+lesion: volume, place, and with --images its mean intensity. Lesions that are too small
+for the protocol are left out.
+
+    nnunet-cel lesions PREDICTIONS -o lesions.csv
+    nnunet-cel lesions PREDICTIONS --images IMAGES -o lesions.csv --cases cases.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_cel.parallel import DEFAULT_PROCESSES
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="table with a row for each lesion, .csv",
+    )
+    parser.add_argument(
+        "--cases",
+        type=Path,
+        metavar="FILE",
+        help="table with a row for each case, .csv",
+    )
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder with the images"
+    )
+    parser.add_argument(
+        "--protocol",
+        default="paper",
+        metavar="NAME",
+        help="paper, anima, or a YAML file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--label",
+        type=int,
+        metavar="N",
+        help="value of lesion voxels; all others are background (default: 1, and "
+        "values that dataset.json does not explain are refused)",
+    )
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=int,
+        default=DEFAULT_PROCESSES,
+        metavar="N",
+        help="number of processes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace tables that exist"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    from nnunet_cel.evaluation.counting import count_lesions
+    from nnunet_cel.evaluation.protocol import load_protocol
+    from nnunet_cel.evaluation.tables import format_table, write_table
+
+    files = [path for path in (args.out, args.cases) if path is not None]
+    _check_files(files, overwrite=args.overwrite)
+    found = count_lesions(
+        args.predictions,
+        load_protocol(args.protocol),
+        images=args.images,
+        label=args.label,
+        processes=args.processes,
+        description="lesions",
+    )
+    write_table(args.out, found.lesions)
+    if args.cases is not None:
+        write_table(args.cases, found.cases)
+    rows = [
+        [row.case, str(row.lesions), f"{row.volume_ml:.3f}"]
+        for row in found.cases.itertuples()
+    ]
+    print(format_table(["case", "lesions", "ml"], rows))
+    print(f"Wrote {' and '.join(map(str, files))}")
+    return 0
+
+
+def _check_files(files: list[Path], *, overwrite: bool) -> None:
+    """Refuse tables that cannot be written, before any work is done."""
+    for path in files:
+        if path.suffix.lower() != ".csv":
+            raise ValueError(f"A table must be a file ending in .csv. Got {path}.")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {path.parent} for {path}.")
+        if path.exists() and (path.is_dir() or not overwrite):
+            raise FileExistsError(
+                f"The table {path} exists and is not replaced without being told so. "
+                "Choose another file, or replace it with --overwrite."
+            )
+    if len({path.resolve() for path in files}) < len(files):
+        raise ValueError(f"The two tables must be different files. Got {files[0]}.")

@@ -1,0 +1,104 @@
+"""Reads the lesion probabilities that nnU-Net saves beside a prediction.
+
+`nnUNetv2_predict --save_probabilities` writes them to ``CASE.npz`` under the key
+``probabilities``, as (classes, Z, Y, X). The file ``CASE.pkl`` is not needed, and not
+opened, because opening a pickle can run code.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.npyio import NpzFile
+
+from nnunet_cel.evaluation.labels import Labels
+
+__all__ = ["check_probabilities", "read_probabilities"]
+
+Array = npt.NDArray[Any]
+
+
+def read_probabilities(path: Path, shape: Sequence[int], labels: Labels) -> Array:
+    """Read the lesion probability that nnU-Net saved beside a prediction.
+
+    Args:
+        path: The ``.npz`` file.
+        shape: Shape (X, Y, Z) of the label map.
+        labels: What label values mean; says which class is the lesion.
+
+    Returns:
+        Shape (X, Y, Z).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not hold probabilities of that shape.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There are no probabilities {path}. Predict with --save_probabilities, or "
+            "evaluate without --probabilities."
+        )
+    try:
+        # np.load would leave a damaged file open
+        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as content:
+            saved = content["probabilities"]
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The probabilities {path} cannot be read: {reason}. Predict the case "
+            "again with --save_probabilities."
+        ) from error
+    expected = tuple(shape)[::-1]
+    if saved.ndim != 4 or saved.shape[1:] != expected or saved.dtype.kind != "f":
+        raise ValueError(
+            f"The probabilities {path} must have the shape (classes, "
+            f"{', '.join(map(str, expected))}), that of the label map in reverse. Got "
+            f"{saved.shape} of {saved.dtype} instead: they are of another prediction."
+        )
+    chosen = saved[labels.channel(len(saved))]
+    if not (chosen.min() >= 0 and chosen.max() <= 1 + 1e-3):
+        raise ValueError(
+            f"The probabilities {path} must be from 0 to 1. Got values from "
+            f"{chosen.min():g} to {chosen.max():g} instead."
+        )
+    return np.asarray(chosen.transpose(2, 1, 0))
+
+
+def check_probabilities(probabilities: Array, mask: Array) -> None:
+    """Refuse probabilities that are low where the label map has lesion.
+
+    Only their order is compared, because a label map may come from any threshold, and
+    postprocessing may have removed lesions.
+
+    Args:
+        probabilities: Lesion probability, shape (X, Y, Z).
+        mask: Lesion voxels of the label map, same shape.
+
+    Raises:
+        ValueError: If they cannot be of one prediction.
+    """
+    if not mask.any():
+        return
+    usual = float(np.median(probabilities[mask]))
+    above = int(np.count_nonzero((probabilities >= usual) & ~mask))
+    if above > max(mask.size // 100, int(np.count_nonzero(mask))):
+        raise ValueError(
+            "The probabilities must be high where the label map has lesion. Got "
+            f"{above} voxels outside that have at least the median of those inside: "
+            "they are of another prediction, or nnU-Net turned the axes "
+            "(NibabelIOWithReorient), so that they cannot be used."
+        )

@@ -1,0 +1,298 @@
+"""Tests of finding and matching lesions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from nnunet_cel.evaluation.lesions import (
+    Match,
+    bounding_box,
+    find_lesions,
+    is_dropped,
+    match_lesions,
+    size_bins,
+)
+from nnunet_cel.evaluation.protocol import Overlap, Protocol, load_protocol
+
+PAPER = load_protocol("paper")
+
+
+def row(text: str) -> np.ndarray:
+    """Return a mask of one row, True where the text has an x."""
+    return np.array([[[letter == "x" for letter in text]]])
+
+
+def match(reference: str, predicted: str, protocol: Protocol = PAPER) -> Match:
+    """Match the lesions of two rows with voxels of 1 mm3."""
+    masks = (row(reference), row(predicted))
+    lesions = [find_lesions(m, connectivity=protocol.connectivity) for m in masks]
+    return match_lesions(*lesions, protocol, 1.0)
+
+
+@pytest.mark.parametrize(("connectivity", "rank"), [(6, 1), (18, 2), (26, 3)])
+def test_lesions_agree_with_scipy(
+    rng: np.random.Generator, connectivity: int, rank: int
+) -> None:
+    """Number, sizes, centers and boxes are those of an independent labelling."""
+    structure = ndimage.generate_binary_structure(3, rank)
+    for _ in range(100):
+        mask = rng.random(tuple(rng.integers(1, 8, 3))) < 0.25
+        labels, number = ndimage.label(mask, structure)
+        lesions = find_lesions(mask, connectivity=connectivity)
+
+        numbers = np.arange(number) + 1
+        sizes = ndimage.sum_labels(mask, labels, numbers).astype(int)
+        centers = np.reshape(ndimage.center_of_mass(mask, labels, numbers), (-1, 3))
+        boxes = [
+            ([s.start for s in box], [s.stop - 1 for s in box])
+            for box in ndimage.find_objects(labels)
+        ]
+        ours = sorted(
+            zip(
+                lesions.voxels.tolist(),
+                lesions.centroids.round(9).tolist(),
+                lesions.boxes.tolist(),
+                strict=True,
+            )
+        )
+        theirs = zip(sizes.tolist(), centers.round(9).tolist(), boxes, strict=True)
+        assert ours == sorted((s, c, list(b)) for s, c, b in theirs)
+
+
+@pytest.mark.parametrize(("connectivity", "expected"), [(6, 2), (18, 2), (26, 1)])
+def test_corner_connects_at_26_only(connectivity: int, expected: int) -> None:
+    """Two voxels that share a corner are one lesion with 26 neighbors."""
+    mask = np.zeros((2, 2, 2), dtype=bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = True
+
+    assert len(find_lesions(mask, connectivity=connectivity)) == expected
+
+
+def test_every_second_voxel_is_a_lesion() -> None:
+    """The most lesions that fit into a small volume are all found."""
+    for shape in [(3, 1, 1), (1, 3, 5), (3, 3, 3)]:
+        mask = (np.indices(shape) % 2 == 0).all(axis=0)
+
+        assert len(find_lesions(mask, connectivity=26)) == mask.sum()
+
+
+def test_memory_order_does_not_matter(rng: np.random.Generator) -> None:
+    """Arrays as nibabel reads them give the lesions of a plain array."""
+    mask = rng.random((5, 6, 7)) < 0.2
+    plain = find_lesions(mask, connectivity=6)
+    turned = find_lesions(np.asfortranarray(mask), connectivity=6)
+
+    assert (plain.centroids == turned.centroids).all()
+    assert (plain.labels == turned.labels).all()
+
+
+def test_means_and_maxima_are_those_of_each_lesion() -> None:
+    """Values are summed up lesion by lesion."""
+    lesions = find_lesions(row("xx.x"), connectivity=26)
+    values = np.array([1.0, 2.0, 7.0])
+
+    assert lesions.means(values).tolist() == [1.5, 7]
+    assert lesions.maxima(values).tolist() == [2, 7]
+
+
+def test_no_lesion_is_no_problem() -> None:
+    """An empty mask has no lesions, centers or boxes."""
+    lesions = find_lesions(row("..."), connectivity=26)
+
+    assert len(lesions) == 0
+    assert lesions.centroids.shape == (0, 3)
+    assert lesions.boxes.shape == (0, 2, 3)
+    assert match("...", "...").reference.tolist() == []
+
+
+def test_bounding_box_is_tight() -> None:
+    """The box begins and ends at lesion voxels; without any it is one voxel."""
+    mask = np.zeros((4, 5, 6), dtype=bool)
+    assert mask[bounding_box(mask)].shape == (1, 1, 1)
+
+    mask[1, 2, 3] = mask[2, 2, 5] = True
+    assert bounding_box(mask) == (slice(1, 3), slice(2, 3), slice(3, 6))
+
+
+def test_lesions_under_three_voxels_are_dropped() -> None:
+    """By the paper's protocol a lesion of 2 voxels does not count, one of 3 does."""
+    found = match("xx...xxx", "........")
+
+    assert found.reference.tolist() == ["dropped", "missed"]
+
+
+def test_small_predicted_lesions_are_no_hits() -> None:
+    """A predicted lesion that is dropped neither hits nor is false."""
+    found = match("xxxx....", "xx....xx")
+
+    assert found.reference.tolist() == ["missed"]
+    assert found.predicted.tolist() == ["dropped", "dropped"]
+
+
+def test_one_voxel_is_sufficient_overlap() -> None:
+    """By the paper's protocol one common voxel makes both lesions hits."""
+    found = match("xxxx......", "...xxxxxxx")
+
+    assert found.reference.tolist() == ["hit"]
+    assert found.predicted.tolist() == ["hit"]
+    assert found.reference_overlap.tolist() == [1]
+
+
+def test_prediction_on_a_dropped_reference_lesion_is_ignored() -> None:
+    """It is neither a hit nor false, unless the protocol counts it."""
+    counted = replace(PAPER, on_dropped_reference="counted")
+
+    assert match("xx......", "xxxx....").predicted.tolist() == ["ignored"]
+    assert match("xx......", "xxxx....", counted).predicted.tolist() == ["false"]
+
+
+def test_prediction_on_a_dropped_and_a_kept_lesion_is_a_hit() -> None:
+    """A kept reference lesion under a predicted one outweighs a dropped one."""
+    found = match("xx.xxx..", "xxxxxx..")
+
+    assert found.predicted.tolist() == ["hit"]
+    assert found.predicted_overlap.tolist() == [3]
+    assert found.predicted_partners.tolist() == [1]
+
+
+def test_one_prediction_can_hit_two_lesions() -> None:
+    """Both sides are counted on their own: two hits there, one here."""
+    found = match("xxx..xxx", "..xxxx..")
+
+    assert found.tally() == {
+        "reference_hit": 2,
+        "reference_missed": 0,
+        "predicted_hit": 1,
+        "predicted_false": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fraction", "reference", "predicted"),
+    [(0.25, "hit", "hit"), (0.26, "missed", "hit"), (0.51, "missed", "false")],
+)
+def test_fraction_is_of_the_lesion_itself(
+    fraction: float, reference: str, predicted: str
+) -> None:
+    """A lesion is hit if that share of it is covered, and the share suffices."""
+    protocol = replace(PAPER, min_voxels=1, overlap=Overlap("fraction", fraction))
+    # 1 of 4 reference voxels is covered, and 1 of 2 predicted ones
+    found = match("xxxx...", "...xx..", protocol)
+
+    assert found.reference.tolist() == [reference]
+    assert found.predicted.tolist() == [predicted]
+
+
+@pytest.mark.parametrize(
+    ("voxel_volume", "expected"),
+    [(1.0, [True, False]), (0.75, [True, True]), (1.1, [False, False])],
+)
+def test_volume_must_be_exceeded(voxel_volume: float, expected: list[bool]) -> None:
+    """Lesions of 3 and 4 voxels are dropped unless they have more than 3 mm3."""
+    protocol = replace(PAPER, min_voxels=1, above_mm3=3.0)
+    lesions = find_lesions(row("xxx.xxxx"), connectivity=26)
+
+    assert is_dropped(lesions, protocol, voxel_volume).tolist() == expected
+
+
+def test_size_bins_have_their_borders() -> None:
+    """10 mm3 belong to the bin above, 500 mm3 to the bin below."""
+    volumes = np.array([9.9, 10, 69.9, 70, 500, 500.1])
+
+    assert size_bins(volumes, (10, 70, 500)).tolist() == [
+        "<10",
+        "10 to 70",
+        "10 to 70",
+        "70 to 500",
+        "70 to 500",
+        ">500",
+    ]
+
+
+def anima_hits(table: np.ndarray, overlap: Overlap) -> list[bool]:
+    """Return which rows of an overlap table are hit, by loops as Anima has them.
+
+    Row and column 0 are background; the entries are numbers of common voxels.
+    """
+    hits = []
+    for i in range(1, table.shape[0]):
+        covered = table[i, 1:].sum()
+        if not covered > overlap.alpha * table[i].sum():
+            hits.append(False)
+            continue
+        weight, good = 0.0, True
+        for j in sorted(range(1, table.shape[1]), key=lambda j: -table[i, j]):
+            if weight >= overlap.gamma or not good:
+                break
+            good = table[0, j] <= overlap.beta * table[:, j].sum()
+            weight += table[i, j] / covered
+        hits.append(good)
+    return hits
+
+
+def test_anima_rule_agrees_with_its_loops(rng: np.random.Generator) -> None:
+    """The rule gives what the original algorithm gives, for both maps."""
+    # fractions that no ratio of small numbers meets exactly
+    overlap = Overlap("anima", alpha=0.1001, beta=0.4999, gamma=0.6501)
+    protocol = replace(load_protocol("anima"), overlap=overlap, above_mm3=0.0)
+    seen = set()
+    for _ in range(300):
+        shape = tuple(rng.integers(3, 9, 3))
+        noise = [ndimage.uniform_filter(rng.random(shape), 3) for _ in range(2)]
+        masks = [n > np.quantile(n, rng.uniform(0.5, 0.9)) for n in noise]
+        reference, predicted = (find_lesions(m, connectivity=6) for m in masks)
+        table = np.zeros((len(reference) + 1, len(predicted) + 1), dtype=int)
+        np.add.at(
+            table, (reference.labels.astype(int), predicted.labels.astype(int)), 1
+        )
+        table[0, 0] = 0
+        # equal overlaps may be taken in any order, so leave them out
+        if any(
+            len(set(part)) < len(part)
+            for line in (*table[1:], *table.T[1:])
+            for part in [[n for n in line[1:] if n]]
+        ):
+            continue
+        found = match_lesions(reference, predicted, protocol, 1.0)
+
+        assert (found.reference == "hit").tolist() == anima_hits(table, overlap)
+        assert (found.predicted == "hit").tolist() == anima_hits(table.T, overlap)
+        seen |= {(s, len(reference) > 1) for s in found.reference}
+    assert {("hit", True), ("missed", True)} <= seen
+
+
+def test_anima_hand_counted() -> None:
+    """Small cover, and cover that lies mostly outside, are no hits."""
+    protocol = load_protocol("anima")
+
+    # 1 of 10 voxels is not more than a tenth, 2 are
+    assert match("xxxxxxxxxx.....", ".........xxxx..", protocol).reference == ["missed"]
+    assert match("xxxxxxxxxx.....", "........xxxx...", protocol).reference == ["hit"]
+    # 4 of 5 predicted voxels outside are more than 0.7
+    assert match("xxxx...........", "...xxxxx.......", protocol).reference == ["missed"]
+
+
+def test_matching_is_indifferent_to_direction(rng: np.random.Generator) -> None:
+    """Flips and exchanged axes change no count."""
+    for _ in range(50):
+        masks = [rng.random((6, 7, 8)) < 0.15 for _ in range(2)]
+        tallies = []
+        for change in (
+            lambda m: m,
+            lambda m: m[::-1],
+            lambda m: m[:, ::-1, ::-1],
+            lambda m: m.transpose(2, 0, 1),
+        ):
+            lesions = [find_lesions(change(m), connectivity=26) for m in masks]
+            tallies.append(match_lesions(*lesions, PAPER, 1.0).tally())
+        assert all(tally == tallies[0] for tally in tallies)
+
+
+def test_default_overlap_has_no_fractions() -> None:
+    """A rule without fractions keeps them empty."""
+    assert math.isnan(PAPER.overlap.alpha)
