@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nnunet_cel import parallel
 from nnunet_cel.dataset_conversion import cel, msseg2016
 from nnunet_cel.dataset_conversion.conversion import (
     Inspection,
@@ -30,7 +31,6 @@ from nnunet_cel.dataset_conversion.conversion import (
 from nnunet_cel.dataset_conversion.raw_dataset import dataset_folder
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.files import pending_file
-from nnunet_cel.parallel import DEFAULT_PROCESSES
 from nnunet_cel.preparation.brain_extraction import (
     BrainExtraction,
     add_brain_arguments,
@@ -311,19 +311,9 @@ def _add_common_arguments(
         metavar="N",
         help="another one gives other folds and another test part (default: 0)",
     )
-    parser.add_argument(
-        "-np",
-        "--processes",
-        type=int,
-        default=DEFAULT_PROCESSES,
-        metavar="N",
-        help="number of cases worked on at once (default: %(default)s)",
-    )
+    parallel.add_arguments(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the data set if it exists"
-    )
-    parser.add_argument(
-        "--no-progress", action="store_true", help="show no progress bar"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import operator
 import os
@@ -13,13 +14,28 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["DEFAULT_PROCESSES", "map_cases"]
+__all__ = ["DEFAULT_PROCESSES", "add_arguments", "map_cases"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 DEFAULT_PROCESSES = min(4, os.cpu_count() or 1)
 """Number of processes where the user names none: a case can take a gigabyte."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that works on several cases."""
+    parser.add_argument(
+        "-np",
+        "--processes",
+        type=int,
+        default=DEFAULT_PROCESSES,
+        metavar="N",
+        help="number of cases worked on at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--no-progress", action="store_true", help="show no progress bar"
+    )
 
 
 def map_cases(
@@ -93,8 +109,11 @@ def _map_in_processes(
         ) from error
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
-        for child in set(multiprocessing.active_children()) - others:
+        started = set(multiprocessing.active_children()) - others
+        for child in started:
             child.terminate()
+        for child in started:
+            child.join()
 
 
 def _ignore_interrupts() -> None:

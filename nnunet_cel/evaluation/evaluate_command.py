@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nnunet_cel.parallel import DEFAULT_PROCESSES
+from nnunet_cel import parallel
 
 __all__ = ["add_arguments", "run"]
 
@@ -69,14 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="seed of the bootstrap (default: %(default)s)",
     )
-    parser.add_argument(
-        "-np",
-        dest="processes",
-        type=int,
-        default=DEFAULT_PROCESSES,
-        metavar="N",
-        help="number of processes (default: %(default)s)",
-    )
+    parallel.add_arguments(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace OUT if it exists"
     )
@@ -114,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
             wanted_lfdr=wanted,
             seed=args.seed,
             processes=args.processes,
-            description="evaluate",
+            description=None if args.no_progress else "Evaluating",
         )
         write_evaluation(evaluation, folder)
     print(_describe(evaluation.summary))

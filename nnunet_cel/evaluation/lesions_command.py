@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nnunet_cel.parallel import DEFAULT_PROCESSES
+from nnunet_cel import parallel
 
 __all__ = ["add_arguments", "run"]
 
@@ -51,14 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="value of lesion voxels; all others are background (default: 1, and "
         "values that dataset.json does not explain are refused)",
     )
-    parser.add_argument(
-        "-np",
-        dest="processes",
-        type=int,
-        default=DEFAULT_PROCESSES,
-        metavar="N",
-        help="number of processes (default: %(default)s)",
-    )
+    parallel.add_arguments(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace tables that exist"
     )
@@ -78,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         label=args.label,
         processes=args.processes,
-        description="lesions",
+        description=None if args.no_progress else "Counting",
     )
     write_table(args.out, found.lesions)
     if args.cases is not None:

@@ -26,8 +26,8 @@ from typing import get_args
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_cel import parallel
 from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
-from nnunet_cel.parallel import DEFAULT_PROCESSES
 from nnunet_cel.phantom.anatomy import Grid, load_template
 from nnunet_cel.phantom.head import make_source_subject
 from nnunet_cel.phantom.layouts import LAYOUTS
@@ -112,19 +112,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="number of the data set (default: 501 for wmh, 502 for cel)",
     )
-    parser.add_argument(
-        "-np",
-        "--processes",
-        type=int,
-        default=DEFAULT_PROCESSES,
-        metavar="N",
-        help="number of scans of a layout made at once (default: %(default)s)",
-    )
+    parallel.add_arguments(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace what the command wrote before"
-    )
-    parser.add_argument(
-        "--no-progress", action="store_true", help="show no progress bar"
     )
     width = max(map(len, LAYOUTS))
     parser.epilog = "layouts:\n" + "\n".join(

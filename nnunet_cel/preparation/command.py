@@ -39,13 +39,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nnunet_cel import parallel
 from nnunet_cel.dataset_conversion.clinic_files import (
     Scan,
     find_described_scans,
     is_bids,
 )
 from nnunet_cel.files import new_folder, sha256, to_json, write_whole
-from nnunet_cel.parallel import DEFAULT_PROCESSES, map_cases
+from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
@@ -125,18 +126,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     spacing.add_argument(
         "--keep-spacing", action="store_true", help="crop, but do not resample"
     )
-    parser.add_argument(
-        "-np",
-        "--processes",
-        type=int,
-        default=DEFAULT_PROCESSES,
-        metavar="N",
-        help="number of processes (default: %(default)s)",
-    )
+    parallel.add_arguments(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace OUT")
-    parser.add_argument(
-        "--no-progress", action="store_true", help="do not show progress bars"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
