@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,7 @@ __all__ = [
 _SOURCE = "CEL"
 MIN_LESION_VOXELS = 4  # "more than three voxels"
 _DIAGNOSIS = "diagnosis"
+_NAMING = ("subject", "session", "image", "label", "case", "source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -129,8 +131,7 @@ def find_cases(
             f"{', '.join(map(str, lesion_values)) or 'none'} instead."
         )
     scans = find_described_scans(source, images, labels)
-    strata = _strata(scans, table, group_by)
-    column = group_by or _DIAGNOSIS
+    strata, splits = _strata(scans, table, group_by), _splits(scans)
     return [
         SourceCase(
             identifier=scan.name,
@@ -139,14 +140,19 @@ def find_cases(
             image=scan.image,
             labels=(scan.label,),
             values={0: 0} | dict.fromkeys(sorted(lesion_values), 1),
+            other_values_cure="name those that are lesion with --lesion-values.",
             min_lesion_voxels=MIN_LESION_VOXELS,
             without_lesion="exclude",
             group=scan.subject,
             stratum=stratum,
-            facts={column: stratum} if stratum else {},
+            facts=_without_empty({"stratum": stratum, "split": split}),
         )
-        for scan, stratum in zip(scans, strata, strict=True)
+        for scan, stratum, split in zip(scans, strata, splits, strict=True)
     ]
+
+
+def _without_empty(facts: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in facts.items() if value}
 
 
 def number_cases(
@@ -157,17 +163,26 @@ def number_cases(
 ) -> list[tuple[SourceCase, Inspection]]:
     """Return the cases with neutral names, divided into training and test.
 
-    The numbers follow a random order of the patients.
+    Numbers, test part and folds follow the SHA-256 of the patients' images, which tells
+    nobody who they are. The column ``split`` of a table decides instead, if there is
+    one.
 
     Raises:
-        ValueError: If the test fraction leaves nobody for training.
+        ValueError: If the test fraction leaves nobody for training or for testing.
     """
-    cases = [case for case, _ in selected]
-    test = choose_test_groups(cases, test_fraction, seed)
-    groups = {case.group for case in cases}
-    order = {group: i for i, group in enumerate(random_order(groups, seed))}
+    digests: dict[str, list[str]] = defaultdict(list)
+    for case, found in selected:
+        digests[case.group].append(found.files[case.image])
+    neutral = {group: min(images) for group, images in digests.items()}
+    hidden = [replace(case, group=neutral[case.group]) for case, _ in selected]
+    if any("split" in case.facts for case in hidden):
+        test = {case.group for case in hidden if case.facts.get("split") == "test"}
+    else:
+        test = choose_test_groups(hidden, test_fraction, seed)
+    order = {group: i for i, group in enumerate(random_order(neutral.values(), seed))}
     arranged = sorted(
-        selected, key=lambda pair: (order[pair[0].group], pair[0].identifier)
+        zip(hidden, (found for _, found in selected), strict=True),
+        key=lambda pair: (order[pair[0].group], pair[0].identifier),
     )
     return [
         (
@@ -189,6 +204,8 @@ def linking_table(
 ) -> str:
     """Return the CSV text that links cases and patients.
 
+    Its SHA-256 of the images are those in ``conversion.json``.
+
     Args:
         original: All cases as they were found.
         numbered: Those in the data set, with their neutral names.
@@ -196,20 +213,22 @@ def linking_table(
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "split", "subject", "source", "image", "label", "note"])
-    by_image = {case.image: case.identifier for case in original}
-
-    def write(case: SourceCase, identifier: str, split: str, note: str) -> None:
-        files = (case.image, case.labels[0])
+    columns = ("case", "split", "subject", "source", "image", "label", "image_sha256")
+    writer.writerow([*columns, "note"])
+    by_files = {(case.image, case.labels): case for case in original}
+    for case, found in numbered:
+        source = by_files[case.image, case.labels]
         writer.writerow(
-            [identifier, split, case.group, by_image[case.image], *files, note]
+            [
+                *(case.identifier, case.split, source.group, source.identifier),
+                *(case.image, case.labels[0], found.files[case.image], ""),
+            ]
         )
-
-    for case, _ in numbered:
-        write(case, case.identifier, case.split, "")
     for case in original:
         if case.identifier in excluded:
-            write(case, "", "", f"left out: {excluded[case.identifier]}")
+            note = f"left out: {excluded[case.identifier]}"
+            names = ["", "", case.group, case.identifier]
+            writer.writerow([*names, case.image, case.labels[0], "", note])
     return text.getvalue()
 
 
@@ -218,21 +237,58 @@ def _strata(
 ) -> list[str]:
     """Return the stratum of each scan, empty where nothing is known."""
     column = (group_by or _DIAGNOSIS).lower()
-    rows = {scan.subject: scan.row for scan in scans}
-    if table is not None:
-        rows |= {
-            row["subject"]: row for row in read_table(table, required=("subject",))
-        }
-    values = [rows[scan.subject].get(column, "") for scan in scans]
-    lacking = sorted(
-        {s.subject for s, value in zip(scans, values, strict=True) if not value}
-    )
-    if lacking and (
-        group_by is not None or len(lacking) < len({s.subject for s in scans})
-    ):
+    if column in _NAMING:
+        raise ValueError(
+            "The column of --group-by must not name patients or files, since its "
+            f"values become part of the data set. Got {column!r} instead."
+        )
+    values = _values_by_subject(scans, table, column)
+    subjects = {scan.subject for scan in scans}
+    lacking = sorted(subjects - set(values))
+    if lacking and (group_by is not None or values):
         raise ValueError(
             f"Every subject must have a {column}, of which training and test get equal "
             f"shares. Got none for {', '.join(lacking)}: fill the column {column!r} of "
             "the table."
         )
+    different = set(values.values())
+    if len(different) > max(2, len(subjects) // 2):
+        raise ValueError(
+            f"The column {column!r} must have the same value for many subjects, to get "
+            f"equal shares of it. Got {len(different)} values for {len(subjects)}: "
+            "name another column with --group-by."
+        )
+    return [values.get(scan.subject, "") for scan in scans]
+
+
+def _splits(scans: Sequence[Scan]) -> list[str]:
+    """Return what the column ``split`` says of each scan, empty if there is none."""
+    splits = _values_by_subject(scans, None, "split")
+    subjects = {scan.subject for scan in scans}
+    if splits and (set(splits) != subjects or {*splits.values()} - {"train", "test"}):
+        raise ValueError(
+            "The column 'split' must say train or test for every subject. Got "
+            f"{', '.join(sorted({*splits.values()}))} for {len(splits)} of "
+            f"{len(subjects)}: fill it, or remove it."
+        )
+    return [splits.get(scan.subject, "") for scan in scans]
+
+
+def _values_by_subject(
+    scans: Sequence[Scan], table: Path | None, column: str
+) -> dict[str, str]:
+    """Return what a column says of each subject, without those of whom it is silent."""
+    pairs = [(scan.subject, scan.row.get(column, "")) for scan in scans]
+    if table is not None:
+        rows = read_table(table, required=("subject",))
+        pairs += [(row["subject"], row.get(column, "")) for row in rows]
+    values: dict[str, str] = {}
+    for subject, value in pairs:
+        if value and value.lower() != "n/a":  # as BIDS says that nothing is known
+            other = values.setdefault(subject, value)
+            if other != value:
+                raise ValueError(
+                    f"A subject must have one {column}. Got {other} and {value} for "
+                    f"{subject}: mend the table."
+                )
     return values

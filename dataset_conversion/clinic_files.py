@@ -12,7 +12,9 @@ Words:
 from __future__ import annotations
 
 import csv
+import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,14 +38,15 @@ __all__ = [
     "read_table",
 ]
 
-_ENDING = "(?:" + "|".join(map(re.escape, ENDINGS)) + ")$"
+_LONGEST_NAME = 100  # the names of files have an end, too
+_ENDING = "(?i:" + "|".join(map(re.escape, ENDINGS)) + ")$"
 _BIDS_SUBJECT = r"/sub-(?P<subject>[A-Za-z0-9]+)/(?:ses-(?P<session>[A-Za-z0-9]+)/)?"
 _BIDS_IMAGE = _BIDS_SUBJECT + r"anat/[^/]*_ce-[A-Za-z0-9]+[^/]*_T1w" + _ENDING
 _BIDS_LABEL = (
     "/derivatives/(?:.*/)?"
     + _BIDS_SUBJECT.removeprefix("/")
-    + r"(?:.*/)?[^/]*_(?:label|desc)-[A-Za-z0-9]*(?:les|cel)[A-Za-z0-9]*_"
-    + r"(?:mask|dseg)"
+    + r"(?:.*/)?[^/]*_(?:label|desc)-[A-Za-z0-9]*(?i:les|cel)[A-Za-z0-9]*"
+    + r"(?:_[A-Za-z0-9]+-[A-Za-z0-9]+)*_(?:mask|dseg)"
     + _ENDING
 )
 
@@ -70,7 +73,7 @@ class Scan:
     def name(self) -> str:
         """Name of the scan that can be part of the name of a file."""
         name = "_".join(filter(None, (self.subject, self.session)))
-        return re.sub(r"[^\w.+-]+", "_", name)
+        return re.sub(r"[^\w.+-]+", "_", name).strip(".") or "_"
 
 
 def find_described_scans(
@@ -100,16 +103,39 @@ def find_described_scans(
         scans = find_bids_scans(source)
     else:
         scans = find_folder_pairs(source)
+    _check_names(scans)
+    return scans
+
+
+def _check_names(scans: Sequence[Scan]) -> None:
+    """Refuse names that may be the same patient's or scan's, and too long ones."""
+    spellings: dict[str, str] = {}
     first: dict[str, Scan] = {}
     for scan in scans:
-        other = first.setdefault(scan.name.lower(), scan)
+        spelling = spellings.setdefault(_plain(scan.subject), scan.subject)
+        if spelling != scan.subject:
+            raise ValueError(
+                "The name of a patient must always be spelled in the same way. Got "
+                f"{spelling!r} and {scan.subject!r}, which differ in nothing but signs "
+                "and capitals: a patient could be in training and test."
+            )
+        other = first.setdefault(_plain(scan.name), scan)
         if other is not scan:
             raise ValueError(
                 "Scans must have names that differ in more than signs and capitals. "
                 f"Got {scan.name} for {scan.image} and {other.name} for {other.image}: "
                 "rename a subject or session."
             )
-    return scans
+        if len(scan.name) > _LONGEST_NAME:
+            raise ValueError(
+                f"The name of a scan must have at most {_LONGEST_NAME} letters. Got "
+                f"{len(scan.name)} in {scan.name[:40]}...: use a shorter one."
+            )
+
+
+def _plain(name: str) -> str:
+    """Return a name without what people write now so and now so."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def is_bids(folder: Path) -> bool:
@@ -210,18 +236,15 @@ def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
         ValueError: If the file is not such a table.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        lines = text.splitlines()
-        separator = max(",;\t", key=lines[0].count) if lines else ","
-        table = [
-            [cell.strip() for cell in row]
-            for row in csv.reader(lines, delimiter=separator, strict=True)
-        ]
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = unicodedata.normalize("NFC", file.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f"The table {file} must be CSV or TSV in UTF-8. It cannot be read: {error}."
+            f"The table {file} must be CSV or TSV in UTF-8. It cannot be read: "
+            f'{error}. Save it anew, as "CSV UTF-8".'
         ) from error
-    columns = [name.lower() for name in table[0]] if table else []
+    tables = [_parse(text, separator) for separator in ",;\t"]
+    table = max(tables, key=lambda rows: len(set(required) & {*_header(rows)}))
+    columns = _header(table)
     missing = [name for name in required if name not in columns]
     if missing or len(set(columns)) != len(columns):
         raise ValueError(
@@ -230,18 +253,33 @@ def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
         )
     rows = []
     for number, cells in enumerate(table[1:], start=2):
-        if not any(cells):
-            continue
         row = dict(zip(columns, cells, strict=False))
         empty = [name for name in required if not row.get(name)]
         if empty or len(cells) > len(columns):
             raise ValueError(
-                f"Line {number} of the table {file} must have one cell for each column "
+                f"Row {number} of the table {file} must have one cell for each column "
                 f"({', '.join(columns)}), and {', '.join(required)} not empty. Got "
                 f"{', '.join(cells)}."
             )
         rows.append({name: row.get(name, "") for name in columns})
     return rows
+
+
+def _parse(text: str, separator: str) -> list[list[str]]:
+    """Return the rows of a table that are not empty, without empty cells at the end."""
+    rows = []
+    for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+        row = [" ".join(cell.split()) for cell in cells]
+        while row and not row[-1]:
+            row.pop()
+        if row and not row[0].lower().startswith("sep="):  # a hint for Excel
+            rows.append(row)
+    return rows
+
+
+def _header(table: list[list[str]]) -> list[str]:
+    """Return the names of the columns."""
+    return [name.lower() for name in table[0]] if table else []
 
 
 def _pair(root: Path, images: str, labels: str) -> list[Scan]:
@@ -270,7 +308,8 @@ def _pair(root: Path, images: str, labels: str) -> list[Scan]:
 def _key(match: re.Match[str]) -> tuple[str, str]:
     """Return subject and session."""
     names = match.groupdict()
-    return names["subject"], names.get("session") or ""
+    subject = unicodedata.normalize("NFC", names["subject"])
+    return subject, names.get("session") or ""
 
 
 def _to_regex(root: Path, pattern: str) -> str:

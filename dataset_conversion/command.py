@@ -30,7 +30,7 @@ from nnunet_cel.dataset_conversion.conversion import (
 )
 from nnunet_cel.dataset_conversion.raw_dataset import dataset_folder
 from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.files import pending_file
+from nnunet_cel.files import check_replaceable, file_beforehand
 from nnunet_cel.preparation.brain_extraction import (
     BrainExtraction,
     add_brain_arguments,
@@ -127,6 +127,8 @@ def _convert_public(args: argparse.Namespace) -> int:
             f"{', '.join(f'--{name} DIR' for name in _PUBLIC)}. Got none."
         )
     folder = dataset_folder(args.out, args.dataset_id, args.name)
+    inputs = [*roots.values(), *([args.brain_mask] if _strips(args) else [])]
+    _check_folder(folder, inputs, overwrite=args.overwrite)
     extraction: BrainExtraction | None = None
     cases: list[SourceCase] = []
     choices: dict[str, Any] = {}
@@ -160,6 +162,7 @@ def _convert_public(args: argparse.Namespace) -> int:
         choices=choices,
         excluded=excluded,
         extraction=extraction,
+        inputs=inputs,
     )
     kept = Counter(case.source for case, _ in selected)
     for term in terms:
@@ -174,7 +177,9 @@ def _convert_own(args: argparse.Namespace) -> int:
     """Convert a clinic's own scans."""
     folder = dataset_folder(args.out, args.dataset_id, args.name)
     table = args.linking_table or Path(f"{folder.name}_linking_table.csv")
-    _check_linking_table(table, folder, overwrite=args.overwrite)
+    inputs = [args.folder, *([args.table] if args.table else [])]
+    _check_folder(folder, inputs, overwrite=args.overwrite)
+    _check_linking_table(table, folder, inputs, overwrite=args.overwrite)
     cases = cel.find_cases(
         args.folder,
         images=args.images,
@@ -183,11 +188,14 @@ def _convert_own(args: argparse.Namespace) -> int:
         table=args.table,
         group_by=args.group_by,
     )
+    inputs += [path for case in cases for path in (case.image, *case.labels)]
+    _check_folder(folder, inputs, overwrite=args.overwrite)
     selected, excluded = _inspect_and_select(args, cases)
     numbered = cel.number_cases(
         selected, test_fraction=args.test_fraction, seed=args.seed
     )
-    with pending_file(table, cel.linking_table(cases, numbered, excluded), mode=0o600):
+    linking_table = cel.linking_table(cases, numbered, excluded)
+    with file_beforehand(table, linking_table, mode=0o600):
         _write(
             args,
             folder,
@@ -200,8 +208,9 @@ def _convert_own(args: argparse.Namespace) -> int:
                 "group_by": args.group_by,
                 "min_lesion_voxels": cel.MIN_LESION_VOXELS,
             },
-            # Names and number of patients without lesion stay in the linking table.
-            excluded=[reason for reason in excluded.values()],
+            # Names of patients without lesion stay in the linking table.
+            excluded=list(excluded.values()),
+            inputs=inputs,
             name_sources=False,
         )
     _print_result(args, folder, numbered, excluded)
@@ -264,12 +273,40 @@ def _print_result(
     )
 
 
-def _check_linking_table(table: Path, folder: Path, *, overwrite: bool) -> None:
+def _strips(args: argparse.Namespace) -> bool:
+    """Return whether brain masks of the user's own are read."""
+    return getattr(args, "brain_mask", None) is not None
+
+
+def _check_folder(folder: Path, inputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuse a folder for the data set before any work."""
+    check_replaceable(
+        folder,
+        what="data set",
+        mark="dataset.json",
+        inputs=inputs,
+        overwrite=overwrite,
+    )
+
+
+def _check_linking_table(
+    table: Path, folder: Path, inputs: Sequence[Path], *, overwrite: bool
+) -> None:
     """Refuse a place that is taken, or would be shared with the data set."""
+    if table.resolve() in {path.resolve() for path in inputs}:
+        raise ValueError(
+            f"The linking table must not take the place of {table}, which is read: "
+            "name another place with --linking-table."
+        )
     if folder.resolve() in table.resolve().parents:
         raise ValueError(
             f"The linking table must lie outside the data set {folder}, which others "
             f"may get. Got {table}: name another place with --linking-table."
+        )
+    if table.is_dir() or not table.parent.is_dir():
+        raise ValueError(
+            f"The linking table must be a file in a folder that exists. Got {table}: "
+            "name another place with --linking-table."
         )
     if table.exists() and not overwrite:
         raise FileExistsError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,7 +83,7 @@ def read_case(case: SourceCase) -> tuple[Volume, Volume]:
             raise ValueError(
                 f"The label map {file} must have no values but "
                 f"{', '.join(map(str, case.values))}. Got {', '.join(strange)} too: "
-                "is it the right file?"
+                f"{case.other_values_cure}"
             )
         table = np.zeros(256, dtype=np.uint8)
         table[list(case.values)] = list(case.values.values())
@@ -161,6 +161,7 @@ def write_cases(
     choices: Mapping[str, Any],
     excluded: Mapping[str, str] | Collection[str],
     extraction: BrainExtraction | None = None,
+    inputs: Iterable[Path] = (),
     name_sources: bool = True,
     seed: int = 0,
     overwrite: bool = False,
@@ -178,6 +179,7 @@ def write_cases(
         choices: Options that decided about the contents.
         excluded: Names of the cases that were left out, with the reason.
         extraction: How brains are extracted from images that have a skull.
+        inputs: Files and folders that are read, and must not be in the folder.
         name_sources: Whether paths and subjects of the sources are recorded; not for
             a clinic's own scans, whose names may be patients' names.
         seed: Seed of the folds.
@@ -223,6 +225,7 @@ def write_cases(
             "choices": {**choices, "seed": seed},
             "excluded": excluded if isinstance(excluded, Mapping) else list(excluded),
         },
+        inputs=inputs,
         overwrite=overwrite,
         processes=processes,
         description="Writing" if progress else None,
@@ -235,6 +238,8 @@ def _inspect(own_masks: BrainExtraction | None, case: SourceCase) -> Inspection:
     try:
         image, label = read_case(case)
         files = {path: sha256(path) for path in _files(case)}
+        if case.strip_on is not None:
+            _read_guide(case, image)
         if own_masks is not None:
             _brain(case, image, own_masks)
         finite = np.isfinite(image.voxels)
@@ -331,9 +336,15 @@ def _brain(
     """Return the brain mask of a case, None if its image has no skull."""
     if case.strip_on is None or extraction is None:
         return None
-    guide = read_volume(case.strip_on)
-    check_same_grid(f"The image {case.strip_on}", guide, image)
+    guide = _read_guide(case, image)
     return extraction.mask((case.identifier, *case.mask_names), guide)
+
+
+def _read_guide(case: SourceCase, image: Volume) -> Volume:
+    """Return the image on which the brain of a case is found."""
+    guide = read_volume(case.strip_on or case.image)
+    check_same_grid(f"The image {case.strip_on}", guide, image)
+    return guide
 
 
 def _versions(extraction: BrainExtraction | None) -> dict[str, str]:

@@ -93,6 +93,11 @@ def dataset_folder(parent: Path | str | None, dataset_id: int, name: str) -> Pat
             f"The number of the data set must be from 1 to 999. Got {dataset_id} "
             "instead."
         )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise ValueError(
+            "The name of a data set must be of letters, digits and the signs . _ + - "
+            f"and begin with a letter or digit. Got {name!r} instead."
+        )
     folder = Path(parent) / f"Dataset{dataset_id:03d}_{name}"
     others = sorted(set(folder.parent.glob(f"Dataset{dataset_id:03d}_*")) - {folder})
     if others:
@@ -113,6 +118,7 @@ def write_raw_dataset(
     splits: Sequence[Mapping[str, Sequence[str]]] | None = None,
     extra: Mapping[str, Any] | None = None,
     conversion: Mapping[str, Any] | None = None,
+    inputs: Iterable[Path] = (),
     overwrite: bool = False,
     processes: int = 1,
     description: str | None = None,
@@ -137,6 +143,7 @@ def write_raw_dataset(
         extra: More entries for ``dataset.json``, such as description or license.
         conversion: What ``conversion.json`` holds beside the notes of each case; None
             for no such file.
+        inputs: Files and folders that are read, and must not be in the folder.
         overwrite: Whether an existing data set is replaced.
         processes: Number of processes that read and write cases.
         description: Title of a progress bar, None for no bar.
@@ -156,7 +163,8 @@ def write_raw_dataset(
     with new_folder(
         folder,
         what="data set",
-        cure="Choose another folder or number, or overwrite it (--overwrite).",
+        mark="dataset.json",
+        inputs=inputs,
         overwrite=overwrite,
     ) as unfinished:
         for name in {name for names in _FOLDERS.values() for name in names}:
@@ -189,7 +197,7 @@ def write_raw_dataset(
             folds = [_checked_fold(fold, training, i) for i, fold in enumerate(splits)]
             write_whole(unfinished / "splits_final.json", to_json(folds))
         if conversion is not None:
-            notes = {name: {"split": split, **notes} for name, split, notes in written}
+            notes = {name: {**notes, "split": split} for name, split, notes in written}
             record = {**conversion, "cases": dict(sorted(notes.items()))}
             write_whole(unfinished / "conversion.json", to_json(record))
     return folder
@@ -241,7 +249,13 @@ def _checked_images(case: RawCase, channel_names: Sequence[str]) -> list[Volume]
                 "infinite: replace them, usually by zero."
             )
         if voxels.dtype.kind == "f" or voxels.dtype.itemsize > 4:
-            voxels = voxels.astype(np.float32)
+            with np.errstate(over="ignore"):  # checked below
+                voxels = voxels.astype(np.float32)
+        if not np.isfinite(voxels).all():
+            raise ValueError(
+                f"{where} must have values that float32 can hold. Got larger ones: "
+                "scale the image."
+            )
         if checked:
             check_same_grid(where, image, checked[0])
         checked.append(Volume(voxels, checked[0].affine if checked else image.affine))

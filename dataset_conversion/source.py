@@ -48,6 +48,7 @@ class SourceCase:
         split: ``"train"`` or ``"test"``.
         strip_on: Image on the same grid on which the brain is extracted; None if the
             image is already skull-stripped.
+        other_values_cure: What to do about other values, for the message.
         mask_names: Names under which the user's own brain mask is looked for.
         facts: What else is known about the case.
     """
@@ -65,6 +66,7 @@ class SourceCase:
     stratum: str = ""
     split: Literal["train", "test"] = "train"
     strip_on: Path | None = None
+    other_values_cure: str = "is it the right file?"
     mask_names: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
@@ -95,6 +97,7 @@ def find_files(root: Path | str) -> list[Path]:
             subfolders.clear()
             continue
         seen.add(real)
+        _check_name(folder)
         found += [
             Path(folder, name)
             for name in names
@@ -149,6 +152,16 @@ def refuse_missing(files: Iterable[Path], *, what: str, cure: str) -> None:
             f"Every image must have {what}. There is none for {len(lacking)}:\n"
             f"{names}\n{cure}"
         )
+
+
+def _check_name(folder: str) -> None:
+    """Refuse a name that cannot be recorded, before any work."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The names of folders must be UTF-8. Got {folder!r}: rename it."
+        ) from error
 
 
 def _is_dirt(name: str) -> bool:

@@ -43,7 +43,8 @@ def choose_test_groups(
         Names of the groups.
 
     Raises:
-        ValueError: If the fraction is out of range or leaves no patient for training.
+        ValueError: If the fraction is out of range, or leaves no patient for training
+            or none for testing.
     """
     if not 0 <= fraction < 1:
         raise ValueError(
@@ -52,6 +53,11 @@ def choose_test_groups(
     members = _groups_by_stratum(cases)
     n = sum(map(len, members.values()))
     n_test = math.ceil(fraction * n - 0.5)
+    if fraction > 0 and n_test < 1:
+        raise ValueError(
+            f"A test fraction of {fraction} must choose somebody. Of {n} patients it "
+            "chooses nobody: make it larger, or 0 for cross-validation alone."
+        )
     if n_test >= n:
         raise ValueError(
             f"A test fraction of {fraction} must leave patients for training. Of {n} "

@@ -7,6 +7,7 @@ import multiprocessing
 import operator
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -91,7 +92,7 @@ def _map_in_processes(
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(
-        min(processes, len(items)), context, initializer=_ignore_interrupts
+        min(processes, len(items)), context, initializer=_start_worker
     )
     try:
         futures = [executor.submit(function, item) for item in items]
@@ -116,6 +117,14 @@ def _map_in_processes(
             child.join()
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the main process, which ends the others."""
+def _start_worker() -> None:
+    """Leave Ctrl-C to the main process, and end when it is gone, however it ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -15,12 +15,15 @@ with SimpleITK. What is wrong with a file ends in a ValueError that names the fi
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+
+from nnunet_cel.dicom import read_series
 
 __all__ = [
     "ENDINGS",
@@ -42,7 +45,6 @@ ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 _NIFTI_ENDINGS = ENDINGS[:2]
 _GRID_TOLERANCE = 1e-3  # NIfTI stores the affine in float32
 _SHEAR_TOLERANCE = 1e-3  # beyond it, the software that nnU-Net reads with fails
-_SPACING_TOLERANCE = 0.01  # of the distance of two DICOM slices
 
 
 class Volume(NamedTuple):
@@ -84,7 +86,7 @@ def read_volume(path: Path | str) -> Volume:
     """Read an image: NIfTI, NRRD or MetaImage, or a folder with one DICOM series.
 
     Trailing axes of length one are dropped. Values are as stored where the file has no
-    scale factor, otherwise scaled, in float32.
+    scale factor, otherwise scaled, in float32. Numbers of eight bytes become float32.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -213,6 +215,7 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
         is_second_version = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
         kind = nib.Nifti2Image if is_second_version else nib.Nifti1Image
         image = kind.from_bytes(content)
+        _check_header(image.header, len(content))
         slope, intercept = image.dataobj.slope, image.dataobj.inter
         scaled = (slope, intercept) != (1, 0)
         voxels = np.asanyarray(image.dataobj)
@@ -224,6 +227,18 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
     if scaled:
         voxels = voxels.astype(np.float32)
     return voxels, affine
+
+
+def _check_header(header: Any, length: int) -> None:
+    """Refuse a header that promises more than the file holds, or other units."""
+    # Before nibabel makes room for it.
+    count = math.prod(int(size) for size in header.get_data_shape())
+    needed = int(header["vox_offset"]) + count * header.get_data_dtype().itemsize
+    if needed > length:
+        raise ValueError(f"its header promises {needed} bytes, but it has {length}")
+    units = header.get_xyzt_units()[0]
+    if units not in ("mm", "unknown"):
+        raise ValueError(f"its unit of length is {units}, not mm")
 
 
 def _read_with_itk(path: Path) -> tuple[Array, Array]:
@@ -238,50 +253,10 @@ def _read_with_itk(path: Path) -> tuple[Array, Array]:
 
 def _read_dicom(folder: Path) -> tuple[Array, Array]:
     """Return voxels and affine of the DICOM series in a folder."""
-    import SimpleITK as sitk
-
-    finder = sitk.ImageSeriesReader
-    series = finder.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise ValueError(
-            f"The folder {folder} must hold exactly one DICOM series. It holds "
-            f"{len(series)}: name a folder that has the files of one series alone."
-        )
-    files = finder.GetGDCMSeriesFileNames(str(folder), series[0])
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # checked below, as an error
     try:
-        voxels, affine = _from_itk(reader.Execute())
+        return _from_itk(read_series(folder))
     except RuntimeError as error:
         raise ValueError(_unreadable(folder, error)) from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
-    _check_slice_positions(folder, reader, len(files))
-    return voxels, affine
-
-
-def _check_slice_positions(folder: Path, reader: Any, count: int) -> None:
-    """Refuse a DICOM series whose slices are not equally far apart, in a line."""
-    tag = "0020|0032"  # Image Position (Patient)
-    if count < 3 or not all(reader.HasMetaDataKey(i, tag) for i in range(count)):
-        return
-    texts = [reader.GetMetaData(i, tag) for i in range(count)]
-    positions = np.array([[float(part) for part in t.split("\\")] for t in texts])
-    steps = np.diff(positions, axis=0)
-    usual = np.median(steps, axis=0)
-    distance = float(np.linalg.norm(usual))
-    wrong = np.linalg.norm(steps - usual, axis=1) > max(
-        _SPACING_TOLERANCE * distance, 1e-3
-    )
-    if distance == 0 or wrong.any():
-        raise ValueError(
-            f"The slices of the DICOM series in {folder} must be equally far apart. "
-            f"Got {int(wrong.sum())} steps that differ from the usual one of "
-            f"{distance:.3f} mm: slices are missing, or there are several volumes."
-        )
 
 
 def _from_itk(image: Any) -> tuple[Array, Array]:
@@ -327,6 +302,9 @@ def _checked(path: Path, voxels: Array, affine: Array) -> Volume:
             f"size above 0. Got the affine\n{affine}\ninstead: resample the image, or "
             "mend its header."
         )
+    if voxels.dtype.kind == "f" and voxels.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+            voxels = voxels.astype(np.float32)
     if voxels.dtype.byteorder not in "=|":
         voxels = voxels.astype(voxels.dtype.newbyteorder("="))
     return Volume(voxels, np.asarray(affine, dtype=float))

@@ -15,6 +15,7 @@ from nnunet_cel.dataset_conversion.cel import (
 )
 from nnunet_cel.dataset_conversion.conversion import Inspection
 from nnunet_cel.dataset_conversion.source import SourceCase
+from nnunet_cel.files import sha256
 from nnunet_cel.phantom.source_subject import make_tiny_subject
 from nnunet_cel.phantom.source_tree import write_source_tree
 
@@ -26,7 +27,9 @@ def make_tree(folder: Path, layout: str, n: int = 12) -> Path:
 
 def select(cases: list[SourceCase]) -> list[tuple[SourceCase, Inspection]]:
     """Return the cases as if they had been inspected."""
-    return [(case, Inspection(files={})) for case in cases]
+    return [
+        (case, Inspection(files={case.image: sha256(case.image)})) for case in cases
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_table_adds_a_column_to_folders(tmp_path: Path) -> None:
     cases = find_cases(root, table=table, group_by="scanner")
 
     assert [case.stratum for case in cases] == ["A", "B"]
-    assert cases[0].facts == {"scanner": "A"}
+    assert cases[0].facts == {"stratum": "A"}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,8 @@ def test_linking_table_knows_every_scan(bids: Path) -> None:
     for row, (case, _) in zip(rows, numbered, strict=False):
         assert row["case"] == case.identifier
         assert row["split"] == "train"
-        assert row["subject"] == case.group
+        assert row["subject"] == by_name[row["source"]].group
+        assert row["image_sha256"] == sha256(by_name[row["source"]].image)
         assert Path(row["image"]) == by_name[row["source"]].image
     assert rows[-1]["note"] == "left out: no lesion"
     assert rows[-1]["case"] == ""

@@ -171,10 +171,10 @@ def test_tables_of_spreadsheets_are_read(tmp_path: Path, separator: str) -> None
         (b"", "Got none: name them"),
         (b"subject,picture\nx,y\n", r"columns subject, image.*Got subject, picture"),
         (b"subject,image,image\n", "each once"),
-        (b"subject,image\n\nx,\n", "Line 3.*not empty"),
-        (b"subject,image\nx,y,z\n", "Line 2.*Got x, y, z"),
+        (b"subject,image\n\nx,\n", "Row 2.*not empty"),
+        (b"subject,image\nx,y,z\n", "Row 2.*Got x, y, z"),
         (b"subject,image\nx,\xff\xfe\n", "cannot be read"),
-        (b'subject,image\n"x,y\n', "cannot be read"),
+        (b'subject,image\n"x,y\n', "Row 2.*Got x,y"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -271,7 +271,7 @@ def test_existing_data_set_is_kept(
     [
         ("../raw/Dataset502_CEL/linking.csv", "must lie outside the data set"),
         ("taken.csv", "linking table taken.csv exists"),
-        ("no/folder/x.csv", "Could not write no/folder/x.csv"),
+        ("no/folder/x.csv", "in a folder that exists. Got no/folder/x.csv"),
     ],
 )
 def test_linking_table_has_a_place_of_its_own(
@@ -297,7 +297,7 @@ def test_linking_table_has_a_place_of_its_own(
         (("isbi2015", ".", "-d", "1000"), "from 1 to 999"),
         (("isbi2015", ".", "-d", "1", "-np", "0"), "holds none"),
         (("wmh2017", ".", "-d", "1", "--no-strip"), "none of the scanners GE3T"),
-        (("wmh2017", ".", "-d", "1", "--brain-mask", "no"), "brain masks must exist"),
+        (("wmh2017", ".", "-d", "1", "--brain-mask", "no"), "brain masks must be files in a folder"),
     ],
 )
 def test_wrong_usage_is_one_line(

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cel.evaluation.pairing import find_label_maps, pair_cases, raise_together
+from nnunet_cel.evaluation.pairing import (
+    find_label_maps,
+    pair_cases,
+    pair_images,
+    raise_together,
+)
 
 
 def fill(folder: Path, *names: str) -> Path:
@@ -73,3 +78,24 @@ def test_problems_are_raised_together() -> None:
         raise_together(["one"])
     with pytest.raises(ValueError, match="2 cases have problems:\n- one\n- two"):
         raise_together(["one", "two"])
+
+
+def test_images_are_found_by_case_and_channel(tmp_path: Path) -> None:
+    """Numbered images and those with the name of the case belong to it, others not."""
+    names = ("a_0000.nii.gz", "a_0001.nrrd", "b.mha", "ab_0000.nii.gz", "a_0000.txt")
+    fill(tmp_path, *names)
+
+    assert pair_images(tmp_path, ["a", "b"]) == {
+        "a": {"0000": tmp_path / "a_0000.nii.gz", "0001": tmp_path / "a_0001.nrrd"},
+        "b": {"": tmp_path / "b.mha"},
+    }
+
+
+def test_all_cases_without_image_are_listed(tmp_path: Path) -> None:
+    """One message names every case that has none."""
+    fill(tmp_path, "a_0000.nii.gz")
+
+    with pytest.raises(ValueError, match="none of b, c"):
+        pair_images(tmp_path, ["a", "b", "c"])
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        pair_images(tmp_path / "missing", ["a"])

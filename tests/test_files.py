@@ -6,12 +6,19 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nnunet_cel.files import new_folder, pending_file, sha256, to_json, write_whole
+from nnunet_cel.files import (
+    file_beforehand,
+    new_folder,
+    sha256,
+    to_json,
+    write_whole,
+)
 
-WORDS = {"what": "data set", "cure": "Choose another."}
+WORDS = {"what": "data set", "mark": "mark.json"}
 
 
 def names(folder: Path) -> list[str]:
@@ -39,6 +46,7 @@ def test_failed_folder_leaves_the_old_one(
     place = tmp_path / "out"
     place.mkdir()
     (place / "old.txt").touch()
+    (place / "mark.json").touch()
 
     def fail() -> None:
         with new_folder(place, **WORDS, overwrite=True) as unfinished:
@@ -49,36 +57,101 @@ def test_failed_folder_leaves_the_old_one(
         fail()
 
     assert names(tmp_path) == ["out"]
-    assert names(place) == ["old.txt"]
+    assert names(place) == ["mark.json", "old.txt"]
+
+
+def write_folder(place: Path, name: str = "mark.json", **options: Any) -> None:
+    """Write a folder with one file."""
+    with new_folder(place, **WORDS, **options) as unfinished:
+        (unfinished / name).touch()
 
 
 def test_existing_folder_is_refused(tmp_path: Path) -> None:
-    """The message names the folder and the cure."""
-    message = f"The data set {tmp_path} exists .* Choose another."
+    """The message names the folder and the cure; an empty folder is no loss."""
+    place = tmp_path / "out"
+    place.mkdir()
+    write_folder(place)
 
-    with pytest.raises(FileExistsError, match=message), new_folder(tmp_path, **WORDS):
-        pass
+    with pytest.raises(FileExistsError, match=f"The data set {place} exists .*--over"):
+        write_folder(place)
+    write_folder(place, overwrite=True)
 
 
-def test_pending_file_appears_only_after_success(tmp_path: Path) -> None:
-    """A file that was pending during an error is never seen."""
+def test_only_earlier_results_are_replaced(tmp_path: Path) -> None:
+    """A folder of anything else, or a file, stays whatever the options."""
+    place = tmp_path / "thesis"
+    place.mkdir()
+    (place / "thesis.txt").touch()
+
+    for target in (place, place / "thesis.txt"):
+        with pytest.raises(ValueError, match="Only an earlier data set is replaced"):
+            write_folder(target, overwrite=True)
+    assert names(place) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("inner", [".", "images", "images/a.nii"])
+def test_folder_that_is_read_is_not_written(tmp_path: Path, inner: str) -> None:
+    """Neither itself nor a folder around what is read."""
+    write_folder(tmp_path / "out")
+
+    with pytest.raises(ValueError, match="folder of its own"):
+        write_folder(
+            tmp_path / "out", inputs=[tmp_path / "out" / inner], overwrite=True
+        )
+
+    assert names(tmp_path / "out") == ["mark.json"]
+
+
+def test_second_command_does_not_replace_the_first(tmp_path: Path) -> None:
+    """What appeared in the meantime stays, and the later command fails."""
+    place = tmp_path / "out"
+
+    def late() -> None:
+        with new_folder(place, **WORDS) as unfinished:
+            (unfinished / "late").touch()
+            write_folder(place, "early")
+
+    with pytest.raises(FileExistsError, match="written by another command"):
+        late()
+
+    assert names(place) == ["early"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_link_stays_a_link(tmp_path: Path) -> None:
+    """The folder behind a link is replaced, not the link."""
+    write_folder(tmp_path / "disk")
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+
+    write_folder(tmp_path / "link", overwrite=True)
+
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "disk") == ["mark.json"]
+
+
+def test_file_is_taken_back_after_an_error(tmp_path: Path) -> None:
+    """It is there during the block; after an error the old one is back, or none."""
     file = tmp_path / "table.csv"
-    file.write_text("old")
 
     def fail() -> None:
-        with pending_file(file, "new"):
-            assert file.read_text() == "old"
+        with file_beforehand(file, "new"):
+            assert file.read_text() == "new"
             raise RuntimeError
 
+    with pytest.raises(RuntimeError):
+        fail()
+    assert names(tmp_path) == []
+    file.write_text("old")
     with pytest.raises(RuntimeError):
         fail()
     assert names(tmp_path) == ["table.csv"]
     assert file.read_text() == "old"
 
-    with pending_file(file, "new", mode=0o600):
+    with file_beforehand(file, "new", mode=0o600):
         pass
     assert file.read_text() == "new"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert names(tmp_path) == ["table.csv"]
 
 
 def test_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,45 @@ def test_number_of_processes_is_checked() -> None:
     """Less than one process makes no sense."""
     with pytest.raises(ValueError, match=r"integer >= 1\. Got 0 instead"):
         map_cases(square, [1], processes=0)
+
+
+def test_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
+    """Nothing goes on working when the main process is gone."""
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from nnunet_cel.parallel import map_cases\n"
+        "def work(name):\n"
+        "    (Path(sys.argv[1]) / str(os.getpid())).touch()\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    map_cases(work, 'ab', processes=2)\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    with subprocess.Popen([sys.executable, program, notes]) as process:
+        deadline = time.monotonic() + 60
+        while len(list(notes.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+
+    workers = [int(note.name) for note in notes.iterdir()]
+    assert len(workers) == 2
+    deadline = time.monotonic() + 30
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process is there and not just waiting to be forgotten."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_interruption_ends_the_processes() -> None:

@@ -594,7 +594,7 @@ def test_other_folder_is_never_replaced(tmp_path: Path) -> None:
     """Overwrite does not take away what the function did not write."""
     (tmp_path / "mine.txt").write_text("precious")
 
-    with pytest.raises(FileExistsError, match=MARKER):
+    with pytest.raises(ValueError, match=MARKER):
         write_source_tree(
             tmp_path, "cel-pairs", 1, partial(make_tiny_subject, "cel"), overwrite=True
         )

@@ -290,9 +290,9 @@ def test_nothing_is_overwritten_unasked(scans: Path) -> None:
     run(*arguments, "--overwrite", "--keep-spacing")
     assert files(out) != before
 
-    with pytest.raises(FileExistsError, match="was not written by nnunet-cel prepare"):
+    with pytest.raises(ValueError, match="Only an earlier preparation is replaced"):
         run(scans / "scans", scans / "masks", "--no-strip", "--overwrite")
-    with pytest.raises(ValueError, match="must not hold what is read"):
+    with pytest.raises(ValueError, match="folder of its own"):
         run(out / "images", out, "--no-strip", "--overwrite")
 
 

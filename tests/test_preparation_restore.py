@@ -163,7 +163,8 @@ def test_prediction_folder_of_nnunet(prepared: Path) -> None:
 
     run(folder, prepared / "prepared", "-o", prepared / "back")
 
-    assert [path.name for path in (prepared / "back").iterdir()] == ["p1.nii.gz"]
+    assert (prepared / "back" / "p1.nii.gz").is_file()
+    assert len(list((prepared / "back").iterdir())) == 2  # and the record
 
 
 def test_originals_are_missing(prepared: Path) -> None:
@@ -204,8 +205,7 @@ def test_nothing_is_overwritten_unasked(prepared: Path) -> None:
             run(*arguments)
         run(*arguments, "--overwrite")
         assert out.exists()
-    (prepared / "back/notes.txt").touch()
-    for folder in ("back", "prepared"):
+    for folder in ("scans", "prepared"):
         with pytest.raises((FileExistsError, ValueError), match=r"[Cc]hoose another"):
             run(labels, prepared / "scans", "-o", prepared / folder, "--overwrite")
     with pytest.raises(ValueError, match="must not take the place of"):
@@ -232,7 +232,10 @@ def test_linking_table_tells_whose_prediction_it_is(prepared: Path) -> None:
 
     run(*arguments, "--linking-table", table)
 
-    assert [path.name for path in (prepared / "out").iterdir()] == ["p1.nii.gz"]
+    assert {path.name for path in (prepared / "out").iterdir()} == {
+        "p1.nii.gz",
+        "restoration.json",
+    }
     (prepared / "predictions/CEL_008.nii.gz").write_bytes(label)
     with pytest.raises(ValueError, match=r"linking\.csv.*no line for CEL_008"):
         run(*arguments, "--linking-table", table, "--overwrite")

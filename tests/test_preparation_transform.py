@@ -10,7 +10,7 @@ import pytest
 
 from nnunet_cel.files import to_json
 from nnunet_cel.preparation.resampling import Grid
-from nnunet_cel.preparation.transform import read_original_grid, transform_record
+from nnunet_cel.preparation.transform import read_grids, transform_record
 
 
 def test_grid_survives_bit_for_bit(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -29,9 +29,10 @@ def test_grid_survives_bit_for_bit(tmp_path: Path, rng: np.random.Generator) -> 
     )
     file.write_text(to_json(record))
 
-    read = read_original_grid(file)
+    read, prepared = read_grids(file)
     assert read.shape == original.shape
     np.testing.assert_array_equal(read.affine, original.affine)
+    assert prepared.shape == (5, 6, 7)
     content = json.loads(file.read_text())
     assert content["crop"] == {"first": [1, 2, 3], "stop": [19, 28, 37]}
     assert content["prepared"]["shape"] == [5, 6, 7]
@@ -47,4 +48,4 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
 
     with pytest.raises(ValueError, match=r"dataset\.json must be a transform"):
-        read_original_grid(file)
+        read_grids(file)

@@ -149,7 +149,7 @@ def test_existing_data_set_is_kept(place: Path) -> None:
     """Without overwrite the second attempt fails and names the cure."""
     before = contents(write(place))
 
-    with pytest.raises(FileExistsError, match="or overwrite it"):
+    with pytest.raises(FileExistsError, match="add --overwrite"):
         write(place, [make_case(9)])
 
     assert contents(place) == before

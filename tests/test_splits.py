@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,6 +110,9 @@ def test_shares_are_within_one_patient(strata: list[str], fraction: float) -> No
     """Each stratum gives its share to the test part, rounded up or down."""
     cases = make_cases(strata)
 
+    if math.ceil(fraction * len(strata) - 0.5) < 1:
+        fraction = 0
+
     chosen = choose_test_groups(cases, fraction, 3)
 
     assert abs(len(chosen) - fraction * len(strata)) <= 0.5 + 1e-9
@@ -128,6 +132,7 @@ def test_fraction_zero_chooses_nobody() -> None:
         (4, 1.0, r"from 0 to below 1\. Got 1\.0"),
         (4, -0.1, r"from 0 to below 1\. Got -0\.1"),
         (1, 0.9, "leave patients for training"),
+        (4, 0.1, "must choose somebody. Of 4"),
     ],
 )
 def test_wrong_fraction_is_refused(n: int, fraction: float, message: str) -> None:

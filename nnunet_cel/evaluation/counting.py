@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,15 +13,14 @@ import pandas as pd
 from nnunet_cel.evaluation.cases import tabulate_lesions
 from nnunet_cel.evaluation.labels import Labels, read_labels
 from nnunet_cel.evaluation.lesions import bounding_box, find_lesions, is_dropped
-from nnunet_cel.evaluation.pairing import find_label_maps, raise_together
+from nnunet_cel.evaluation.pairing import (
+    find_label_maps,
+    pair_images,
+    raise_together,
+)
 from nnunet_cel.evaluation.protocol import Protocol
 from nnunet_cel.parallel import map_cases
-from nnunet_cel.volumes import (
-    check_same_grid,
-    read_label_map,
-    read_volume,
-    split_ending,
-)
+from nnunet_cel.volumes import check_same_grid, read_label_map, read_volume
 
 __all__ = ["LesionCount", "count_lesions"]
 
@@ -68,7 +66,7 @@ def count_lesions(
     predictions = Path(predictions)
     maps = find_label_maps(predictions)
     labels = read_labels([predictions, predictions.parent], lesion=label)
-    found = _find_images(Path(images), list(maps)) if images is not None else {}
+    found = pair_images(Path(images), list(maps)) if images is not None else {}
     results = map_cases(
         partial(_count_case, protocol, labels),
         [(name, path, found.get(name, {})) for name, path in maps.items()],
@@ -95,10 +93,11 @@ def _count_case(
         lesions = find_lesions(mask[box], connectivity=protocol.connectivity)
         offset = [part.start for part in box]
         table = tabulate_lesions(lesions, volume.affine, protocol, offset=offset)
-        for column, image in images.items():
+        for channel, image in images.items():
             picture = read_volume(image)
             check_same_grid(f"The image {image}", picture, volume)
             values = np.ascontiguousarray(picture.voxels[box]).ravel()[lesions.index]
+            column = f"intensity_{channel}" if channel else "intensity"
             table[column] = lesions.means(values.astype(float))
     except (ValueError, OSError) as error:
         return str(error)
@@ -114,26 +113,3 @@ def _count_case(
         "dropped_ml": float(lesions.voxels[dropped].sum() * volume.voxel_volume / 1000),
     }
     return table, row
-
-
-def _find_images(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path]]:
-    """Return the images of each case by their column, such as ``intensity_0000``."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder}.")
-    found: dict[str, dict[str, Path]] = {case: {} for case in cases}
-    for path in sorted(folder.iterdir()):
-        name, ending = split_ending(path)
-        if not ending:
-            continue
-        channel = re.search(r"_\d{4}$", name)
-        if name in found:
-            found[name]["intensity"] = path
-        elif channel and name[:-5] in found:
-            found[name[:-5]][f"intensity{channel[0]}"] = path
-    missing = [case for case, images in found.items() if not images]
-    if missing:
-        raise ValueError(
-            f"The folder {folder} must have an image of each case, such as "
-            f"{missing[0]}_0000.nii.gz. It has none of {', '.join(missing)}."
-        )
-    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nnunet_cel.volumes import split_ending
 
-__all__ = ["find_label_maps", "pair_cases", "raise_together"]
+__all__ = ["find_label_maps", "pair_cases", "pair_images", "raise_together"]
 
 
 def find_label_maps(folder: Path) -> dict[str, Path]:
@@ -39,6 +40,40 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
             "none: name the folder that nnUNetv2_predict wrote, or labelsTs."
         )
     return dict(sorted(found.items()))
+
+
+def pair_images(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Return the images of each case by channel, such as ``0000``.
+
+    The channel of an image without a number, ``CASE.nii.gz``, is empty.
+
+    Args:
+        folder: Folder of the images, of other cases, too.
+        cases: Names of the cases.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a case has no image; the message lists all of them.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    found: dict[str, dict[str, Path]] = {case: {} for case in cases}
+    for path in sorted(folder.iterdir()):
+        name, ending = split_ending(path)
+        if not ending:
+            continue
+        numbered = re.fullmatch(r"(.*)_(\d{4})", name)
+        if name in found:
+            found[name][""] = path
+        elif numbered and numbered[1] in found:
+            found[numbered[1]][numbered[2]] = path
+    missing = [case for case, images in found.items() if not images]
+    if missing:
+        raise ValueError(
+            f"The folder {folder} must have an image of each case, such as "
+            f"{missing[0]}_0000.nii.gz. It has none of {', '.join(missing)}."
+        )
+    return found
 
 
 def pair_cases(

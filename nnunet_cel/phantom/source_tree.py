@@ -59,9 +59,9 @@ def write_source_tree(
         The root of the tree.
 
     Raises:
-        FileExistsError: If the folder exists and ``overwrite`` is False, or if it is
+        FileExistsError: If the folder exists and ``overwrite`` is False.
+        ValueError: If there is no such layout, it has fewer slots, or the folder is
             no source tree that this function wrote.
-        ValueError: If there is no such layout or it has fewer slots.
     """
     folder = Path(folder)
     if layout not in LAYOUTS:
@@ -74,16 +74,8 @@ def write_source_tree(
             f"The number of scans in the layout {layout} must be from 1 to "
             f"{chosen.size}. Got {n} instead."
         )
-    if overwrite and folder.exists() and not (folder / MARKER).is_file():
-        raise FileExistsError(
-            f"Only a synthetic source tree is replaced, which has a file {MARKER}. "
-            f"{folder} has none: choose another folder."
-        )
     with new_folder(
-        folder,
-        what="folder",
-        cure="Choose another one, or set overwrite.",
-        overwrite=overwrite,
+        folder, what="synthetic source tree", mark=MARKER, overwrite=overwrite
     ) as root:
         # Slots that the tree has take the place of bystanders.
         tiny = make_tiny_subject(chosen.kind, 0)

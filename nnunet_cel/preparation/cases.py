@@ -13,18 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from nnunet_cel.dicom import dicom_files
 from nnunet_cel.volumes import ENDINGS, split_ending
 
 __all__ = [
     "RECORD",
     "case_name",
-    "check_apart",
     "find_images",
     "is_single",
     "walk_images",
 ]
 
-_DICOM_ENDINGS = (".dcm", ".ima")
 _CHANNEL = "_0000"
 
 RECORD = "preparation.json"
@@ -85,22 +84,6 @@ def find_images(path: Path) -> dict[str, Path]:
     return dict(sorted(images.items()))
 
 
-def check_apart(folder: Path, *sources: Path) -> None:
-    """Refuse to write a folder that holds what is read.
-
-    Raises:
-        ValueError: If a source is the folder or lies in it.
-    """
-    here = folder.resolve()
-    for source in sources:
-        there = source.resolve()
-        if here == there or here in there.parents:
-            raise ValueError(
-                f"The folder to write must not hold what is read. Got {folder}, which "
-                f"holds {source}: choose another one."
-            )
-
-
 def walk_images(folder: Path) -> Iterator[tuple[Path, str, str]]:
     """Yield the images at any depth: path, name, and name joined with the folders'.
 
@@ -132,7 +115,7 @@ def _holds_dicom(folder: Path) -> bool:
         for path in sorted(folder.iterdir())
         if path.is_file() and not _is_hidden(path)
     ]
-    if not any(_is_dicom(path) for path in files):
+    if all(split_ending(path)[1] for path in dicom_files(folder)):
         return False
     images = [path.name for path in files if split_ending(path)[1]]
     if images:
@@ -141,16 +124,6 @@ def _holds_dicom(folder: Path) -> bool:
             f"for example {images[0]}: move one of them."
         )
     return True
-
-
-def _is_dicom(path: Path) -> bool:
-    """Return whether a file is a DICOM image, from its ending or its first bytes."""
-    if path.suffix.lower() in _DICOM_ENDINGS:
-        return True
-    if split_ending(path)[1] or path.name == "DICOMDIR":  # a list of the other files
-        return False
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
 
 
 def _is_hidden(path: Path) -> bool:

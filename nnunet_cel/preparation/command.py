@@ -51,7 +51,7 @@ from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
 )
-from nnunet_cel.preparation.cases import RECORD, check_apart, find_images, is_single
+from nnunet_cel.preparation.cases import RECORD, find_images, is_single
 from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
 from nnunet_cel.preparation.resampling import grid_of
@@ -68,6 +68,7 @@ __all__ = ["add_arguments", "prepare_images", "run"]
 
 _SCRATCH = ".scratch"
 _TABLES = (".csv", ".tsv")
+_USEFUL = ("diagnosis", "split")  # what `nnunet-cel convert cel` reads
 
 
 @dataclass(frozen=True)
@@ -194,16 +195,15 @@ def prepare_images(
     settings.check()
     if images is not None or source.suffix.lower() in _TABLES or is_bids(source):
         cases = _describe(source, images, labels)
-        read = [case.image for case in cases]
     else:
         labels = None if labels is None else Path(labels)
         cases = _find_cases(source, labels)
-        read = [source, *([labels] if labels else [])]
-    _check_place(folder, *read, settings.extraction.mask_folder)
+    paths = [path for case in cases for path in (case.image, case.label)]
     with new_folder(
         folder,
-        what="folder",
-        cure="Choose another one, or add --overwrite.",
+        what="preparation",
+        mark=RECORD,
+        inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
         overwrite=overwrite,
     ) as unfinished:
         _check_cases(cases, settings, processes, progress)
@@ -233,18 +233,6 @@ def prepare_images(
     return by_case
 
 
-def _check_place(folder: Path, *sources: Path | None) -> None:
-    """Refuse a folder whose writing would destroy something else."""
-    check_apart(folder, *filter(None, sources))
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / RECORD).is_file():
-        raise FileExistsError(
-            f"{folder} exists and was not written by nnunet-cel prepare, so it is not "
-            "replaced. Choose another folder."
-        )
-
-
 def _describe(
     source: Path, images: str | None, labels: Path | str | None
 ) -> list[_Case]:
@@ -257,7 +245,8 @@ def _describe(
 def _scan_table(scans: Sequence[tuple[str, Scan]]) -> str:
     """Return the CSV table of prepared scans, for `nnunet-cel convert cel`."""
     own = ("subject", "session", "image", "label")
-    others = sorted({column for _, scan in scans for column in scan.row} - set(own))
+    # Other columns may say more about a patient than anybody needs.
+    others = [name for name in _USEFUL if any(scan.row.get(name) for _, scan in scans)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*own, *others])

@@ -196,7 +196,9 @@ def _draw(
         interpolation="bilinear",
     )
     for outlined, color in ((brain, BRAIN), (lesion, LESION)):
-        if outlined is not None and (cut := plane(outlined) > 0).any():
+        if outlined is None or min(size[across], size[up]) < 2:
+            continue  # an outline needs two voxels
+        if (cut := plane(outlined) > 0).any():
             axes.contour(
                 np.arange(size[across]) * spacing[across],
                 np.arange(size[up]) * spacing[up],

@@ -24,16 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_cel.dataset_conversion.clinic_files import read_table
-from nnunet_cel.files import new_folder
+from nnunet_cel.files import new_folder, sha256, to_json, write_whole
 from nnunet_cel.parallel import map_cases
-from nnunet_cel.preparation.cases import (
-    check_apart,
-    find_images,
-    is_single,
-    walk_images,
-)
+from nnunet_cel.preparation.cases import find_images, is_single, walk_images
 from nnunet_cel.preparation.resampling import Grid, grid_of, resample_labels
-from nnunet_cel.preparation.transform import read_original_grid
+from nnunet_cel.preparation.transform import read_grids
 from nnunet_cel.volumes import (
     Volume,
     read_label_map,
@@ -43,6 +38,9 @@ from nnunet_cel.volumes import (
 )
 
 __all__ = ["add_arguments", "restore_label_maps", "run"]
+
+RECORD = "restoration.json"
+"""Name of the file by which a folder of restored label maps is known."""
 
 _ENDINGS = (".nii.gz", ".nii")
 
@@ -135,11 +133,11 @@ def restore_label_maps(
             "them: add -o OUT."
         )
     _check_matched(predictions, originals, original)
-    _check_place(out, prediction, original)
     with new_folder(
         out,
-        what="folder",
-        cure="Choose another one, or add --overwrite.",
+        what="restoration",
+        mark=RECORD,
+        inputs=[prediction, original],
         overwrite=overwrite,
     ) as unfinished:
         map_cases(
@@ -147,6 +145,8 @@ def restore_label_maps(
             [(name, path, originals[name]) for name, path in predictions.items()],
             description="Restoring",
         )
+        record = {name: {"sha256": sha256(path)} for name, path in predictions.items()}
+        write_whole(unfinished / RECORD, to_json({"predictions": record}))
     return len(predictions), out
 
 
@@ -193,20 +193,6 @@ def _check_matched(
         )
 
 
-def _check_place(out: Path, *sources: Path) -> None:
-    """Refuse a folder whose writing would destroy something else."""
-    check_apart(out, *sources)
-    if not out.exists():
-        return
-    if not out.is_dir() or any(
-        split_ending(path)[1] != ".nii.gz" for path in out.iterdir()
-    ):
-        raise FileExistsError(
-            f"{out} exists and is not a folder of nothing but restored label maps, so "
-            "it is not replaced. Choose another one."
-        )
-
-
 def _restore_case(folder: Path, case: tuple[str, Path, Path]) -> None:
     """Write the restored label map of a case."""
     name, prediction, original = case
@@ -244,7 +230,8 @@ def _restored(prediction: Path, original: Path) -> Volume:
     """Return a label map on the grid of its original."""
     label = read_label_map(prediction)
     if original.suffix == ".json":
-        grid = read_original_grid(original)
+        grid, prepared = read_grids(original)
+        _check_grid(prediction, grid_of(label), original, prepared)
     else:
         grid = grid_of(read_volume(original))
     if not _overlap(grid_of(label), grid):
@@ -253,6 +240,18 @@ def _restored(prediction: Path, original: Path) -> Volume:
             "They have no part of the world in common: is it the right one?"
         )
     return resample_labels(label, grid)
+
+
+def _check_grid(prediction: Path, grid: Grid, record: Path, prepared: Grid) -> None:
+    """Refuse a label map that is not on the grid of the image that was prepared."""
+    if grid.shape != prepared.shape or not np.allclose(
+        grid.affine, prepared.affine, atol=1e-3, rtol=0
+    ):
+        raise ValueError(
+            f"The label map {prediction} must be on the grid of the prepared image of "
+            f"{record}, with the shape {prepared.shape}. Got {grid.shape}, or another "
+            "affine: it is of another image or patient."
+        )
 
 
 def _overlap(first: Grid, second: Grid) -> bool:

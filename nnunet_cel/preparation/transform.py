@@ -15,7 +15,7 @@ import numpy as np
 
 from nnunet_cel.preparation.resampling import Box, Grid
 
-__all__ = ["read_original_grid", "transform_record"]
+__all__ = ["read_grids", "transform_record"]
 
 
 def transform_record(
@@ -53,22 +53,26 @@ def transform_record(
     }
 
 
-def read_original_grid(path: Path) -> Grid:
-    """Return the grid of the original image from the record of a case.
+def read_grids(path: Path) -> tuple[Grid, Grid]:
+    """Return the grids of the original and of the prepared image of a record.
 
     Raises:
         ValueError: If the file is not such a record.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))["original"]
-        x, y, z = (int(size) for size in record["shape"])
-        affine = np.array(record["affine"], dtype=float).reshape(4, 4)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        grids = _read_grid(record["original"]), _read_grid(record["prepared"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"The file {path} must be a transform that nnunet-cel prepare wrote. It "
-            "has no grid of an original image: name the original image itself."
+            "has no grids of the images: name the original image itself."
         ) from error
-    return Grid((x, y, z), affine)
+    return grids
+
+
+def _read_grid(record: Any) -> Grid:
+    x, y, z = (int(size) for size in record["shape"])
+    return Grid((x, y, z), np.array(record["affine"], dtype=float).reshape(4, 4))
 
 
 def _grid_record(grid: Grid) -> dict[str, Any]:
