@@ -297,7 +297,10 @@ def test_linking_table_has_a_place_of_its_own(
         (("isbi2015", ".", "-d", "1000"), "from 1 to 999"),
         (("isbi2015", ".", "-d", "1", "-np", "0"), "holds none"),
         (("wmh2017", ".", "-d", "1", "--no-strip"), "none of the scanners GE3T"),
-        (("wmh2017", ".", "-d", "1", "--brain-mask", "no"), "brain masks must be files in a folder"),
+        (
+            ("wmh2017", ".", "-d", "1", "--brain-mask", "no"),
+            "masks must be files in a folder",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(
