@@ -43,7 +43,7 @@ def test_whole_demo(
 ) -> None:
     """Subjects of 4 mm, one iteration: every step runs, table and pictures appear."""
     monkeypatch.setattr(demo, "SPACING", "4")
-    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 5}
+    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 8}
     monkeypatch.setattr(demo, "SCANS", scans)
     monkeypatch.setattr(demo, "STRIP", "--no-strip")
     monkeypatch.setattr(demo, "TEST_FRACTION", "0.25")
