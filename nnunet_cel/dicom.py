@@ -7,14 +7,16 @@ cut off at either end of the series would otherwise go unnoticed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import locale
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["dicom_files", "read_series"]
+__all__ = ["dicom_files", "keep_locale", "read_series"]
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +32,20 @@ _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _UNCOMPRESSED = (b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0")
 
 
+@contextmanager
+def keep_locale() -> Iterator[None]:
+    """Restore the locale of the process at the end of a block.
+
+    GDCM, with which SimpleITK handles DICOM files, leaves the locale "C" behind, in
+    which Python reads text and the output of commands as ASCII.
+    """
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
 def dicom_files(folder: Path) -> list[Path]:
     """Return the files of a folder that are DICOM images, in the order of names."""
     return [
@@ -39,6 +55,7 @@ def dicom_files(folder: Path) -> list[Path]:
     ]
 
 
+@keep_locale()
 def read_series(folder: Path) -> Any:
     """Return the image of the DICOM series in a folder, as SimpleITK has it.
 

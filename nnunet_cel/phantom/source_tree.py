@@ -21,6 +21,7 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations
 
+from nnunet_cel.dicom import keep_locale
 from nnunet_cel.files import new_folder
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.phantom.layouts import LAYOUTS, Layout, described_files
@@ -197,6 +198,7 @@ def _to_itk(volume: Volume) -> Any:
     return image
 
 
+@keep_locale()
 def _write_dicom(folder: Path, volume: Volume, patient: str) -> None:
     """Write a folder with a DICOM series, one file for each slice."""
     import SimpleITK as sitk
