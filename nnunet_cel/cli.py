@@ -43,6 +43,22 @@ _COMMANDS = {
         "count and measure the lesions of predictions",
         "nnunet_cel.evaluation.lesions_command",
     ),
+    "report": (
+        "make a page of an evaluation, with pictures of its lesions",
+        "nnunet_cel.report.command",
+    ),
+    "export": (
+        "write label maps for ITK-SNAP, 3D Slicer and DICOM archives",
+        "nnunet_cel.report.export_command",
+    ),
+    "protocol": (
+        "run the whole study of the paper, with its tables and figures",
+        "nnunet_cel.protocol.command",
+    ),
+    "weights": (
+        "hand on models as weights that cannot run code, look into checkpoints",
+        "nnunet_cel.weights.command",
+    ),
     "phantom": ("write synthetic data", "nnunet_cel.phantom.command"),
     "demo": ("run the whole protocol on phantoms", "nnunet_cel.phantom.demo"),
 }

@@ -27,7 +27,7 @@ else:
     import tomli as tomllib  # pytest brings it to Python 3.10
 
 ROOT = Path(__file__).parent.parent
-MAPPED = {"dataset_conversion", "plans"}
+MAPPED = {"dataset_conversion", "plans", "workflow"}
 """Folders that are installed as sub-packages of nnunet_cel."""
 
 LOOK_UP = """
@@ -192,10 +192,10 @@ def test_wheel_is_complete(wheel, tree):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
 
-    expected = {"nnunet_cel.pth", "nnunet_cel/py.typed"}
+    expected = {"nnunet_cel.pth"}
     for top in ("nnunet_cel", *MAPPED):
         prefix = "nnunet_cel/" if top in MAPPED else ""
-        files = [*(tree / top).rglob("*.py"), *(tree / top).rglob("*.json")]
+        files = [file for file in (tree / top).rglob("*") if file.is_file()]
         expected |= {f"{prefix}{file.relative_to(tree).as_posix()}" for file in files}
     assert names == expected
 

@@ -41,12 +41,11 @@ def test_whole_demo(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Subjects of 4 mm, one iteration: every step runs, table and pictures appear."""
-    monkeypatch.setattr(demo, "SPACING", "4")
-    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 8}
+    """Subjects of 3 mm, one iteration: every step runs, table and pictures appear."""
+    monkeypatch.setattr(demo, "SPACING", "3")
+    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 5}
     monkeypatch.setattr(demo, "SCANS", scans)
     monkeypatch.setattr(demo, "STRIP", "--no-strip")
-    monkeypatch.setattr(demo, "TEST_FRACTION", "0.25")
     monkeypatch.setattr(demo, "PRETRAINING", {"max_epochs": 1})
     monkeypatch.setattr(demo, "FINE_TUNING", {"max_epochs": 1})
     monkeypatch.setattr(
@@ -68,6 +67,7 @@ def test_whole_demo(
     assert set(rows[0]) == {"case"} | models
     assert all(0 <= float(rows[0][model]) <= 1 for model in models)
     assert (out / "pictures" / f"{cases[0]}.png").stat().st_size > 10_000
+    assert cases[0] in (out / "report.html").read_text()
     log = (out / "logs" / "fine_tune.log").read_text()
     assert "Loading pretrained weights from file" in log
     assert "Loading pretrained" not in (out / "logs" / "direct.log").read_text()

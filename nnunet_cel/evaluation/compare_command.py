@@ -52,11 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from nnunet_cel.evaluation.comparison import compare_evaluations
-    from nnunet_cel.evaluation.output import new_results
     from nnunet_cel.evaluation.tables import write_table
-    from nnunet_cel.files import to_json, write_whole
+    from nnunet_cel.files import new_folder, to_json, write_whole
 
-    with new_results(
+    with new_folder(
         args.out,
         what="comparison",
         mark="comparison.json",

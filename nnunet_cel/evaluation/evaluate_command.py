@@ -82,14 +82,14 @@ def run(args: argparse.Namespace) -> int:
         evaluate_folders,
         write_evaluation,
     )
-    from nnunet_cel.evaluation.output import new_results
     from nnunet_cel.evaluation.protocol import load_protocol
+    from nnunet_cel.files import new_folder
 
     protocol = load_protocol(args.protocol)
     wanted = args.wanted_lfdr or WANTED_LFDR
     if not all(0 <= value <= 1 for value in wanted):
         raise ValueError(f"A wanted LFDR must be from 0 to 1. Got {wanted} instead.")
-    with new_results(
+    with new_folder(
         args.out,
         what="evaluation",
         mark="cases.csv",

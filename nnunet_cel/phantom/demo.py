@@ -5,8 +5,9 @@ planned and preprocessed. FCA-DenseNet is pretrained on white matter hyperintens
 FLAIR (two folds), and the better fold is fine-tuned on
 enhancing lesions in contrast-enhanced T1w images. The same network is trained directly
 on these for as many iterations. All three models predict subjects that none of them has
-seen: a table compares them, and pictures show the predictions as in Figure 7 of the
-paper (true positive red, false positive green, false negative yellow).
+seen. A table compares them, pictures show the predictions as in Figure 7 of the paper
+(true positive red, false positive green, false negative yellow), and a report shows
+every lesion.
 
 Every step runs nnU-Net's own command in a process of its own and keeps its output in
 OUT/logs. An interrupted demo goes on where it was; a finished one shows its results
@@ -17,7 +18,6 @@ works, not how well it works on patients.
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.util
 import json
 import os
@@ -31,12 +31,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 from tqdm import tqdm
 
+from nnunet_cel.files import write_whole
 from nnunet_cel.parallel import DEFAULT_PROCESSES
 from nnunet_cel.phantom.head import make_source_subject
 from nnunet_cel.phantom.layouts import LAYOUTS
-from nnunet_cel.phantom.overlay import dice, load_volume, save_overlays
+from nnunet_cel.phantom.overlay import load_volume, save_overlays
 from nnunet_cel.phantom.source_subject import Kind, SourceSubject
 from nnunet_cel.phantom.source_tree import write_source_tree
 
@@ -127,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
             done.touch()
     print(f"Finished after {(time.monotonic() - start) / 60:.1f} minutes.\n")
     print((out / "table.txt").read_text(encoding="utf-8"))
+    print(f"The report is {out / 'report.html'}: open it in a browser.")
     print(f"Pictures are in {out / 'pictures'}, numbers in {out / 'table.csv'}.")
     return 0
 
@@ -184,6 +187,8 @@ class _Demo:
             _Step("fine_tune", "Fine-tuning on CEL", self._fine_tune),
             _Step("direct", "Training directly on CEL", self._train_directly),
             *predictions,
+            _Step("evaluate", "Evaluating", self._evaluate),
+            _Step("report", "Writing the report", self._report),
             _Step("table", "Comparing", self._compare),
         ]
 
@@ -281,41 +286,62 @@ class _Demo:
             *("-p", "FCADensePlans", "-f", *map(str, folds), "-device", self.device),
             *("-i", str(self.out / "raw" / CEL / "imagesTs")),
             *("-o", str(self.out / "predictions" / name), "-npp", "1", "-nps", "1"),
+            "--save_probabilities",
             results=results,
+        )
+
+    def _evaluate(self, log: Path) -> None:
+        for name in self._models():
+            self._call(
+                log.with_name(f"{log.stem}_{name}.log"),
+                *("nnunet-cel", "evaluate", str(self.out / "predictions" / name)),
+                str(self.out / "raw" / CEL / "labelsTs"),
+                *("-o", str(self.out / "evaluations" / name)),
+                *("--probabilities", "--no-progress", "--overwrite"),
+            )
+
+    def _report(self, log: Path) -> None:
+        evaluations = self.out / "evaluations"
+        self._call(
+            log,
+            *("nnunet-cel", "report", str(evaluations / "fine_tuned")),
+            *("-o", str(self.out / "report.html"), "--no-progress", "--overwrite"),
+            *("--images", str(self.out / "raw" / CEL / "imagesTs")),
+            *("--model", str(self.out / "results" / CEL / MODEL)),
+            *("--compare", str(evaluations / "direct")),
+            str(evaluations / "pretrained_only"),
+            *("--title", "Demo: fine-tuned on synthetic scans"),
         )
 
     def _compare(self, log: Path) -> None:
         raw = self.out / "raw" / CEL
-        cases = sorted(
-            file.name.removesuffix(".nii.gz") for file in (raw / "labelsTs").iterdir()
-        )
-        rows = []
-        for case in cases:
-            reference = load_volume(raw / "labelsTs" / f"{case}.nii.gz")
-            predictions = {
-                name: load_volume(self.out / "predictions" / name / f"{case}.nii.gz")
+        table = pd.DataFrame(
+            {
+                name: pd.read_csv(
+                    self.out / "evaluations" / name / "cases.csv", index_col="case"
+                )["DSC"]
                 for name in self._models()
             }
-            row: dict[str, str | float] = {"case": case}
-            row |= {name: dice(mask, reference) for name, mask in predictions.items()}
-            rows.append(row)
+        )
+        for case in table.index:
             save_overlays(
                 self.out / "pictures" / f"{case}.png",
                 image=load_volume(raw / "imagesTs" / f"{case}_0000.nii.gz"),
-                reference=reference,
-                predictions=predictions,
+                reference=load_volume(raw / "labelsTs" / f"{case}.nii.gz"),
+                predictions={
+                    name: load_volume(
+                        self.out / "predictions" / name / f"{case}.nii.gz"
+                    )
+                    for name in self._models()
+                },
             )
-        means = {
-            name: sum(float(row[name]) for row in rows) / len(rows)
-            for name in self._models()
-        }
-        rows.append({"case": "mean"} | means)
-        table = self.out / "table.csv"
-        with table.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        (self.out / "table.txt").write_text(_format_table(rows), encoding="utf-8")
+        table.loc["mean"] = table.mean()
+        table.to_csv(self.out / "table.csv", index_label="case")
+        titles = {name: name.replace("_", " ") for name in self._models()}
+        text = table.rename(columns=titles).to_string(
+            float_format="{:.3f}".format, col_space=16
+        )
+        write_whole(self.out / "table.txt", f"DSC of unseen CE-T1w subjects\n{text}\n")
 
     def _call(
         self, log: Path, command: str, *options: str, results: Path | None = None
@@ -363,14 +389,3 @@ def _make_subject(kind: Kind, spacing: float, number: int) -> SourceSubject:
     """Make a subject; a clinic's scans are skull-stripped already, to save time."""
     subject = make_source_subject(kind, 0, number, spacing=spacing)
     return replace(subject, raw=subject.brain_image) if kind == "cel" else subject
-
-
-def _format_table(rows: list[dict[str, str | float]]) -> str:
-    names = [name for name in rows[0] if name != "case"]
-    titles = {name: name.replace("_", " ") for name in names}
-    lines = ["DSC of unseen CE-T1w subjects"]
-    lines.append(f"{'case':<10}" + "".join(f"{titles[name]:>17}" for name in names))
-    for row in rows:
-        numbers = "".join(f"{float(row[name]):>17.3f}" for name in names)
-        lines.append(f"{row['case']:<10}{numbers}")
-    return "\n".join(lines) + "\n"

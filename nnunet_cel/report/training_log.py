@@ -1,0 +1,116 @@
+"""Reads the training curves of an nnU-Net model from its log files.
+
+nnU-Net writes a ``training_log_*.txt`` into the folder of every fold, a new one each
+time a training is continued. Checkpoints hold the same numbers, but are pickles, which
+could run code: they are not opened.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pandas as pd
+
+__all__ = ["read_training"]
+
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?: ")
+_NUMBER = r"(nan|-?inf|-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)"
+_LINES = {
+    "learning_rate": re.compile(rf"^Current learning rate: {_NUMBER}"),
+    "train_loss": re.compile(rf"^train_loss {_NUMBER}"),
+    "validation_loss": re.compile(rf"^val_loss {_NUMBER}"),
+    "seconds": re.compile(rf"^Epoch time: {_NUMBER} s"),
+}
+_EPOCH = re.compile(r"^Epoch (\d+)\s*$")
+_DICE = re.compile(r"^Pseudo dice \[(.*)\]")
+_NEW_BEST = re.compile(r"^Yayy! New best")
+_RESTORED = re.compile(r"^Restored the best weights, of epoch (\d+)\.")
+_COLUMNS = (
+    "fold",
+    "epoch",
+    "learning_rate",
+    "train_loss",
+    "validation_loss",
+    "validation_dice",
+    "seconds",
+    "best",
+)
+
+
+def read_training(model: Path) -> pd.DataFrame:
+    """Return one row for each epoch of each fold of a model.
+
+    `validation_dice` is nnU-Net's pseudo Dice, the mean over labels. `best` marks the
+    epoch whose weights were kept as the best ones.
+
+    Args:
+        model: Folder of an nnU-Net model, with ``fold_0`` and so on, or of one fold.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If no training log in it has a complete epoch.
+    """
+    if not model.is_dir():
+        raise FileNotFoundError(f"There is no folder {model}.")
+    folders = sorted(path for path in model.glob("fold_*") if path.is_dir())
+    if any(model.glob("training_log_*.txt")):
+        folders = [model]
+    rows = []
+    for folder in folders:
+        epochs: dict[int, dict[str, float | str | bool]] = {}
+        for path in sorted(folder.glob("training_log_*.txt"), key=_time_of):
+            _read_log(path, epochs)
+        rows += [
+            {"fold": folder.name.removeprefix("fold_"), "epoch": epoch, **values}
+            for epoch, values in sorted(epochs.items())
+            if {"train_loss", "validation_loss"} <= set(values)
+        ]
+    if not rows:
+        raise ValueError(
+            f"The model {model} must have a fold with a training log that holds at "
+            "least one epoch, fold_0/training_log_*.txt. It has none: name the folder "
+            "TRAINER__PLANS__CONFIGURATION that nnU-Net wrote."
+        )
+    return pd.DataFrame(rows).reindex(columns=list(_COLUMNS))
+
+
+def _time_of(path: Path) -> list[int]:
+    """Return the time in the name of a log, whose numbers nnU-Net does not pad."""
+    return [int(number) for number in re.findall(r"\d+", path.name)]
+
+
+def _read_log(path: Path, epochs: dict[int, dict[str, float | str | bool]]) -> None:
+    """Add the epochs of a log in place of those of earlier ones from there on."""
+    epoch, best = None, None
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = _TIME.sub("", line).strip()
+        if match := _EPOCH.match(text):
+            # A training that is continued repeats the epochs after its checkpoint.
+            for number in [n for n in epochs if n >= int(match[1])]:
+                del epochs[number]
+            epoch = int(match[1])
+            epochs[epoch] = {"best": False}
+        elif match := _RESTORED.match(text):
+            best = int(match[1])
+        if epoch is None:
+            continue
+        for name, pattern in _LINES.items():
+            if match := pattern.match(text):
+                epochs[epoch][name] = float(match[1])
+        if match := _DICE.match(text):
+            epochs[epoch]["validation_dice"] = _mean(match[1])
+        elif _NEW_BEST.match(text):
+            best = epoch
+    if best in epochs:
+        for number, values in epochs.items():
+            values["best"] = number == best
+
+
+def _mean(text: str) -> float:
+    """Return the mean of numbers such as ``np.float32(0.5), nan``, NaN left out."""
+    bare = re.sub(r"np\.float\d+\(", "", text)
+    values = [float(value) for value in re.findall(_NUMBER, bare)]
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

@@ -1,0 +1,110 @@
+"""Tests of reading an evaluation back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_cel.evaluation.dataset import evaluate_folders, write_evaluation
+from nnunet_cel.evaluation.protocol import load_protocol
+from nnunet_cel.report.results import find_maps, read_results
+from nnunet_cel.volumes import Volume, write_volume
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An evaluation of two cases, one without a lesion, and its label maps."""
+    lesion = np.zeros((8, 8, 8), dtype=np.uint8)
+    lesion[2:5, 2:5, 2:5] = 1
+    for folder in ("p", "r", "out"):
+        (tmp_path / folder).mkdir()
+    for case, voxels in (("=A", lesion), ("B", lesion * 0)):
+        for folder in ("p", "r"):
+            write_volume(
+                tmp_path / folder / f"{case}.nii.gz", Volume(voxels, np.eye(4))
+            )
+    evaluation = evaluate_folders(tmp_path / "p", tmp_path / "r", load_protocol())
+    write_evaluation(evaluation, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_what_was_written_is_read(out: Path) -> None:
+    """Cases, lesions and summary are those of the evaluation."""
+    results = read_results(out)
+
+    assert results.name == "p"
+    assert results.cases["case"].tolist() == ["=A", "B"]
+    assert results.lesions["case"].tolist() == ["=A", "=A"]
+    assert results.lesions["voxels"].tolist() == [27, 27]
+    assert results.metrics["metric"].tolist()[0] == "DSC"
+    assert results.froc is None
+    assert results.calibration is None
+
+
+def test_an_evaluation_without_lesions_is_read(out: Path) -> None:
+    """A table of lesions with nothing but its head is no error."""
+    table = out / "lesions.csv"
+    table.write_text(table.read_text().splitlines()[0] + "\n")
+
+    assert len(read_results(out).lesions) == 0
+
+
+def test_files_that_do_not_belong_together_are_refused(out: Path) -> None:
+    """A missing case, a missing column and a missing entry are told."""
+    cases, summary = out / "cases.csv", out / "summary.json"
+    whole = cases.read_text()
+    cases.write_text("\n".join(whole.splitlines()[:-1]) + "\n")
+    with pytest.raises(ValueError, match="belong together"):
+        read_results(out)
+    cases.write_text(whole)
+    content = json.loads(summary.read_text())
+    del content["scans"]
+    summary.write_text(json.dumps(content))
+    lesions = out / "lesions.csv"
+    lesions.write_text(lesions.read_text().replace("box_x_first", "box"))
+    with pytest.raises(ValueError, match="lacks scans, box_x_first"):
+        read_results(out)
+
+
+def test_a_folder_without_evaluation_is_refused(tmp_path: Path) -> None:
+    """It is named, with the command that makes one."""
+    with pytest.raises(FileNotFoundError, match="nnunet-cel evaluate"):
+        read_results(tmp_path)
+
+
+def test_label_maps_are_found_where_they_were(out: Path) -> None:
+    """Without being told, those that were evaluated are taken."""
+    maps = find_maps(read_results(out))
+
+    assert maps is not None
+    assert maps["=A"].prediction == out.parent / "p" / "=A.nii.gz"
+    assert maps["=A"].files[1] == out.parent / "r" / "=A.nii.gz"
+
+
+def test_label_maps_that_were_moved(out: Path) -> None:
+    """They are missing until somebody says where they are."""
+    results = read_results(out)
+    (out.parent / "p").rename(out.parent / "q")
+
+    assert find_maps(results) is None
+    maps = find_maps(results, predictions=out.parent / "q")
+    assert maps is not None
+    assert maps["B"].prediction.parent.name == "q"
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        find_maps(results, predictions=out.parent / "nowhere")
+
+
+def test_missing_label_maps_are_all_listed(out: Path) -> None:
+    """A folder that lacks cases is refused with the names of all of them."""
+    results = read_results(out)
+    for case in ("=A", "B"):
+        (out.parent / "p" / f"{case}.nii.gz").unlink()
+    write_volume(
+        out.parent / "p" / "C.nii.gz", Volume(np.zeros((2, 2, 2), np.uint8), np.eye(4))
+    )
+
+    with pytest.raises(ValueError, match=r"lacks =A, B: .*--predictions"):
+        find_maps(results)

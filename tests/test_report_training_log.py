@@ -1,0 +1,111 @@
+"""Tests of reading training curves from nnU-Net's logs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from nnunet_cel.report.training_log import read_training
+
+TIME = "2026-11-23 06:15:12.313673: "
+
+
+def epoch(number: int, loss: str, dice: str, *more: str) -> str:
+    """Return what nnU-Net writes of an epoch."""
+    lines = [
+        "",
+        f"Epoch {number}",
+        "Current learning rate: 0.0002",
+        f"train_loss {loss}",
+        "val_loss -0.5",
+        f"Pseudo dice [{dice}]",
+        "Epoch time: 11.07 s",
+        *more,
+    ]
+    return "".join(f"{TIME}{line} \n" for line in lines)
+
+
+def write_log(fold: Path, name: str, *parts: str) -> None:
+    """Write a log that begins as nnU-Net's do."""
+    fold.mkdir(parents=True, exist_ok=True)
+    head = f"\n#####\nPlease cite\n#####\n\n{TIME}Epoch time is not this line \n"
+    (fold / f"training_log_{name}.txt").write_text(head + "".join(parts))
+
+
+def test_numbers_of_an_epoch_are_read(tmp_path: Path) -> None:
+    """Learning rate, losses, mean Dice over labels and seconds are those of the log."""
+    write_log(
+        tmp_path / "fold_0",
+        "2026_1_2_03_04_05",
+        epoch(0, "1e-05", "np.float32(0.25), np.float32(0.75)"),
+        epoch(1, "0.25", "nan, 0.5", "Yayy! New best EMA pseudo Dice: 0.5"),
+        epoch(2, "nan", "nan"),
+    )
+
+    table = read_training(tmp_path)
+
+    assert table["epoch"].tolist() == [0, 1, 2]
+    assert table["fold"].tolist() == ["0", "0", "0"]
+    assert table["train_loss"].tolist()[:2] == [1e-05, 0.25]
+    assert table["validation_dice"].tolist()[:2] == [0.5, 0.5]
+    assert math.isnan(table["train_loss"][2])
+    assert math.isnan(table["validation_dice"][2])
+    assert set(table["validation_loss"]) == {-0.5}
+    assert set(table["learning_rate"]) == {0.0002}
+    assert set(table["seconds"]) == {11.07}
+    assert table["best"].tolist() == [False, True, False]
+
+
+def test_continued_trainings_are_put_together(tmp_path: Path) -> None:
+    """A later log takes the place of the earlier one from its first epoch on."""
+    fold = tmp_path / "fold_1"
+    write_log(
+        fold,
+        "2026_9_30_01_00_00",
+        epoch(0, "9", "0.1"),
+        epoch(1, "8", "0.2"),
+        epoch(2, "7", "0.3", "Yayy! New best EMA pseudo Dice: 0.3"),
+        epoch(3, "6", "0.3"),
+    )
+    cut_off = f"{TIME}Epoch 3 \n{TIME}train_loss 5 \n"
+    write_log(fold, "2026_10_1_00_00_00", epoch(2, "4", "0.2"), cut_off)
+
+    table = read_training(tmp_path)
+
+    assert table["train_loss"].tolist() == [9, 8, 4]
+    assert table["fold"].tolist() == ["1", "1", "1"]
+
+
+def test_restored_weights_are_the_best_ones(tmp_path: Path) -> None:
+    """What the trainer says it restored counts more than the last new best."""
+    write_log(
+        tmp_path / "fold_0",
+        "2026_1_1_00_00_00",
+        epoch(0, "2", "0.1", "Yayy! New best EMA pseudo Dice: 0.1"),
+        epoch(1, "1", "0.2", "Yayy! New best EMA pseudo Dice: 0.2"),
+        f"{TIME}Restored the best weights, of epoch 0. \n",
+    )
+
+    assert read_training(tmp_path)["best"].tolist() == [True, False]
+
+
+def test_a_model_has_several_folds(tmp_path: Path) -> None:
+    """All folds of a model are read, one after the other, or a fold that is named."""
+    for name in ("fold_0", "fold_all"):
+        write_log(tmp_path / name, "2026_1_1_00_00_00", epoch(0, "1", "0.5"))
+    (tmp_path / "fold_1").mkdir()
+
+    assert read_training(tmp_path)["fold"].tolist() == ["0", "all"]
+    assert read_training(tmp_path / "fold_all")["fold"].tolist() == ["all"]
+
+
+def test_folders_without_curves_are_refused(tmp_path: Path) -> None:
+    """A folder that is missing, and one whose logs hold no epoch, are named."""
+    write_log(tmp_path / "fold_0", "2026_1_1_00_00_00")
+
+    with pytest.raises(ValueError, match="at least one epoch"):
+        read_training(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        read_training(tmp_path / "missing")
