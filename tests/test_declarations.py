@@ -5,6 +5,7 @@ from __future__ import annotations
 import pydoc
 
 import pytest
+import torch
 
 from nnunet_cel.planning.declarations import BASE, architecture, configurations
 from nnunet_cel.settings import Settings
@@ -32,7 +33,8 @@ def test_every_configuration_is_valid(name: str) -> None:
     settings = Settings(**declared["settings"])
 
     assert callable(network)
-    network(input_channels=settings.stack_size, num_classes=2, **kwargs)
+    with torch.device("meta"):  # shapes only: TransUNet has 105 M weights
+        network(input_channels=settings.stack_size, num_classes=2, **kwargs)
     assert declared["paper"].startswith(("Table", "Figure"))
 
 
@@ -41,6 +43,10 @@ def test_every_configuration_is_valid(name: str) -> None:
     [
         ("2d_64", "training_window", 64),
         ("2d_64_fcdensenet", "training_window", 64),
+        ("2d_64_unet", "training_window", 64),
+        ("2d_64_resunet", "training_window", 64),
+        ("2d_64_attentionunet", "training_window", 64),
+        ("2d_64_transunet", "training_window", 64),
         ("2d_ce", "loss", "cross_entropy"),
         ("2d_dice", "loss", "dice"),
         ("2d_alpha10", "lesion_weight", 0.10),

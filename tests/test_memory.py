@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_cel.planning.memory import fit_to_memory
+from nnunet_cel.planning.declarations import architecture, configurations
+from nnunet_cel.planning.memory import FOOTPRINTS, fit_to_memory
 
 
 @pytest.mark.parametrize(
@@ -22,4 +23,41 @@ from nnunet_cel.planning.memory import fit_to_memory
 )
 def test_fit(memory: float, window: int, expected: tuple[int, bool]) -> None:
     """Batch size and checkpointing for a few cards."""
-    assert fit_to_memory(memory, window=window) == expected
+    fit = fit_to_memory(memory, window=window, network="fcadensenet")
+
+    assert fit == expected
+
+
+@pytest.mark.parametrize(
+    ("network", "memory", "expected"),
+    [
+        ("unet", 2.2, (16, False)),  # 16 * 0.075 + 1
+        ("unet", 1.5, (6, False)),  # 0.5 / 0.075 = 6.7
+        ("attentionunet", 3, (13, False)),  # 2 / 0.15 = 13.3
+        ("transunet", 7.1, (16, False)),  # 16 * 0.26 + 2.9 = 7.06
+        ("transunet", 5, (16, True)),  # 16 * 0.1 + 2.9 = 4.5
+        ("transunet", 4, (11, True)),  # 1.1 / 0.1
+        ("transunet", 2, (2, True)),
+    ],
+)
+def test_networks_take_what_they_need(
+    network: str, memory: float, expected: tuple[int, bool]
+) -> None:
+    """U-Nets take little and cannot recompute; TransUNet's weights take most."""
+    assert fit_to_memory(memory, window=256, network=network) == expected
+
+
+def test_every_declared_network_has_a_footprint() -> None:
+    """Figures for all of ``plans/``, and for recomputing where a network can do it."""
+    declared = {entry["network"] for entry in configurations().values()}
+
+    assert set(FOOTPRINTS) == declared
+    for name, footprint in FOOTPRINTS.items():
+        can_recompute = "gradient_checkpointing" in architecture(name)["arch_kwargs"]
+        assert (footprint.recomputed is not None) == can_recompute
+
+
+def test_paper_cards_hold_full_batches_of_all_networks() -> None:
+    """On 11 GB networks are compared at the same batch size, nothing recomputed."""
+    for network in FOOTPRINTS:
+        assert fit_to_memory(11, window=256, network=network) == (16, False)

@@ -3,82 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sysconfig
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from conftest import write_dataset
-
-from nnunet_cel.settings import BLOCK
+from stock_workspace import MODEL, PREDICT, TRAIN, Workspace
 
 pytestmark = pytest.mark.slow
-
-TRAIN = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans", "-device", "cpu")
-MODEL = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans")
-PREDICT = ("-device", "cpu", "-npp", "1", "-nps", "1")
-SHORT = {"max_epochs": 2, "iterations_per_epoch": 2, "validation_iterations": 1}
-SMALL = {"down_layers": [2, 2], "bottleneck_layers": 2, "stem_features": 8}
-
-
-class Workspace:
-    """nnU-Net's three folders with two tiny data sets, and its commands."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for name in ("raw", "preprocessed", "results"):
-            (root / name).mkdir()
-        self.environment = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.lower().startswith("nnunet")
-        } | {
-            "nnUNet_raw": str(root / "raw"),
-            "nnUNet_preprocessed": str(root / "preprocessed"),
-            "nnUNet_results": str(root / "results"),
-            "nnUNet_def_n_proc": "1",
-            "nnUNet_n_proc_DA": "1",
-        }
-
-    def call(self, command: str, *options: str, expect: int = 0, **env: str) -> str:
-        """Run a command, check its exit status and return what it printed."""
-        path = shutil.which(command, path=sysconfig.get_path("scripts"))
-        assert path is not None, f"{command} is not installed"
-        done = subprocess.run(
-            [path, *options],
-            cwd=self.root,
-            env=self.environment | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        output = done.stdout + done.stderr
-        failed = done.returncode != 0
-        assert failed == bool(expect), f"{command} {options}:\n{output[-4000:]}"
-        return done.stdout if command == "nnunet-cel" else output
-
-    def shorten(self, dataset: str, plans: str) -> None:
-        """Make trainings and networks of a plans file small."""
-        file = self.root / "preprocessed" / dataset / f"{plans}.json"
-        content = json.loads(file.read_text())
-        for configuration in content["configurations"].values():
-            configuration[BLOCK] = configuration.get(BLOCK, {}) | SHORT
-            if "FCADense" in plans:
-                configuration["batch_size"] = 4
-                configuration["architecture"]["arch_kwargs"] |= SMALL
-        file.write_text(json.dumps(content))
-
-    def fold(self, dataset: str, configuration: str, plans: str, fold: int) -> Path:
-        """Return the folder of a trained fold."""
-        name = f"FCADenseTrainer__{plans}__{configuration}"
-        return self.root / "results" / dataset / name / f"fold_{fold}"
 
 
 @pytest.fixture(scope="module")

@@ -536,6 +536,84 @@ def test_only_the_slice_network_is_compiled(
     assert compiled == []
 
 
+def hybrid_trainer(make_trainer: MakeTrainer, file: Path) -> FCADenseTrainer:
+    """Return a trainer of a small TransUNet that starts from a file."""
+    trainer = make_trainer()
+    trainer.configuration_manager.configuration["architecture"] = {
+        "network_class_name": "nnunet_cel.networks.TransUNet",
+        "arch_kwargs": {
+            "pretrained_file": str(file),
+            "position_extent": 64,
+            "backbone_layers": [1, 1],
+            "backbone_features": [128, 128],
+            "embedding": 8,
+            "depth": 1,
+            "num_heads": 1,
+            "bridge_features": 8,
+            "decoder_features": [8, 8, 4],
+        },
+        "_kw_requires_import": [],
+    }
+    return trainer
+
+
+def write_hybrid(network: nn.Module, file: Path) -> torch.Tensor:
+    """Write backbone and transformer as timm does; return the positions in them."""
+    weights = {
+        key.replace("backbone.", "patch_embed.backbone.").removeprefix(
+            "transformer."
+        ): (torch.full_like(value, 0.5) if key.endswith("pos_embed") else value)
+        for key, value in network.state_dict().items()
+        if key.startswith(("backbone.", "transformer."))
+    }
+    torch.save(weights, file)
+    return weights["pos_embed"]
+
+
+def test_training_from_scratch_starts_from_the_pretrained_file(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """The file of TransUNet is read when training starts, and the log says so."""
+    file = tmp_path / "hybrid.pth"
+    trainer = hybrid_trainer(make_trainer, file)
+    # initialize() without training reads nothing: there is no file yet
+    other = hybrid_trainer(make_trainer, file)
+    other.initialize()
+    positions = write_hybrid(other.triplanar_network.network, file)
+
+    trainer.on_train_start()
+
+    network = trainer.triplanar_network.network
+    torch.testing.assert_close(network.transformer.pos_embed.data, positions)
+    assert f"transformer from {file}" in Path(trainer.log_file).read_text()
+
+
+def test_other_weights_come_before_the_pretrained_file(
+    make_trainer: MakeTrainer, tmp_path: Path
+) -> None:
+    """--c, -pretrained_weights and predictions do not need the file any more."""
+    trainer = hybrid_trainer(make_trainer, tmp_path / "gone.pth")
+    trainer.initialize()  # as nnU-Net does before it loads weights
+    before = weights(trainer)
+
+    trainer.on_train_start()
+
+    torch.testing.assert_close(weights(trainer), before, rtol=0, atol=0)
+    log = Path(trainer.log_file).read_text()
+    assert "those that the network had when training started" in log
+    with pytest.raises(FileNotFoundError, match=r"gone\.pth does not exist"):
+        hybrid_trainer(make_trainer, tmp_path / "gone.pth").run_training()
+
+
+def test_log_says_that_initial_weights_are_random(make_trainer: MakeTrainer) -> None:
+    """Networks that start from no file say so as well."""
+    trainer = make_trainer()
+
+    trainer.on_train_start()
+
+    assert "Initial weights: random." in Path(trainer.log_file).read_text()
+
+
 class Bumpy(nn.Module):
     """A slice network that depends on the position in the slice, so tiles differ."""
 

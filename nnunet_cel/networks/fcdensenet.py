@@ -24,10 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_cel.networks.cbam import CBAM
-from nnunet_cel.networks.initialization import (
-    initialize_convolutions,
-    initialize_head,
-)
+from nnunet_cel.networks.slice_network import SliceNetwork
 
 __all__ = ["FCADenseNet", "FCDenseNet"]
 
@@ -198,7 +195,7 @@ class TransitionUp(nn.Module):
         return torch.cat([cropped, skip], dim=1)
 
 
-class FCDenseNet(nn.Module):
+class FCDenseNet(SliceNetwork):
     """Fully convolutional DenseNet: stacks ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
 
     Any input of at least ``2 ** len(down_layers)`` voxels along both axes will do.
@@ -240,7 +237,11 @@ class FCDenseNet(nn.Module):
         gradient_checkpointing: bool = False,
         lesion_prior: float = 0.01,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            input_channels,
+            lesion_prior=lesion_prior,
+            minimum_extent=2 ** len(down_layers),
+        )
         if attention not in ATTENTION_PLACEMENTS:
             raise ValueError(
                 f"The 'attention' argument of {type(self).__name__} must be one of "
@@ -251,10 +252,7 @@ class FCDenseNet(nn.Module):
                 f"The 'down_layers' argument of {type(self).__name__} must name at "
                 f"least one dense block. Got {list(down_layers)!r}."
             )
-        self.input_channels = input_channels
         self.attention = attention
-        self.lesion_prior = lesion_prior
-        self.minimum_extent = 2 ** len(down_layers)
         block: dict[str, Any] = {
             "dropout_op": dropout_op,
             "dropout": dropout,
@@ -310,23 +308,7 @@ class FCDenseNet(nn.Module):
         self.head = nn.Conv2d(channels, num_classes, kernel_size=1)
         self.reset_parameters()
 
-    def reset_parameters(self, *, heads: str = "softmax") -> None:
-        """Draw new weights: He for convolutions, the lesion prior for the head.
-
-        Args:
-            heads: ``"softmax"`` or ``"sigmoid"``, what the logits are meant for.
-        """
-        initialize_convolutions(self)
-        initialize_head(self.head, lesion_prior=self.lesion_prior, heads=heads)
-
-    def forward(self, stacks: Tensor) -> Tensor:
-        """Map stacks ``(B, C, H, W)`` to logits ``(B, K, H, W)``.
-
-        Raises:
-            ValueError: If the stacks have another number of channels than the network,
-                or are smaller than ``minimum_extent``.
-        """
-        self._check_input(stacks)
+    def _logits(self, stacks: Tensor) -> Tensor:
         features = self.stem(stacks)
         skips = []
         for level, (block, transition) in enumerate(
@@ -350,19 +332,6 @@ class FCDenseNet(nn.Module):
                 features = self.up_attention[level](features)
         logits: Tensor = self.head(features)
         return logits
-
-    def _check_input(self, stacks: Tensor) -> None:
-        if stacks.shape[1] != self.input_channels:
-            raise ValueError(
-                f"{type(self).__name__} must get stacks with {self.input_channels} "
-                f"channels. Got {stacks.shape[1]} instead."
-            )
-        if min(stacks.shape[2:]) < self.minimum_extent:
-            raise ValueError(
-                f"{type(self).__name__} must get slices of at least "
-                f"{self.minimum_extent} x {self.minimum_extent} voxels. Got "
-                f"{stacks.shape[2]} x {stacks.shape[3]} instead."
-            )
 
 
 class FCADenseNet(FCDenseNet):

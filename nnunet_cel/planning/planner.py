@@ -1,4 +1,4 @@
-"""Plans FCA-DenseNet and the paper's ablations as configurations of one plans file."""
+"""Plans the paper's networks and ablations as configurations of one plans file."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
         )
         window = min(settings.training_window or extent, extent)
         batch_size, gradient_checkpointing = fit_to_memory(
-            self.UNet_vram_target_GB, window=window
+            self.UNet_vram_target_GB, window=window, network=declared["network"]
         )
         return {
             "batch_size": batch_size,

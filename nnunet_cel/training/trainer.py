@@ -34,7 +34,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
 )
 from torch import distributed, nn
 
-from nnunet_cel.networks import FCDenseNet, TriplanarNetwork
+from nnunet_cel.networks import SliceNetwork, TriplanarNetwork
 from nnunet_cel.settings import Settings
 from nnunet_cel.training.augmentation import (
     IN_PLANE_AXES,
@@ -140,7 +140,7 @@ class FCADenseTrainer(nnUNetTrainer):
                 "The 'arch_kwargs' of a configuration's 'architecture' must be what "
                 f"{class_name} takes. It says: {error}. Correct the plans file."
             ) from error
-        if isinstance(network, FCDenseNet):
+        if isinstance(network, SliceNetwork):
             network.reset_parameters(heads=settings.heads)
         return TriplanarNetwork(
             network,
@@ -191,6 +191,24 @@ class FCADenseTrainer(nnUNetTrainer):
             else:
                 self.print_to_log_file("Using torch.compile for the slice network...")
                 slice_network.compile()
+
+    def _load_initial_weights(self) -> None:
+        """Let the network load what a training from scratch starts from.
+
+        nnU-Net initializes a trainer before it loads a checkpoint or pretrained weights
+        into it, and leaves a training from scratch to initialize itself. All processes
+        of a distributed training load the same file.
+        """
+        if self.was_initialized:
+            self.print_to_log_file(
+                "Initial weights: those that the network had when training started "
+                "(--c or -pretrained_weights)."
+            )
+            return
+        self.initialize()
+        slice_network = self.triplanar_network.network
+        if isinstance(slice_network, SliceNetwork):
+            self.print_to_log_file(slice_network.load_initial_weights())
 
     def _do_i_compile(self) -> bool:
         """Tell nnU-Net to compile nothing: `initialize` compiles the slice network."""
@@ -398,6 +416,7 @@ class FCADenseTrainer(nnUNetTrainer):
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does; a training that had stopped early stays finished."""
+        self._load_initial_weights()
         super().on_train_start()
         self._stop_if_without_new_best()
 

@@ -1,0 +1,122 @@
+"""U-Net and ResUNet: the library's networks at the size of Table 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import (
+    PlainConvUNet,
+    ResidualEncoderUNet,
+)
+from dynamic_network_architectures.building_blocks.residual import BasicBlockD
+from torch import nn
+
+from nnunet_cel.networks import ResUNet, UNet
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "num_classes", "parameters"),
+    [
+        (UNet, 3, 1, 2_011_021),
+        (UNet, 3, 2, 2_011_042),
+        (UNet, 7, 2, 2_011_762),
+        (ResUNet, 3, 1, 3_202_877),
+        (ResUNet, 3, 2, 3_202_898),
+        (ResUNet, 7, 2, 3_203_618),
+    ],
+)
+def test_parameter_counts_are_those_of_table_2(
+    kind: type[UNet | ResUNet], channels: int, num_classes: int, parameters: int
+) -> None:
+    """Table 2's 2.0 M and 3.2 M, for one pair of neighbors and for three."""
+    with torch.device("meta"):
+        network = kind(channels, num_classes)
+
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
+LIBRARY: dict[str, Any] = {
+    "n_stages": 3,
+    "features_per_stage": [4, 8, 12],
+    "conv_op": nn.Conv2d,
+    "kernel_sizes": [[3, 3]] * 3,
+    "strides": [[1, 1], [2, 2], [2, 2]],
+    "num_classes": 3,
+    "conv_bias": True,
+    "norm_op": nn.BatchNorm2d,
+    "nonlin": nn.ReLU,
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "oracle"),
+    [
+        (
+            UNet(5, 3, features=(4, 8, 12), convs_per_level=1),
+            PlainConvUNet(5, n_conv_per_stage=1, n_conv_per_stage_decoder=1, **LIBRARY),
+        ),
+        (
+            ResUNet(5, 3, features=(4, 8, 12), blocks_per_level=3),
+            ResidualEncoderUNet(
+                5, n_blocks_per_stage=3, n_conv_per_stage_decoder=1, **LIBRARY
+            ),
+        ),
+    ],
+    ids=["UNet", "ResUNet"],
+)
+def test_is_the_network_of_the_library(
+    network: UNet | ResUNet, oracle: nn.Module
+) -> None:
+    """The library's own network with the same weights gives the same logits."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    weights = {
+        key.removeprefix("network."): value
+        for key, value in network.state_dict().items()
+    }
+    for part in ("weight", "bias"):
+        weights[f"decoder.seg_layers.1.{part}"] = weights.pop(f"head.{part}")
+    unused = oracle.load_state_dict(weights, strict=False)
+    stacks = torch.randn(2, 5, 20, 16)
+
+    assert unused.unexpected_keys == []
+    # of its heads, for deep supervision, ours has the last only
+    assert {key.rsplit(".", 1)[0] for key in unused.missing_keys} == {
+        "decoder.seg_layers.0"
+    }
+    torch.testing.assert_close(network.eval()(stacks), oracle.eval()(stacks))
+
+
+@pytest.mark.parametrize("kind", [UNet, ResUNet])
+def test_shifted_slices_have_shifted_logits(kind: type[UNet | ResUNet]) -> None:
+    """By as many voxels as the network halves, and far enough from the border."""
+    network = kind(1, 2, features=(4, 8)).eval()
+    nn.init.normal_(network.head.weight)
+    stack = torch.zeros(1, 1, 64, 64)
+    stack[..., 28:36, 28:36] = torch.randn(8, 8)
+
+    with torch.inference_mode():
+        logits = network(stack)
+        shifted = network(stack.roll((2, -4), dims=(2, 3)))
+
+    torch.testing.assert_close(shifted, logits.roll((2, -4), dims=(2, 3)))
+
+
+def test_residual_branches_start_at_zero() -> None:
+    """Every residual block starts as its skip connection."""
+    network = ResUNet(3, 2, features=(4, 8)).eval()
+    blocks = [m for m in network.modules() if isinstance(m, BasicBlockD)]
+    features = torch.randn(1, 4, 8, 8)
+
+    assert len(blocks) == 4
+    with torch.inference_mode():
+        torch.testing.assert_close(blocks[1](features), features.relu())
+
+
+@pytest.mark.parametrize("kind", [UNet, ResUNet])
+def test_single_level_is_refused(kind: type[UNet | ResUNet]) -> None:
+    """A U-Net without a second level is none."""
+    with pytest.raises(ValueError, match=r"at least two levels. Got \[20\] instead"):
+        kind(3, 2, features=(20,))
