@@ -109,7 +109,7 @@ class DenseLayer(_Recomputable):
 
     def _compute(self, *inputs: Tensor) -> Tensor:
         features = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
-        new: Tensor = self.dropout(self.conv(torch.relu(self.norm(features))))
+        new: Tensor = self.dropout(self.conv(self.norm(features).relu_()))
         return new
 
 
@@ -173,7 +173,7 @@ class TransitionDown(_Recomputable):
 
     def _compute(self, *inputs: Tensor) -> Tensor:
         (features,) = inputs
-        features = self.conv(torch.relu(self.norm(features)))
+        features = self.conv(self.norm(features).relu_())
         pooled: Tensor = self.pool(self.dropout(features))
         return pooled
 
