@@ -2,23 +2,25 @@
 #   make test     lint, types, import contracts and all tests
 #   make demo     the whole protocol on phantoms
 #   make bench    the benchmarks (make bench BENCH="startup" for some of them)
+#   make fuzz     every parser with made-up bytes (make fuzz MINUTES=2)
 #   make build    sdist and wheel in dist/
 #   make clean    removes all of this again, .venv too
 
 PYTHON ?= python3
 BENCH ?=
+MINUTES ?= 10
 BIN := .venv/bin
 # What decides about the contents of .venv.
 SOURCES := pyproject.toml build_backend/nnunet_cel_build.py
 
-.PHONY: test demo bench build clean
+.PHONY: test demo bench build fuzz clean
 
 test: .venv/.installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 demo: .venv/.installed
 	$(BIN)/nnunet-cel demo
@@ -29,6 +31,10 @@ bench: .venv/.installed-for-tests
 build: .venv/.installed-for-tests
 	rm -rf build dist
 	$(BIN)/python -m build
+
+fuzz: .venv/.installed-for-tests
+	$(BIN)/python -m pip install atheris
+	$(BIN)/python -m fuzz all --minutes $(MINUTES)
 
 clean:
 	rm -rf .venv build dist *.egg-info .hypothesis .import_linter_cache

@@ -41,11 +41,12 @@ def test_whole_demo(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Subjects of 3 mm, one iteration: every step runs, table and pictures appear."""
-    monkeypatch.setattr(demo, "SPACING", "3")
-    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 5}
+    """Subjects of 4 mm, one iteration: every step runs, table and pictures appear."""
+    monkeypatch.setattr(demo, "SPACING", "4")
+    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 10}
     monkeypatch.setattr(demo, "SCANS", scans)
     monkeypatch.setattr(demo, "STRIP", "--no-strip")
+    monkeypatch.setattr(demo, "TEST_FRACTION", "0.25")
     monkeypatch.setattr(demo, "PRETRAINING", {"max_epochs": 1})
     monkeypatch.setattr(demo, "FINE_TUNING", {"max_epochs": 1})
     monkeypatch.setattr(

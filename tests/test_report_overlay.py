@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from nnunet_cel.phantom.overlay import (
+from nnunet_cel.report.overlay import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     TRUE_POSITIVE,
