@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,13 +19,16 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import nn
 
 from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
 from nnunet_cel.settings import BLOCK
 from nnunet_cel.training.losses import DiceLoss, FocalLoss
-from nnunet_cel.training.trainer import FCADenseTrainer
+from nnunet_cel.training.pool import index_slices
+from nnunet_cel.training.trainer import FCADenseTrainer, _keep_to_thread_limit
 
 MakeTrainer = Callable[..., FCADenseTrainer]
 
@@ -488,6 +493,191 @@ def test_networks_without_a_prior_are_trained_on_regions(
     assert trainer.triplanar_network.heads == "sigmoid"
 
 
+def test_divergence_stops_training_and_keeps_the_best(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learning rate that goes through the roof: advice, and finite checkpoints."""
+    monkeypatch.setattr("nnunet_cel.training.trainer.CHECKPOINT_EPOCHS", 1)
+    trainer = make_trainer(max_epochs=9)
+    start_of_epoch = trainer.on_train_epoch_start
+
+    def too_fast() -> None:
+        start_of_epoch()
+        if trainer.current_epoch == 2:
+            trainer.optimizer.param_groups[0]["lr"] = 1e38
+
+    monkeypatch.setattr(trainer, "on_train_epoch_start", too_fast)
+    with pytest.raises(FloatingPointError, match=r"'learning_rate'.*'batch_size'"):
+        trainer.run_training()
+
+    assert "Training has diverged" in Path(trainer.log_file).read_text()
+    for name in ("best", "latest"):
+        file = Path(trainer.output_folder, f"checkpoint_{name}.pth")
+        checkpoint = torch.load(file, weights_only=False)
+        assert checkpoint["current_epoch"] <= 2
+        assert all(v.isfinite().all() for v in checkpoint["network_weights"].values())
+
+
+def test_single_lost_steps_are_forgiven_where_a_scaler_skips_them(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nine losses in a row that are no numbers pass on a GPU, the tenth does not."""
+    trainer = make_trainer()
+    losses = iter([np.nan] * 9 + [0.1] + [np.nan] * 10)
+    monkeypatch.setattr(
+        FCADenseTrainer.__mro__[1],
+        "train_step",
+        lambda self, batch: {"loss": np.array(next(losses))},
+    )
+    trainer.grad_scaler = object()
+
+    for _ in range(19):
+        trainer.train_step({})
+    with pytest.raises(FloatingPointError, match="the training loss"):
+        trainer.train_step({})
+
+
+def test_weights_that_are_no_numbers_are_never_saved(make_trainer: MakeTrainer) -> None:
+    """The last step of an epoch spoils the weights: validation finds that out."""
+    trainer = make_trainer()
+    trainer.on_train_start()
+    trainer.on_epoch_start()
+    with torch.no_grad():
+        next(trainer.network.parameters()).fill_(torch.nan)
+    trainer.on_validation_epoch_start()
+
+    outputs = [trainer.validation_step(next(trainer.dataloader_val))]
+    with pytest.raises(FloatingPointError, match="the weights"):
+        trainer.on_validation_epoch_end(outputs)
+
+
+def test_collapse_is_said_once(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs 1 to 4 find no lesion: the log says so after three of them."""
+    monkeypatch.setattr("nnunet_cel.training.trainer.COLLAPSED_EPOCHS", 3)
+    trainer = make_trainer()
+    log = Path(trainer.log_file)
+    said = []
+    for epoch, dice in enumerate([0.5, 0.0, 0.0, 0.0, 0.0]):
+        trainer.current_epoch = epoch
+        found = {"tp_hard": np.array([dice]), "fp_hard": np.array([0.5])}
+        outputs = found | {"fn_hard": np.array([0.5]), "loss": np.array(1.0)}
+        trainer.on_validation_epoch_end([outputs])
+        said.append(log.read_text().count("No lesion was found"))
+
+    assert said == [0, 0, 0, 1, 1]
+
+
+def test_damaged_checkpoint_is_named(make_trainer: MakeTrainer) -> None:
+    """Half a checkpoint, or none at all: the message names the file and the cure."""
+    trainer = make_trainer()
+    trainer.initialize()
+    file = Path(trainer.output_folder, "checkpoint_latest.pth")
+    trainer.save_checkpoint(str(file))
+    whole = file.read_bytes()
+
+    for content in (whole[: len(whole) // 2], b"", b"checkpoint"):
+        file.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"latest\.pth must be one that.*put it aside"
+        ):
+            make_trainer().load_checkpoint(str(file))
+
+
+def test_drawn_seed_is_kept_by_a_resumed_training(make_trainer: MakeTrainer) -> None:
+    """Without a seed in the plans the checkpoint says which one was drawn."""
+    trainer = make_trainer(seed=None)
+    trainer.initialize()
+    file = Path(trainer.output_folder, "checkpoint_latest.pth")
+    trainer.save_checkpoint(str(file))
+    resumed = make_trainer(seed=None)
+
+    resumed.load_checkpoint(str(file))
+
+    assert resumed._seed == trainer._seed
+
+
+def test_training_from_scratch_puts_earlier_checkpoints_aside(
+    make_trainer: MakeTrainer,
+) -> None:
+    """Killed and continued it would otherwise go on with those."""
+    trainer = make_trainer()
+    folder = Path(trainer.output_folder)
+    for name in ("final", "best"):
+        (folder / f"checkpoint_{name}.pth").write_text(name)
+    (folder / "checkpoint_best.pth.partial").write_text("half")
+
+    trainer.on_train_start()
+
+    assert not list(folder.glob("checkpoint_*"))
+    aside = sorted(path.name for path in folder.glob("earlier_*/*"))
+    assert aside == ["checkpoint_best.pth", "checkpoint_final.pth"]
+
+
+def test_split_is_written_whole(
+    make_trainer: MakeTrainer, tiny_dataset: Path, tmp_path: Path
+) -> None:
+    """The split is nnU-Net's; a damaged one is named."""
+    shutil.copytree(tiny_dataset, tmp_path / "other")
+    file = tmp_path / "other" / "splits_final.json"
+    file.unlink(missing_ok=True)
+    trainer = make_trainer(fold=1)
+    trainer.preprocessed_dataset_folder_base = str(file.parent)
+    trainer.initialize()
+    trainer.dataset_json["numTraining"] = 6
+    with pytest.raises(ValueError, match=r"must have all 6 training cases.*Got 5"):
+        trainer.do_split()
+    trainer.dataset_json["numTraining"] = 5
+
+    training, validation = trainer.do_split()
+    splits = json.loads(file.read_text())
+    stock = generate_crossval_split([f"case_{i:02d}" for i in range(5)])
+
+    assert splits == stock
+    assert (training, validation) == (splits[1]["train"], splits[1]["val"])
+    file.write_text(file.read_text()[:40])
+    with pytest.raises(ValueError, match=r"splits_final\.json must list the cases"):
+        trainer.do_split()
+
+
+@pytest.mark.parametrize("ending", [".b2nd", "_seg.b2nd", ".pkl"])
+def test_half_preprocessed_case_is_named(
+    tiny_dataset: Path, tmp_path: Path, ending: str
+) -> None:
+    """Preprocessing that was killed is found out before training."""
+    folder = tmp_path / "cases"
+    shutil.copytree(tiny_dataset / "FCADensePlans_2d", folder)
+    file = folder / f"case_01{ending}"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(ValueError, match=r"files of case_01 in .* Preprocess the data"):
+        index_slices(nnUNetDatasetBlosc2(str(folder)), [1], progress=False)
+
+
+def die(*args: object) -> None:
+    """Stand in for the export of a prediction that is killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_validation_that_loses_a_process_ends(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nnU-Net alone would wait forever for the prediction of the last case."""
+    monkeypatch.setattr(
+        "nnunetv2.training.nnUNetTrainer.nnUNetTrainer.export_prediction_from_logits",
+        die,
+    )
+    trainer = make_trainer()
+    trainer.initialize()
+
+    with pytest.raises(RuntimeError, match=r"one that was killed.*nnUNet_def_n_proc"):
+        trainer.perform_actual_validation()
+
+
 def test_regions_are_trained(make_trainer: MakeTrainer) -> None:
     """Region-based labels: sigmoid heads that start at the lesion prior."""
     trainer = make_trainer(dataset_json=REGIONS)
@@ -677,7 +867,7 @@ from torch import distributed
 
 import nnunetv2.training.nnUNetTrainer.nnUNetTrainer as host
 from nnunet_cel.settings import BLOCK
-from nnunet_cel.training.trainer import FCADenseTrainer
+from nnunet_cel.training.trainer import FCADenseTrainer, _keep_to_thread_limit
 
 rank, store, folder, block, network = sys.argv[1:]
 distributed.init_process_group(
@@ -760,3 +950,20 @@ def test_two_processes(tiny_dataset: Path, tmp_path: Path) -> None:
     assert first["dice"] == second["dice"]
     assert first["weights"] == pytest.approx(second["weights"], rel=1e-6)
     assert Path(first["log"], "checkpoint_final.pth").is_file()
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1", 1), ("64", 2), ("x", 2)])
+def test_threads_are_no_more_than_allowed(
+    monkeypatch: pytest.MonkeyPatch, limit: str, expected: int
+) -> None:
+    """OMP_NUM_THREADS lowers the number of torch's threads and never raises it."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    try:
+        torch.set_num_threads(2)
+
+        _keep_to_thread_limit()
+
+        assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

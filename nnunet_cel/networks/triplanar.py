@@ -29,6 +29,15 @@ _DEFAULT_PIXELS = {"cuda": 16 * 256**2, "mps": 4 * 256**2, "cpu": 4 * 96**2}
 # nnU-Net's float16 accumulation of weighted logits far from overflow.
 _EPSILON = 1e-6
 
+# The CPU allocator, oneDNN, C++ and MPS raise plain RuntimeErrors.
+_SIGNS_OF_FULL_MEMORY = (
+    "can't allocate memory",
+    "could not create a memory",
+    "could not create a primitive",
+    "bad_alloc",
+    "out of memory",
+)
+
 
 def has_native_bfloat16() -> bool:
     """Tell whether the CPU has instructions for bfloat16 (AVX512-BF16 or AMX)."""
@@ -85,7 +94,8 @@ class TriplanarNetwork(nn.Module):
 
         Raises:
             ValueError: If the number of channels or dimensions does not fit.
-            torch.OutOfMemoryError: If not even a single stack fits into memory.
+            torch.OutOfMemoryError: If the volume and a single stack do not fit into
+                memory.
         """
         if images.ndim == 4:
             return self._slice_logits(images)
@@ -100,7 +110,17 @@ class TriplanarNetwork(nn.Module):
                 f"channel(s). Got {images.shape[1]} instead. Give every case the "
                 "channels that 'channel_names' in the model's dataset.json lists."
             )
-        logits: Tensor = self._volume_logits(images)
+        try:
+            logits: Tensor = self._volume_logits(images)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise torch.OutOfMemoryError(
+                f"A volume of {' x '.join(map(str, images.shape[2:]))} voxels must fit "
+                f"into the memory of {images.device}, with the network and one slice "
+                f"at a time. It does not: {error}. Let fewer processes run (-npp 1 "
+                "-nps 1) or end what else uses it; for a GPU, try -device cpu."
+            ) from error
         return logits
 
     def _slice_logits(self, stacks: Tensor) -> Tensor:
@@ -181,6 +201,4 @@ class TriplanarNetwork(nn.Module):
 def _is_out_of_memory(error: RuntimeError) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    # the CPU allocator and MPS raise plain RuntimeErrors
-    text = str(error)
-    return "can't allocate memory" in text or "out of memory" in text
+    return any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY)

@@ -23,10 +23,26 @@ from torch.utils.data import DataLoader, Dataset
 from nnunet_cel.slicing import PLANES, stack_bounds
 from nnunet_cel.training.pool import StackRequest
 
-__all__ = ["StackBatches", "batch_iterator", "place_window", "read_stack"]
+__all__ = [
+    "StackBatches",
+    "advice_on_lost_workers",
+    "batch_iterator",
+    "place_window",
+    "read_stack",
+]
 
 # What nnU-Net writes into segmentations outside of the image.
 OUTSIDE = -1
+
+_WORKERS_MUST_RUN = (
+    "The processes that load data must be able to run and to share memory (/dev/shm). "
+    "If one was killed, memory was probably short. Let fewer run (environment variable "
+    "nnUNet_n_proc_DA, 0 for none) or give the container more shared memory, then "
+    "continue with --c."
+)
+
+# In what torch says when a worker died or has no shared memory to put a batch into.
+_SIGNS_OF_LOST_WORKERS = ("DataLoader worker (pid", "shared memory", "</torch_")
 
 
 def place_window(
@@ -243,13 +259,35 @@ def batch_iterator(
         first_batch: Number of the first batch.
         num_workers: Processes that read ahead; with 0 this process reads.
         pin_memory: Whether to copy batches to memory that the GPU can read.
+
+    Raises:
+        OSError: If processes cannot be started.
     """
-    return iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=itertools.count(first_batch),
-            num_workers=num_workers,
-            pin_memory=pin_memory,
-        )
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=itertools.count(first_batch),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
     )
+    try:
+        return iter(loader)
+    except OSError as error:
+        raise OSError(error.errno, f"{_WORKERS_MUST_RUN} Got: {error}") from error
+
+
+@contextlib.contextmanager
+def advice_on_lost_workers() -> Iterator[None]:
+    """Say what to do if a process that loads data is gone while the block runs.
+
+    Around the whole training, because torch may raise its error anywhere in it.
+
+    Raises:
+        RuntimeError: If a process died, or had no shared memory for a batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error) for sign in _SIGNS_OF_LOST_WORKERS):
+            raise
+        raise RuntimeError(f"{_WORKERS_MUST_RUN} Got: {error}") from error

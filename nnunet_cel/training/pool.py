@@ -14,6 +14,7 @@ drawn (`oversample_foreground_percent` 1), in random order.
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -99,6 +100,9 @@ def index_slices(
         dataset: Preprocessed cases.
         lesion_labels: Labels that count as lesion.
         progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: If the files of a case are damaged.
     """
     lesion: list[list[np.ndarray]] = [[] for _ in PLANES]
     lesion_free: list[list[np.ndarray]] = [[] for _ in PLANES]
@@ -106,8 +110,16 @@ def index_slices(
     for number, case in enumerate(
         tqdm(cases, desc="Indexing slices", disable=not progress, leave=False)
     ):
-        _, segmentation, _, _ = dataset.load_case(case)
-        mask = np.isin(segmentation[:][0], lesion_labels)
+        try:
+            _, segmentation, _, _ = dataset.load_case(case)
+            labels = segmentation[:][0]
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"The preprocessed files of {case} in {dataset.source_folder} must be "
+                f"whole. Reading them failed: {error!r}. Preprocess the data set "
+                "again; it was probably interrupted."
+            ) from error
+        mask = np.isin(labels, lesion_labels)
         for plane in PLANES:
             others = tuple(axis for axis in PLANES if axis != plane)
             bears_lesion = mask.any(axis=others)

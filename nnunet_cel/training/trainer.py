@@ -7,12 +7,16 @@ numbers come from the settings of the configuration (`nnunet_cel.settings`).
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
+import json
 import os
+import pickle
 import pydoc
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,10 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import (
     get_patch_size,
 )
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import (
@@ -34,6 +40,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
 )
 from torch import distributed, nn
 
+from nnunet_cel.files import write_whole
 from nnunet_cel.networks import SliceNetwork, TriplanarNetwork
 from nnunet_cel.settings import Settings
 from nnunet_cel.training.augmentation import (
@@ -42,7 +49,12 @@ from nnunet_cel.training.augmentation import (
     rotation_margin,
 )
 from nnunet_cel.training.lifting import lift_plans
-from nnunet_cel.training.loader import StackBatches, batch_iterator
+from nnunet_cel.training.loader import (
+    StackBatches,
+    advice_on_lost_workers,
+    batch_iterator,
+)
+from nnunet_cel.training.lock import lock_folder
 from nnunet_cel.training.losses import build_loss
 from nnunet_cel.training.pool import (
     SlicePool,
@@ -51,15 +63,53 @@ from nnunet_cel.training.pool import (
     fixed_requests,
     index_slices,
 )
+from nnunet_cel.training.watch import error_if_process_dies
 
 __all__ = ["FCADenseTrainer"]
 
+CHECKPOINTS = ("final", "latest", "best")
+PARTIAL = ".partial"
 CHECKPOINT_EPOCHS = 10
 CHECKPOINT_SECONDS = 600.0
+
+# Losses that are no numbers in a row before training stops, where the gradient scaler
+# skips such steps. Where there is none the first one has spoiled the weights.
+SKIPPED_STEPS = 10
+
+# Epochs without any lesion found after which the log says so.
+COLLAPSED_EPOCHS = 20
+
+# Seconds after which a training looks whether its folder is still there.
+LOOK_SECONDS = 20.0
+
+# What torch.load and nnU-Net raise for a file that is no checkpoint, or half of one.
+_UNREADABLE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class _EarlyStop(Exception):  # noqa: N818  no error: training is finished
     """Leaves nnU-Net's loop over the epochs."""
+
+
+def _keep_to_thread_limit() -> None:
+    """Let torch use no more threads than OMP_NUM_THREADS says, where it is set.
+
+    nnU-Net's commands take a thread for every core of a machine with ``-device cpu``,
+    also where a cluster's scheduler, or another training, has some of the cores.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdecimal() and 0 < int(limit) < torch.get_num_threads():
+        torch.set_num_threads(int(limit))
 
 
 class FCADenseTrainer(nnUNetTrainer):
@@ -99,6 +149,9 @@ class FCADenseTrainer(nnUNetTrainer):
         # _save_latest does it afterwards, so that a resumed training has both
         self.save_every = self.num_epochs + 1
         self._last_checkpoint = time.monotonic()
+        self._last_look = time.monotonic()
+        self._is_resumed = False
+        self._lost_steps = 0
 
     # --- network -------------------------------------------------------------------
 
@@ -119,6 +172,7 @@ class FCADenseTrainer(nnUNetTrainer):
             num_output_channels: Segmentation heads, ``K``.
             enable_deep_supervision: Ignored: the networks have one output.
         """
+        _keep_to_thread_limit()
         settings = Settings.from_configuration(configuration_manager.configuration)
         class_name = configuration_manager.network_arch_class_name
         if not isinstance(pydoc.locate(class_name), type):
@@ -170,6 +224,8 @@ class FCADenseTrainer(nnUNetTrainer):
             seed = int(np.random.SeedSequence().generate_state(1)[0])
             self.print_to_log_file(f"Seed of this training: {seed}")
         self._seed = seed
+        # checkpoints hold these, so that a resumed training goes on with its seed
+        self.my_init_kwargs["seed"] = seed
         torch.manual_seed(seed)  # of the initial weights
         super().initialize()
         self.inference_allowed_mirroring_axes = (
@@ -332,6 +388,40 @@ class FCADenseTrainer(nnUNetTrainer):
             ),
         )
 
+    def do_split(self) -> tuple[list[str], list[str]]:
+        """Return training and validation cases, from a file that is always whole.
+
+        nnU-Net's own way of writing ``splits_final.json`` could leave half a file.
+
+        Raises:
+            ValueError: If the file cannot be read, or cases are missing that it would
+                list.
+        """
+        file = Path(self.preprocessed_dataset_folder_base, "splits_final.json")
+        if self.fold != "all" and not file.is_file():
+            folder = self.preprocessed_dataset_folder
+            dataset_class = self.dataset_class or infer_dataset_class(folder)
+            cases = dataset_class.get_identifiers(folder)
+            expected = self.dataset_json.get("numTraining", len(cases))
+            if len(cases) < expected:
+                raise ValueError(
+                    f"{folder} must have all {expected} training cases ('numTraining' "
+                    f"in dataset.json) when they are split into folds. Got "
+                    f"{len(cases)}. Preprocess the data set again; it was probably "
+                    "interrupted."
+                )
+            splits = generate_crossval_split(sorted(cases), seed=12345, n_splits=5)
+            write_whole(file, json.dumps(splits, indent=4))
+        try:
+            training, validation = super().do_split()
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file} must list the cases of every fold. Reading it failed: "
+                f"{error!r}. Restore it. If it was not yours, remove it: nnU-Net's own "
+                "split is always the same."
+            ) from error
+        return training, validation
+
     def _lesion_labels(self) -> list[int]:
         return [int(label) for label in self.label_manager.all_labels if label != 0]
 
@@ -408,20 +498,77 @@ class FCADenseTrainer(nnUNetTrainer):
     # --- schedule ------------------------------------------------------------------
 
     def run_training(self) -> None:
-        """Train until the last epoch, or until there is no new best for too long."""
+        """Train until the last epoch, or until there is no new best for too long.
+
+        Raises:
+            RuntimeError: If the fold is being trained already, or a process that loads
+                data is gone.
+            FloatingPointError: If the loss or the weights are no numbers any more.
+            OSError: If the disk is full or the output folder is gone.
+        """
+        try:
+            with self._locked_output_folder(), advice_on_lost_workers():
+                self._train()
+        except OSError as error:
+            self._refuse_removed_folder()
+            if error.errno not in _DISK_ERRORS:
+                raise
+            raise OSError(
+                error.errno,
+                f"Training must be able to write to {self.output_folder}. Got: "
+                f"{error}. The checkpoints there are whole. Free or mount the disk, "
+                "then continue with --c.",
+            ) from error
+
+    def _train(self) -> None:
         try:
             super().run_training()
         except _EarlyStop:
             self.on_train_end()
 
+    def _locked_output_folder(self) -> AbstractContextManager[None]:
+        """Refuse a fold that another process trains; rank 0 speaks for all."""
+        return lock_folder(self.output_folder if self.local_rank == 0 else None)
+
+    def _refuse_removed_folder(self) -> None:
+        self._last_look = time.monotonic()
+        # of a distributed training on several machines, rank 0's is the one that counts
+        if self.local_rank == 0 and not Path(self.output_folder).is_dir():
+            raise FileNotFoundError(
+                "The output folder of a training must stay where it is. Got "
+                f"{self.output_folder}, which is gone, with its checkpoints. Put it "
+                "back and continue with --c, or start the training again."
+            )
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate as nnU-Net does, unless another process is at work on the fold.
+
+        Args:
+            save_probabilities: Whether to save probabilities beside label maps.
+
+        Raises:
+            RuntimeError: If the fold is being trained or validated already, or a
+                process that writes predictions dies.
+        """
+        advice = (
+            "The processes that write the predictions of the validation must be able "
+            "to run. Got one that was killed or crashed; memory was probably short. "
+            "Let fewer run (environment variable nnUNet_def_n_proc), then validate "
+            "again with --val."
+        )
+        with self._locked_output_folder(), error_if_process_dies(advice):
+            super().perform_actual_validation(save_probabilities)
+
     def on_train_start(self) -> None:
         """Start as nnU-Net does; a training that had stopped early stays finished."""
         self._load_initial_weights()
+        self._clear_output_folder()
         super().on_train_start()
         self._stop_if_without_new_best()
 
     def on_epoch_start(self) -> None:
         """Seed dropout, so that a resumed epoch is the one that was interrupted."""
+        self._refuse_removed_folder()
         super().on_epoch_start()
         torch.manual_seed(
             int(
@@ -436,6 +583,59 @@ class FCADenseTrainer(nnUNetTrainer):
         super().on_epoch_end()
         self._save_latest()
         self._stop_if_without_new_best()
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take a step as nnU-Net does, and stop if the loss is no number.
+
+        Args:
+            batch: Batch of the loader.
+
+        Raises:
+            FloatingPointError: If training has diverged.
+        """
+        if time.monotonic() - self._last_look > LOOK_SECONDS:
+            self._refuse_removed_folder()
+        result: dict[str, Any] = super().train_step(batch)
+        self._lost_steps = 0 if np.isfinite(result["loss"]) else self._lost_steps + 1
+        if self._lost_steps >= (1 if self.grad_scaler is None else SKIPPED_STEPS):
+            self._stop_diverged("the training loss")
+        return result
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """Log as nnU-Net does; stop before weights that are no numbers are saved.
+
+        Args:
+            val_outputs: What the validation steps returned.
+
+        Raises:
+            FloatingPointError: If training has diverged.
+        """
+        super().on_validation_epoch_end(val_outputs)
+        if not np.isfinite(self.logger.get_value("val_losses", step=-1)):
+            state = self.triplanar_network.state_dict().values()
+            if not all(bool(torch.isfinite(tensor).all()) for tensor in state):
+                self._stop_diverged("the weights")
+        history = self.logger.get_value("mean_fg_dice", step=None)
+        found = [epoch for epoch, dice in enumerate(history) if dice > 0]
+        if len(history) - 1 - (found[-1] if found else -1) == COLLAPSED_EPOCHS:
+            self.print_to_log_file(
+                f"WARNING: No lesion was found in the validation slices of the last "
+                f"{COLLAPSED_EPOCHS} epochs: the network may have collapsed to "
+                "background. Check labels and intensities, or train with a lower "
+                "'learning_rate', another 'loss' or from pretrained weights."
+            )
+
+    def _stop_diverged(self, what: str) -> None:
+        message = (
+            f"Training has diverged: {what} of fold {self.fold} must be finite numbers "
+            f"and are not, in epoch {self.current_epoch}. Checkpoints of earlier "
+            "epochs are kept. Train again with a lower 'learning_rate' "
+            f"({self.settings.learning_rate:g} now) in the plans, with larger batches "
+            "('batch_size') or from pretrained weights, and look for images with "
+            "extreme intensities."
+        )
+        self.print_to_log_file(message)
+        raise FloatingPointError(message)
 
     @property
     def epochs_without_new_best(self) -> int:
@@ -502,30 +702,73 @@ class FCADenseTrainer(nnUNetTrainer):
         super().save_checkpoint(buffer)
         buffer.seek(0)
         checkpoint = torch.load(buffer, map_location="cpu", weights_only=False)
-        partial = Path(f"{filename}.partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(filename)
+        # to memory first: torch wraps what a full disk says
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        partial = Path(f"{filename}{PARTIAL}")
+        try:
+            with partial.open("wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(filename)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def _clear_output_folder(self) -> None:
+        """Clear what an earlier training left behind, so that --c cannot take it up.
+
+        Half-written checkpoints go. If this training starts from scratch, checkpoints
+        of another one move to a folder beside them: continued after a fault, this one
+        would otherwise go on with them.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            return
+        folder = Path(self.output_folder)
+        for partial in folder.glob(f"checkpoint_*{PARTIAL}"):
+            partial.unlink()
+        earlier = [folder / f"checkpoint_{name}.pth" for name in CHECKPOINTS]
+        earlier = [file for file in earlier if file.is_file()]
+        if self._is_resumed or not earlier:
+            return
+        place = folder / f"earlier_{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+        place.mkdir(exist_ok=True)
+        for file in earlier:
+            file.replace(place / file.name)
+        self.print_to_log_file(
+            f"Training starts from scratch: the checkpoints of an earlier training are "
+            f"in {place} now."
+        )
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """Load a checkpoint to resume from.
 
         Raises:
-            ValueError: If the checkpoint is of another network.
+            ValueError: If it cannot be read, or is of another network.
         """
+        name = f"The checkpoint {filename_or_checkpoint}"
         try:
             super().load_checkpoint(filename_or_checkpoint)
-        except RuntimeError as error:
-            if "state_dict" not in str(error):
+        except (torch.OutOfMemoryError, FileNotFoundError):
+            raise
+        except _UNREADABLE as error:
+            if not self.was_initialized:  # the plans are wrong, not the checkpoint
                 raise
+            if "state_dict" not in str(error):
+                raise ValueError(
+                    f"{name} must be one that nnU-Net wrote. Reading it failed: "
+                    f"{error!r}. If it is damaged, put it aside: --c continues from "
+                    "another one, or starts again."
+                ) from error
             raise ValueError(
-                f"The checkpoint {filename_or_checkpoint} must be of configuration "
-                f"{self.configuration_name!r} as it is planned now. Its weights do not "
-                f"fit: {error} Train from scratch into another folder, or restore the "
-                "plans that the checkpoint was trained with."
+                f"{name} must be of configuration {self.configuration_name!r} as it is "
+                f"planned now. Its weights do not fit: {error} Train from scratch into "
+                "another folder, or restore the plans that the checkpoint was trained "
+                "with."
             ) from error
+        self._is_resumed = True
+        self._seed = self.my_init_kwargs.setdefault("seed", self._seed)
         # what nnU-Net stored may be older than the log beside it
         history = self.logger.get_value("ema_fg_dice", step=None)
         self._best_ema = max(history) if history else None
