@@ -20,13 +20,12 @@ table that links numbers and patients is a file of its own, which only you may r
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from nnunet_cel.csv_text import to_csv
 from nnunet_cel.dataset_conversion.clinic_files import (
     Scan,
     find_described_scans,
@@ -211,25 +210,20 @@ def linking_table(
         numbered: Those in the data set, with their neutral names.
         excluded: Names of the others, with the reason.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ("case", "split", "subject", "source", "image", "label", "image_sha256")
-    writer.writerow([*columns, "note"])
+    rows: list[Sequence[str | Path]] = [(*columns, "note")]
     by_files = {(case.image, case.labels): case for case in original}
     for case, found in numbered:
         source = by_files[case.image, case.labels]
-        writer.writerow(
-            [
-                *(case.identifier, case.split, source.group, source.identifier),
-                *(case.image, case.labels[0], found.files[case.image], ""),
-            ]
-        )
+        names = (case.identifier, case.split, source.group, source.identifier)
+        files = (case.image, case.labels[0], found.files[case.image])
+        rows.append((*names, *files, ""))
     for case in original:
         if case.identifier in excluded:
             note = f"left out: {excluded[case.identifier]}"
-            names = ["", "", case.group, case.identifier]
-            writer.writerow([*names, case.image, case.labels[0], "", note])
-    return text.getvalue()
+            names = ("", "", case.group, case.identifier)
+            rows.append((*names, case.image, case.labels[0], "", note))
+    return to_csv(rows)
 
 
 def _strata(

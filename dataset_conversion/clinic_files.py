@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnunet_cel.csv_text import unguard
 from nnunet_cel.dataset_conversion.source import (
     find_files,
     find_unique,
@@ -237,12 +238,12 @@ def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
     """
     try:
         text = unicodedata.normalize("NFC", file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
+        tables = [_parse(text, separator) for separator in ",;\t"]
+    except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"The table {file} must be CSV or TSV in UTF-8. It cannot be read: "
             f'{error}. Save it anew, as "CSV UTF-8".'
         ) from error
-    tables = [_parse(text, separator) for separator in ",;\t"]
     table = max(tables, key=lambda rows: len(set(required) & {*_header(rows)}))
     columns = _header(table)
     missing = [name for name in required if name not in columns]
@@ -250,6 +251,11 @@ def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
         raise ValueError(
             f"The table {file} must have the columns {', '.join(required)}, each once. "
             f"Got {', '.join(columns) or 'none'}: name them in its first line."
+        )
+    if len(table) < 2:
+        raise ValueError(
+            f"The table {file} must have a row below the names of its columns. It has "
+            "none: is it the right file?"
         )
     rows = []
     for number, cells in enumerate(table[1:], start=2):
@@ -269,7 +275,7 @@ def _parse(text: str, separator: str) -> list[list[str]]:
     """Return the rows of a table that are not empty, without empty cells at the end."""
     rows = []
     for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
-        row = [" ".join(cell.split()) for cell in cells]
+        row = [" ".join(unguard(cell).split()) for cell in cells]
         while row and not row[-1]:
             row.pop()
         if row and not row[0].lower().startswith("sep="):  # a hint for Excel

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,12 @@ from nnunet_cel.dataset_conversion.conversion import (
 )
 from nnunet_cel.dataset_conversion.raw_dataset import dataset_folder
 from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.files import check_replaceable, file_beforehand
+from nnunet_cel.files import (
+    check_replaceable,
+    file_beforehand,
+    settle_file,
+    settle_folder,
+)
 from nnunet_cel.preparation.brain_extraction import (
     BrainExtraction,
     add_brain_arguments,
@@ -177,6 +183,8 @@ def _convert_own(args: argparse.Namespace) -> int:
     """Convert a clinic's own scans."""
     folder = dataset_folder(args.out, args.dataset_id, args.name)
     table = args.linking_table or Path(f"{folder.name}_linking_table.csv")
+    settle_folder(folder)
+    settle_file(table, of=folder)
     inputs = [args.folder, *([args.table] if args.table else [])]
     _check_folder(folder, inputs, overwrite=args.overwrite)
     _check_linking_table(table, folder, inputs, overwrite=args.overwrite)
@@ -213,7 +221,10 @@ def _convert_own(args: argparse.Namespace) -> int:
             inputs=inputs,
             name_sources=False,
         )
-    _print_result(args, folder, numbered, excluded)
+    # Output ends up in logs, where names of patients do not belong.
+    _print_result(args, folder, numbered, {})
+    for reason, count in Counter(excluded.values()).items():
+        print(f"Left out: {count} of {len(cases)} scans, {reason}")
     print(
         f"{table} says which case is which patient: keep it to yourself, and apart "
         "from the data set."
@@ -293,12 +304,12 @@ def _check_linking_table(
     table: Path, folder: Path, inputs: Sequence[Path], *, overwrite: bool
 ) -> None:
     """Refuse a place that is taken, or would be shared with the data set."""
-    if table.resolve() in {path.resolve() for path in inputs}:
+    if os.path.realpath(table) in {os.path.realpath(path) for path in inputs}:
         raise ValueError(
             f"The linking table must not take the place of {table}, which is read: "
             "name another place with --linking-table."
         )
-    if folder.resolve() in table.resolve().parents:
+    if Path(os.path.realpath(folder)) in Path(os.path.realpath(table)).parents:
         raise ValueError(
             f"The linking table must lie outside the data set {folder}, which others "
             f"may get. Got {table}: name another place with --linking-table."

@@ -11,13 +11,14 @@ to the standard output, so that it can be handed on:
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from nnunet_cel.files import read_json
 
 __all__ = ["Fold", "add_arguments", "choose", "find_model", "read_folds", "run"]
 
@@ -157,7 +158,7 @@ def _read_fold(folder: Path, *, checkpoint: str) -> Fold:
     path = folder / checkpoint
     summary = folder / "validation" / "summary.json"
     try:
-        content = json.loads(summary.read_text(encoding="utf-8"))
+        content = read_json(summary)
         dice = float(content["foreground_mean"]["Dice"])
     except FileNotFoundError:
         return Fold(name, path, problem="no validation/summary.json")

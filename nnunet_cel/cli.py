@@ -56,7 +56,7 @@ _COMMANDS = {
         "nnunet_cel.protocol.command",
     ),
     "weights": (
-        "hand on models as weights that cannot run code, look into checkpoints",
+        "hand on models as files that cannot run code",
         "nnunet_cel.weights.command",
     ),
     "phantom": ("write synthetic data", "nnunet_cel.phantom.command"),

@@ -26,6 +26,7 @@ _NAMES = {
     _ORIENTATION: "Image Orientation (Patient)",
     _SPACING: "Pixel Spacing",
 }
+_COUNTS = {_POSITION: 3, _ORIENTATION: 6, _SPACING: 2}
 _NUMBER_OF_FRAMES = "0028|0008"
 _TOLERANCE = 0.01  # of the distance of slices, and of directions
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -119,14 +120,14 @@ def _check_slices(
     """Refuse slices that are not parallel, equally far apart and above each other."""
     for path, of_slice in zip(files, tags, strict=True):
         missing = [name for tag, name in _NAMES.items() if tag not in of_slice]
-        if missing or int(of_slice.get(_NUMBER_OF_FRAMES, "1")) > 1:
+        if missing or of_slice.get(_NUMBER_OF_FRAMES, "1").strip() not in ("1", ""):
             raise ValueError(
                 f"The DICOM file {path} must be one slice with its place. Got "
                 f"{'no ' + ', no '.join(missing) if missing else 'several frames'}: "
                 "convert the series to NIfTI, for example with dcm2niix."
             )
     position, orientation, spacing = (
-        np.array([[float(part) for part in t[tag].split("\\")] for t in tags])
+        np.array([_numbers(path, t, tag) for path, t in zip(files, tags, strict=True)])
         for tag in _NAMES
     )
     if (abs(orientation - orientation[0]) > 1e-3).any():
@@ -148,6 +149,21 @@ def _check_slices(
         raise _wrong_slices(
             folder, "are not stacked along their normal, as with a tilted gantry"
         )
+
+
+def _numbers(path: Path, tags: dict[str, str], tag: str) -> list[float]:
+    """Return the numbers of a tag of a slice."""
+    try:
+        numbers = [float(part) for part in tags[tag].split("\\")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != _COUNTS[tag] or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"The DICOM file {path} must have {_COUNTS[tag]} numbers in the tag "
+            f"{_NAMES[tag]}. Got {tags[tag].strip()[:100]!r}: get it again from its "
+            "source."
+        )
+    return numbers
 
 
 def _wrong_slices(folder: Path, fault: str) -> ValueError:

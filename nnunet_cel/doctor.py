@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -199,9 +200,9 @@ def check_folder(variable: str, value: str | None) -> Check:
         cure = f"export {variable}=FOLDER, where FOLDER is to hold {holds}"
         return Check(variable, "WRONG", "not set", cure)
     folder = Path(value)
-    if not folder.exists():
+    if not os.path.exists(value):  # noqa: PTH110 - a path that cannot be has none
         found = f"{value} (does not exist)"
-        return Check(variable, "WRONG", found, f"mkdir -p {value}")
+        return Check(variable, "WRONG", found, f"mkdir -p {shlex.quote(value)}")
     if not folder.is_dir():
         cure = f"export {variable}=FOLDER, where FOLDER is a folder"
         return Check(variable, "WRONG", f"{value} (not a folder)", cure)

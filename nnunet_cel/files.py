@@ -1,4 +1,9 @@
-"""Writes files and folders whole or not at all."""
+"""Writes files and folders whole or not at all.
+
+What is unfinished has a hidden name beside its place, and is locked by the process that
+writes it. A process that is killed leaves it behind; the next one that writes to the
+same place finds it without a lock, and clears it away.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,27 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 __all__ = [
     "check_replaceable",
     "file_beforehand",
     "new_folder",
+    "read_json",
+    "settle_file",
+    "settle_folder",
     "sha256",
     "to_json",
     "write_whole",
 ]
+
+_CAN_LOCK = os.name == "posix"  # elsewhere, what a killed process left stays
 
 
 @contextmanager
@@ -50,15 +61,20 @@ def new_folder(
             appeared in the meantime.
         ValueError: If it holds something else, or what is read.
     """
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))
+    settle_folder(folder)
     check_replaceable(folder, what=what, mark=mark, inputs=inputs, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
-    partial = folder.with_name(f".{folder.name}.partial-{token}")
-    old = folder.with_name(f".{folder.name}.old-{token}")
+    partial = _hidden(folder, "partial", token)
+    old = _hidden(folder, "old", token)
+    lock = None
     try:
         partial.mkdir()
+        lock = os.open(partial, os.O_RDONLY) if _CAN_LOCK else None
+        _lock(lock)
         yield partial
+        os.utime(partial)  # later than what was written for it beforehand
         if overwrite and folder.exists():
             folder.rename(old)
         try:
@@ -76,7 +92,27 @@ def new_folder(
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def settle_folder(folder: Path | str) -> None:
+    """Clear away what a killed process left of :func:`new_folder`.
+
+    What stood at the folder comes back if the process died while replacing it.
+    """
+    folder = Path(os.path.realpath(folder))
+    left = [path for path in _hidden_of(folder, "partial") if _is_abandoned(path)]
+    for old in _hidden_of(folder, "old"):
+        # Its process still works if the partial folder of the same name is locked.
+        at_work = old.with_name(old.name.replace(".old-", ".partial-"))
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        elif at_work in left or not at_work.exists():
+            old.rename(folder)
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def check_replaceable(
@@ -88,9 +124,9 @@ def check_replaceable(
     overwrite: bool = False,
 ) -> None:
     """Refuse a place for a folder as :func:`new_folder` does, before any work."""
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))
     for path in inputs:
-        if Path(path).resolve().is_relative_to(folder):
+        if Path(os.path.realpath(path)).is_relative_to(folder):
             raise ValueError(
                 f"The {what} must be written to a folder of its own. Got {folder}, "
                 f"which is or holds {path}, which is read: choose another one."
@@ -126,19 +162,57 @@ def file_beforehand(
         OSError: If the file cannot be written; the message names it.
     """
     path = Path(path)
-    old = path.with_name(f".{path.name}.old-{secrets.token_hex(4)}")
+    content = content.encode() if isinstance(content, str) else content
+    token = secrets.token_hex(4)
+    old = _hidden(path, "old", token)
     had_one = path.exists()
-    if had_one:
-        path.rename(old)
-    try:
-        write_whole(path, content, mode=mode)
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
+    note = {"had_one": had_one, "sha256": hashlib.sha256(content).hexdigest()}
+    with _hidden_file(path, "pending", token, mode=0o600) as (pending, file):
+        file.write(json.dumps(note).encode())
+        file.flush()
         if had_one:
+            path.rename(old)
+        try:
+            write_whole(path, content, mode=mode)
+            yield
+        except BaseException:
+            path.unlink(missing_ok=True)
+            if had_one:
+                old.rename(path)
+            raise
+        old.unlink(missing_ok=True)
+        pending.unlink()
+
+
+def settle_file(path: Path | str, *, of: Path | str) -> None:
+    """Settle what a killed process left of :func:`file_beforehand`.
+
+    The new file stays if what the block made is there; otherwise the one before it
+    comes back.
+
+    Args:
+        path: The file.
+        of: Folder that the block made.
+    """
+    path, of = Path(path), Path(of)
+    for pending in _hidden_of(path, "pending"):
+        if not _is_abandoned(pending):
+            continue
+        old = pending.with_name(pending.name.replace(".pending-", ".old-"))
+        try:
+            note = json.loads(pending.read_bytes())
+        except ValueError:  # it died at the very start
+            note = {}
+        made = of.exists() and of.stat().st_mtime_ns >= pending.stat().st_mtime_ns
+        # Another file may have been put there since.
+        is_ours = path.is_file() and sha256(path) == note.get("sha256")
+        if not made and is_ours and (old.exists() or not note["had_one"]):
+            path.unlink()
+        if not path.exists() and old.exists():
             old.rename(path)
-        raise
-    old.unlink(missing_ok=True)
+        if made:
+            old.unlink(missing_ok=True)
+        pending.unlink()
 
 
 def write_whole(path: Path | str, content: str | bytes, *, mode: int = 0o666) -> None:
@@ -153,24 +227,97 @@ def write_whole(path: Path | str, content: str | bytes, *, mode: int = 0o666) ->
         OSError: If the file cannot be written; the message names it.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
     content = content.encode() if isinstance(content, str) else content
+    for left in _hidden_of(path, "partial"):
+        if _is_abandoned(left):
+            left.unlink(missing_ok=True)
+    token = secrets.token_hex(4)
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(partial, flags, mode), "wb") as file:
+        with _hidden_file(path, "partial", token, mode=mode) as (partial, file):
             file.write(content)
-        partial.replace(path)
+            file.flush()
+            partial.replace(path)
     except OSError as error:
         raise OSError(
             error.errno, f"Could not write {path}: {error.strerror}."
         ) from error
+
+
+def _hidden(path: Path, kind: str, token: str) -> Path:
+    """Return the hidden name of something beside a path."""
+    return path.with_name(f".{path.name}.{kind}-{token}")
+
+
+def _hidden_of(path: Path, kind: str) -> list[Path]:
+    """Return what has such a hidden name beside a path."""
+    if not path.parent.is_dir():
+        return []
+    name = re.compile(re.escape(f".{path.name}.{kind}-") + "[0-9a-f]{8}")
+    return sorted(
+        p
+        for p in path.parent.iterdir()
+        if name.fullmatch(p.name) and not p.is_symlink()
+    )
+
+
+@contextmanager
+def _hidden_file(
+    path: Path, kind: str, token: str, *, mode: int
+) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Yield a new locked file beside a path, and remove it if it is still there."""
+    hidden = _hidden(path, kind, token)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        with os.fdopen(os.open(hidden, flags, mode), "wb") as file:
+            _lock(file.fileno())
+            yield hidden, file
     finally:
-        partial.unlink(missing_ok=True)
+        hidden.unlink(missing_ok=True)
+
+
+def _lock(descriptor: int | None) -> bool:
+    """Lock a file or folder for this process; return False if that cannot be done."""
+    if descriptor is None or not _CAN_LOCK:
+        return False
+    import fcntl  # Windows has none
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # another process has it, or the file system knows no locks
+        return False
+    return True
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Return whether no process works on a hidden file or folder any more."""
+    if not _CAN_LOCK:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return _lock(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def to_json(content: Any) -> str:
     """Return indented JSON with a line break at its end."""
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path | str) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def sha256(path: Path | str) -> str:

@@ -22,18 +22,22 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from nnunet_cel.dicom import read_series
 
 __all__ = [
     "ENDINGS",
+    "MOST_VOXELS",
     "Volume",
     "check_same_grid",
+    "check_whole",
     "orthogonality_error",
     "read_label_map",
     "read_volume",
     "same_grid",
     "split_ending",
+    "to_nifti",
     "write_volume",
 ]
 
@@ -42,7 +46,14 @@ Array = npt.NDArray[Any]
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings of files that :func:`read_volume` reads; DICOM series are folders."""
 
+MOST_VOXELS = 2**30
+"""Voxels at most; more would be many times a head of 0.3 mm, and fill the memory."""
+
 _NIFTI_ENDINGS = ENDINGS[:2]
+_LONGEST_HEADER = 540  # bytes, that of NIfTI-2
+_HIGHEST_RATIO = 1100  # gzip makes nothing smaller than one byte of 1032
+_LONGEST_TEXT = 2**16  # bytes of a NRRD or MetaImage header
+_SURPLUS = 2**20  # bytes behind the voxels that are not minded
 _GRID_TOLERANCE = 1e-3  # NIfTI stores the affine in float32
 _SHEAR_TOLERANCE = 1e-3  # beyond it, the software that nnU-Net reads with fails
 
@@ -108,6 +119,27 @@ def read_volume(path: Path | str) -> Volume:
         reader = _read_nifti if ending in _NIFTI_ENDINGS else _read_with_itk
         voxels, affine = reader(path)
     return _checked(path, voxels, affine)
+
+
+def check_whole(path: Path | str) -> None:
+    """Refuse a compressed NIfTI file that is cut off or damaged.
+
+    ITK, with which nnU-Net reads, takes half a file for a whole one and makes up the
+    rest. Other files pass.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged; the message names it.
+    """
+    path = Path(path)
+    if path.name.lower().endswith(".nii.gz"):
+        try:
+            content = _decompress(path)
+            _check_header(_header_of(content), len(content))
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # a damaged header can fail anywhere in nibabel
+            raise ValueError(_unreadable(path, error)) from error
 
 
 def read_label_map(path: Path | str) -> Volume:
@@ -186,17 +218,7 @@ def write_volume(path: Path | str, volume: Volume) -> None:
         OSError: If the file cannot be written; the message names it.
     """
     path = Path(path)
-    voxels, affine = volume
-    if voxels.dtype.kind == "b":
-        voxels = voxels.astype(np.uint8)
-    image = nib.Nifti1Image(voxels, affine, dtype=voxels.dtype)
-    # Both transforms, because readers differ in which one they prefer.
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    image.header.set_xyzt_units("mm")
-    content = image.to_bytes()
-    if path.suffix == ".gz":
-        content = gzip.compress(content, compresslevel=4, mtime=0)
+    content = to_nifti(volume, compressed=path.suffix == ".gz")
     try:
         path.write_bytes(content)
     except OSError as error:
@@ -205,17 +227,36 @@ def write_volume(path: Path | str, volume: Volume) -> None:
         ) from error
 
 
+def to_nifti(volume: Volume, *, compressed: bool = True) -> bytes:
+    """Return the bytes of the file that :func:`write_volume` writes.
+
+    Args:
+        volume: What the file is to hold; booleans become uint8.
+        compressed: Whether it is for a ``.nii.gz`` file.
+    """
+    voxels, affine = volume
+    if voxels.dtype.kind == "b":
+        voxels = voxels.astype(np.uint8)
+    image = nib.Nifti1Image(voxels, affine, dtype=voxels.dtype)
+    # Both transforms, because readers differ in which one they prefer.
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm")
+    content: bytes = image.to_bytes()
+    return gzip.compress(content, compresslevel=4, mtime=0) if compressed else content
+
+
 def _read_nifti(path: Path) -> tuple[Array, Array]:
     """Return voxels and affine of a NIfTI file."""
     try:
-        content = path.read_bytes()
         if path.suffix.lower() == ".gz":
-            # All of it at once, because only its end tells whether it is intact.
-            content = gzip.decompress(content)
-        is_second_version = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
-        kind = nib.Nifti2Image if is_second_version else nib.Nifti1Image
-        image = kind.from_bytes(content)
-        _check_header(image.header, len(content))
+            content = _decompress(path)
+        else:
+            content = path.read_bytes()
+        kind = _kind_of(content)
+        _check_header(_header_of(content), len(content))
+        with LoggingOutputSuppressor():  # nibabel's words do not name the file
+            image = kind.from_bytes(content)
         slope, intercept = image.dataobj.slope, image.dataobj.inter
         scaled = (slope, intercept) != (1, 0)
         voxels = np.asanyarray(image.dataobj)
@@ -225,15 +266,62 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
     except Exception as error:  # a damaged header can fail anywhere in nibabel
         raise ValueError(_unreadable(path, error)) from error
     if scaled:
-        voxels = voxels.astype(np.float32)
+        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+            voxels = voxels.astype(np.float32)
     return voxels, affine
+
+
+def _decompress(path: Path) -> bytes:
+    """Return the content of a compressed NIfTI file, as long as its header says.
+
+    All of it is read, because only its end tells whether it is intact.
+    """
+    with gzip.open(path, "rb") as file:
+        head = file.read(_LONGEST_HEADER)
+        needed = _length(_header_of(head))
+        # Before room is made for it.
+        possible = _HIGHEST_RATIO * path.stat().st_size
+        if needed > possible:
+            raise ValueError(
+                f"its header promises {needed} bytes, but it has {possible} at most"
+            )
+        most = max(needed - len(head), 0) + _SURPLUS
+        rest = file.read(most)
+        if len(rest) == most:
+            raise ValueError(
+                f"its header promises {needed} bytes, but it has many more"
+            )
+    return head + rest
+
+
+def _kind_of(content: bytes) -> Any:
+    """Return the class of images of a NIfTI file."""
+    is_second_version = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+    return nib.Nifti2Image if is_second_version else nib.Nifti1Image
+
+
+def _header_of(content: bytes) -> Any:
+    """Return the header of a NIfTI file, from its first bytes."""
+    kind = _kind_of(content).header_class
+    return kind(content[: kind.sizeof_hdr], check=False)
+
+
+def _length(header: Any) -> int:
+    """Return how many bytes a NIfTI file has by its header.
+
+    Raises:
+        ValueError: If that is nonsense.
+    """
+    count = math.prod(int(size) for size in header.get_data_shape())
+    start = float(header["vox_offset"])
+    if not 0 <= start < 2**40 or not 0 <= count <= MOST_VOXELS:
+        raise ValueError(f"its header promises {count} voxels from byte {start:g} on")
+    return int(start) + count * int(header.get_data_dtype().itemsize)
 
 
 def _check_header(header: Any, length: int) -> None:
     """Refuse a header that promises more than the file holds, or other units."""
-    # Before nibabel makes room for it.
-    count = math.prod(int(size) for size in header.get_data_shape())
-    needed = int(header["vox_offset"]) + count * header.get_data_dtype().itemsize
+    needed = _length(header)
     if needed > length:
         raise ValueError(f"its header promises {needed} bytes, but it has {length}")
     units = header.get_xyzt_units()[0]
@@ -246,16 +334,54 @@ def _read_with_itk(path: Path) -> tuple[Array, Array]:
     import SimpleITK as sitk  # takes half a second, and most data are NIfTI
 
     try:
-        return _from_itk(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
+        _check_text_header(path)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        count = math.prod(reader.GetSize())
+        if count > MOST_VOXELS:
+            raise ValueError(f"its header promises {count} voxels")
+        return _from_itk(reader.Execute())
+    except (RuntimeError, ValueError, MemoryError) as error:
         raise ValueError(_unreadable(path, error)) from error
+
+
+def _check_text_header(path: Path) -> None:
+    """Refuse a NRRD or MetaImage header that ITK fails on, or with data elsewhere.
+
+    ITK crashes on some numbers of axes, and reads whatever file a header names.
+    """
+    with path.open("rb") as file:
+        head = file.read(_LONGEST_TEXT)
+    is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    attached = path.suffix.lower() in (".nrrd", ".mha")
+    for line in head.splitlines():
+        if is_nrrd and not line:  # the voxels begin
+            break
+        name, _, value = (
+            part.strip().decode("utf-8", "replace")
+            for part in line.partition(b":" if is_nrrd else b"=")
+        )
+        name = name.lower()
+        if name in ("dimension", "ndims") and value not in ("2", "3", "4", "5"):
+            raise ValueError(f"its number of axes is {value[:20]}")
+        if name in ("data file", "datafile", "elementdatafile"):
+            if value.lower() == "local" and not is_nrrd:
+                break
+            listed = value.lower().startswith("list")  # names in the lines below
+            if attached or listed or not value or Path(value).name != value:
+                raise ValueError(
+                    f"its voxels are in {value[:100] or 'no file'}, which is not "
+                    f"{'this file' if attached else 'beside it'}"
+                )
+            break
 
 
 def _read_dicom(folder: Path) -> tuple[Array, Array]:
     """Return voxels and affine of the DICOM series in a folder."""
     try:
         return _from_itk(read_series(folder))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise ValueError(_unreadable(folder, error)) from error
 
 

@@ -216,7 +216,7 @@ def test_clinic_s_scans_bear_no_names(
 def test_clinic_s_scan_without_lesion_is_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three voxels are not enough; the number, not the name, is recorded."""
+    """Three voxels are not enough; the number, not the name, is said and recorded."""
     source = make_tree(tmp_path / "source", "cel-pairs")
     file = source / "labelsTr" / "Doe_Jane.nii.gz"
     image = nib.load(file)
@@ -227,7 +227,11 @@ def test_clinic_s_scan_without_lesion_is_left_out(
     assert convert(tmp_path / "raw", "cel", source, "--test-fraction", 0) == 0
 
     folder = tmp_path / "raw" / "Dataset502_CEL"
-    assert "Doe_Jane, no lesion of 4 voxels or more" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Left out: 1 of 6 scans, no lesion of 4 voxels or more" in printed
+    assert "Doe_Jane" not in printed
+    table = Path("Dataset502_CEL_linking_table.csv").read_text()
+    assert "Doe_Jane" in next(line for line in table.splitlines() if "left out" in line)
     record = json.loads((folder / "conversion.json").read_text())
     assert record["excluded"] == ["no lesion of 4 voxels or more"]
     assert len(record["cases"]) == 5

@@ -71,6 +71,7 @@ def test_evaluate_writes_and_prints(
     assert {path.name for path in (data / "out good").iterdir()} == {
         "calibration.csv",
         "cases.csv",
+        "folders.json",
         "froc.csv",
         "lesions.csv",
         "summary.csv",

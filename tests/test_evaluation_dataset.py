@@ -107,6 +107,7 @@ def test_files_are_the_same_twice(folders: tuple[Path, Path], tmp_path: Path) ->
     assert set(contents[0]) == {
         "calibration.csv",
         "cases.csv",
+        "folders.json",
         "froc.csv",
         "lesions.csv",
         "summary.csv",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# the campaign of docs/reliability.md: NNUNET_CEL_KILLS=100
+# the campaign of docs/troubleshooting.md: NNUNET_CEL_KILLS=100
 KILLS = int(os.environ.get("NNUNET_CEL_KILLS", "12"))
 
 

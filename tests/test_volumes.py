@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from nnunet_cel.volumes import (
     Volume,
     check_same_grid,
+    check_whole,
     orthogonality_error,
     read_label_map,
     read_volume,
@@ -381,3 +382,19 @@ def test_spacing_and_volume_of_a_voxel() -> None:
 def test_ending_is_split_off(name: str, parts: tuple[str, str]) -> None:
     """The double ending counts as one, in capitals as well."""
     assert split_ending(name) == parts
+
+
+def test_half_a_compressed_file_is_not_whole(tmp_path: Path) -> None:
+    """It is refused by its name; a whole one and other formats pass."""
+    path = tmp_path / "a.nii.gz"
+    noise = np.random.default_rng(0).integers(0, 255, (9, 9, 9)).astype(np.uint8)
+    write_volume(path, Volume(noise, np.eye(4)))
+    check_whole(path)
+    content = path.read_bytes()
+    for cut in (content[:-1], content[: len(content) // 2], b""):
+        path.write_bytes(cut)
+        with pytest.raises(ValueError, match=r"a\.nii\.gz cannot be read"):
+            check_whole(path)
+    check_whole(tmp_path / "absent.mha")
+    with pytest.raises(FileNotFoundError):
+        check_whole(tmp_path / "absent.nii.gz")

@@ -15,7 +15,6 @@ another.
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,8 +27,10 @@ import pandas as pd
 from scipy import stats
 
 from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.evaluation.seal import check_seal
 from nnunet_cel.evaluation.summary import bootstrap_interval, summarize_values
 from nnunet_cel.evaluation.tables import read_table
+from nnunet_cel.files import read_json
 
 __all__ = [
     "Comparison",
@@ -111,7 +112,7 @@ def compare_evaluations(
                 }
             )
     summary = {
-        "models": dict(zip(names, (str(f.resolve()) for f in folders), strict=True)),
+        "models": list(names),
         "protocol": evaluations[0][1]["protocol"],
         "n": len(cases[0]),
         "test": "Wilcoxon signed-rank, two-sided, Holm over pairs of models per metric",
@@ -132,19 +133,26 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise FileNotFoundError(
             f"There is no evaluation in {folder}. Make one with 'nnunet-cel evaluate'."
         )
-    cases = read_table(folder / "cases.csv")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except ValueError as error:
         raise ValueError(
             f"The file {path} is not JSON: {error}. Evaluate again."
         ) from error
+    if isinstance(summary, dict):
+        check_seal(path, summary)
+    cases = read_table(folder / "cases.csv")
     needed = {"case", "reference_ml", "reference_lesions", *METRICS}
     missing = sorted(needed - set(cases.columns))
     if missing or not isinstance(summary, dict) or "protocol" not in summary:
         raise ValueError(
             f"The evaluation in {folder} must have all metrics and a protocol. It "
             f"lacks {', '.join(missing) or 'the protocol'}. Evaluate again."
+        )
+    if not cases["case"].is_unique or cases["case"].isna().any():
+        raise ValueError(
+            f"The table {folder / 'cases.csv'} must have one row for each case. Some "
+            "have several or no name. Evaluate again."
         )
     return cases.sort_values("case", ignore_index=True), summary
 

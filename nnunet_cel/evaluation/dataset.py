@@ -7,6 +7,9 @@ Files of an evaluation:
   protocol, the versions and all that concerns scans and sizes.
 - ``froc.csv``, ``calibration.csv``: detection at other thresholds and calibration,
   with probabilities only.
+- ``folders.json``: where predictions and references are on this computer, for commands
+  that come after. Names of folders may tell more than others should know, so they stand
+  nowhere else, and only you may read this file.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from nnunet_cel.evaluation.labels import Labels, read_labels
 from nnunet_cel.evaluation.pairing import pair_cases, raise_together
 from nnunet_cel.evaluation.probabilities import read_probabilities
 from nnunet_cel.evaluation.protocol import Protocol
+from nnunet_cel.evaluation.seal import sealed
 from nnunet_cel.evaluation.summary import (
     RESAMPLES,
     summarize_metrics,
@@ -47,6 +51,7 @@ from nnunet_cel.parallel import map_cases
 from nnunet_cel.volumes import check_same_grid, read_label_map
 
 __all__ = [
+    "FOLDERS",
     "WANTED_LFDR",
     "CaseFiles",
     "Evaluation",
@@ -56,6 +61,9 @@ __all__ = [
 
 WANTED_LFDR = (0.1, 0.2, 0.3, 0.4, 0.5)
 """For each of these a threshold is looked for."""
+
+FOLDERS = "folders.json"
+"""Name of the file that says where predictions and references are."""
 
 _PACKAGES = (
     "nnunet-cel",
@@ -95,6 +103,7 @@ class Evaluation:
         summary: Content of ``summary.json``.
         froc: One row for each threshold, None without probabilities.
         calibration: One row for each bin of probability, None without probabilities.
+        folders: Where predictions and references are; None if that is not written.
     """
 
     cases: pd.DataFrame
@@ -103,6 +112,7 @@ class Evaluation:
     summary: dict[str, Any]
     froc: pd.DataFrame | None = None
     calibration: pd.DataFrame | None = None
+    folders: Mapping[str, str] | None = None
 
 
 def evaluate_folders(
@@ -176,8 +186,6 @@ def evaluate_folders(
         calibration = _calibrate(done.values(), lesions)
     summary = {
         "protocol": protocol.to_dict(),
-        "predictions": str(predictions.resolve()),
-        "references": str(references.resolve()),
         "label": labels.lesion,
         "ignore_label": labels.ignore,
         "n": len(cases),
@@ -192,17 +200,26 @@ def evaluate_folders(
             file.name: hashes for file, (_, hashes) in zip(files, results, strict=True)
         },
     }
-    return Evaluation(cases, lesions, metrics, summary, curve, calibration)
+    folders = {
+        "predictions": str(predictions.resolve()),
+        "references": str(references.resolve()),
+    }
+    return Evaluation(cases, lesions, metrics, summary, curve, calibration, folders)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write the files of an evaluation to a folder that exists."""
+    tables = []
     for name in ("cases", "lesions", "metrics", "froc", "calibration"):
         table = getattr(evaluation, name)
         if table is not None:
             file = "summary" if name == "metrics" else name
-            write_table(folder / f"{file}.csv", table)
-    write_whole(folder / "summary.json", to_json(plain(evaluation.summary)))
+            tables.append(folder / f"{file}.csv")
+            write_table(tables[-1], table)
+    summary = sealed(plain(evaluation.summary), tables)
+    if evaluation.folders is not None:
+        write_whole(folder / FOLDERS, to_json(dict(evaluation.folders)), mode=0o600)
+    write_whole(folder / "summary.json", to_json(summary))
 
 
 def _evaluate_files(

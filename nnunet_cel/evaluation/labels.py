@@ -9,7 +9,6 @@ Words:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from nnunet_cel.files import read_json
 
 __all__ = ["Labels", "read_labels"]
 
@@ -132,9 +133,11 @@ def read_labels(
 def _read_header(path: Path) -> dict[str, Any]:
     """Return the entry ``labels`` of a ``dataset.json``."""
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        labels = read_json(path)["labels"]
         for value in labels.values():
             _values(value)
+        if isinstance(labels.get("ignore"), bool) or labels.get("ignore") == 0:
+            raise ValueError("the ignore label is no label")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"The file {path} must have the entry 'labels' with a number, or a list of "

@@ -7,8 +7,8 @@ opened, because opening a pickle can run code.
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from nnunet_cel.evaluation.labels import Labels
 __all__ = ["check_probabilities", "read_probabilities"]
 
 Array = npt.NDArray[Any]
+
+_MOST_CLASSES = 256
 
 
 def read_probabilities(path: Path, shape: Sequence[int], labels: Labels) -> Array:
@@ -44,38 +46,55 @@ def read_probabilities(path: Path, shape: Sequence[int], labels: Labels) -> Arra
             f"There are no probabilities {path}. Predict with --save_probabilities, or "
             "evaluate without --probabilities."
         )
+    expected = tuple(shape)[::-1]
     try:
+        _check_size(path, expected)
         # np.load would leave a damaged file open
         with path.open("rb") as file, NpzFile(file, allow_pickle=False) as content:
-            saved = content["probabilities"]
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        NotImplementedError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        reason = " ".join(str(error).split())
+            saved = np.asarray(content["probabilities"])
+    except Exception as error:  # a damaged archive can fail anywhere in numpy
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
             f"The probabilities {path} cannot be read: {reason}. Predict the case "
             "again with --save_probabilities."
         ) from error
-    expected = tuple(shape)[::-1]
     if saved.ndim != 4 or saved.shape[1:] != expected or saved.dtype.kind != "f":
         raise ValueError(
             f"The probabilities {path} must have the shape (classes, "
             f"{', '.join(map(str, expected))}), that of the label map in reverse. Got "
             f"{saved.shape} of {saved.dtype} instead: they are of another prediction."
         )
-    chosen = saved[labels.channel(len(saved))]
+    try:
+        chosen = saved[labels.channel(len(saved))]
+    except ValueError as error:
+        raise ValueError(f"{error} This concerns {path}.") from error
     if not (chosen.min() >= 0 and chosen.max() <= 1 + 1e-3):
         raise ValueError(
             f"The probabilities {path} must be from 0 to 1. Got values from "
             f"{chosen.min():g} to {chosen.max():g} instead."
         )
     return np.asarray(chosen.transpose(2, 1, 0))
+
+
+def _check_size(path: Path, expected: Sequence[int]) -> None:
+    """Refuse an array that is much larger than it must be, before it is read."""
+    most = _MOST_CLASSES * math.prod(expected) * 8 + 4096
+    with zipfile.ZipFile(path) as archive:
+        size = archive.getinfo("probabilities.npy").file_size
+        with archive.open("probabilities.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read(member)
+    promised = math.prod(shape) * dtype.itemsize
+    if max(size, promised) > most:
+        raise ValueError(
+            f"it holds {max(size, promised)} bytes, and the label map has only "
+            f"{math.prod(expected)} voxels"
+        )
 
 
 def check_probabilities(probabilities: Array, mask: Array) -> None:

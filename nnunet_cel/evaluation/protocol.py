@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import reprlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import resources
@@ -134,8 +136,9 @@ def parse_protocol(text: str, source: str) -> Protocol:
     """
     try:
         content = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
+    # The others come from dates, numbers and nesting that Python cannot hold.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:500]
         raise ValueError(f"The protocol {source} is not YAML: {reason}.") from error
     top = _Entries(content, [field.name for field in fields(Protocol)], source)
     return Protocol(
@@ -157,12 +160,11 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         """Return the mapping of a node."""
-        keys = [key.value for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
+        keys = Counter(str(key.value) for key, _ in node.value)
+        twice = [key for key, count in keys.items() if count > 1]
         if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the entry {twice[0]!r} is there twice", node.start_mark
-            )
+            what = f"the entry {reprlib.repr(twice[0])} is there twice"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -180,14 +182,15 @@ class _Entries:
         if not isinstance(content, dict):
             raise ValueError(
                 f"The protocol {where} must have the entries {', '.join(names)}. Got "
-                f"{content!r} instead."
+                f"{reprlib.repr(content)} instead."
             )
         for name in content:
             if name not in names:
                 close = difflib.get_close_matches(str(name), names, 1)
                 hint = f"Did you mean {close[0]!r}?" if close else "Remove it."
                 raise ValueError(
-                    f"The protocol {where} has an entry that is not known, {name!r}. "
+                    f"The protocol {where} has an entry that is not known, "
+                    f"{reprlib.repr(name)}. "
                     f"{hint} Its entries are {', '.join(names)}."
                 )
         for name in names:
@@ -239,7 +242,7 @@ class _Entries:
         """Return the error for an entry that breaks its rule."""
         return ValueError(
             f"The entry {name!r} of the protocol {self._where} must be {rule}. Got "
-            f"{self.get(name)!r} instead."
+            f"{reprlib.repr(self.get(name))} instead."
         )
 
 

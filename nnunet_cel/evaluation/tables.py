@@ -1,11 +1,8 @@
-"""Tables as CSV files and as text.
-
-A cell that begins with one of ``= + - @`` could run as a formula when a spreadsheet
-opens the file, so it gets an apostrophe in front, which reading takes away.
-"""
+"""Tables as CSV files and as text."""
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from nnunet_cel.csv_text import guard, unguard
 from nnunet_cel.files import write_whole
 
 __all__ = ["format_table", "number", "plain", "read_table", "write_table"]
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -26,10 +22,14 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     safe = table.copy()
     for name in safe.columns:
         if not pd.api.types.is_numeric_dtype(safe[name]):
-            safe[name] = safe[name].map(_escape)
-    write_whole(
-        path, safe.to_csv(index=False, lineterminator="\n", float_format="%.10g")
+            safe[name] = safe[name].map(guard)
+    # Python's csv leaves a carriage return bare, which reading takes for a line's end.
+    bare = any("\r" in str(cell) for name in safe.columns for cell in safe[name])
+    quoting = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
+    text = safe.to_csv(
+        index=False, lineterminator="\n", float_format="%.10g", quoting=quoting
     )
+    write_whole(path, text)
 
 
 def read_table(path: Path, *, text: Sequence[str] = ("case",)) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def read_table(path: Path, *, text: Sequence[str] = ("case",)) -> pd.DataFrame:
         raise ValueError(f"The table {path} cannot be read: {error}.") from error
     for name in table.columns:
         if not pd.api.types.is_numeric_dtype(table[name]):
-            table[name] = table[name].map(_unescape)
+            table[name] = table[name].map(unguard)
     return table
 
 
@@ -89,16 +89,3 @@ def plain(content: Any) -> Any:
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content
-
-
-def _escape(cell: Any) -> Any:
-    """Return a cell that no spreadsheet runs."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
-
-
-def _unescape(cell: Any) -> Any:
-    """Return what :func:`_escape` got."""
-    escaped = (
-        isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(_FORMULA)
-    )
-    return cell[1:] if escaped else cell

@@ -29,9 +29,7 @@ IN is one of
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib.metadata
-import io
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cel import parallel
+from nnunet_cel.csv_text import to_csv
 from nnunet_cel.dataset_conversion.clinic_files import (
     Scan,
     find_described_scans,
@@ -247,14 +246,12 @@ def _scan_table(scans: Sequence[tuple[str, Scan]]) -> str:
     own = ("subject", "session", "image", "label")
     # Other columns may say more about a patient than anybody needs.
     others = [name for name in _USEFUL if any(scan.row.get(name) for _, scan in scans)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*own, *others])
+    rows = [[*own, *others]]
     for name, scan in scans:
         files = (f"images/{name}_0000.nii.gz", f"labels/{name}.nii.gz")
         rest = [scan.row.get(column, "") for column in others]
-        writer.writerow([scan.subject, scan.session, *files, *rest])
-    return text.getvalue()
+        rows.append([scan.subject, scan.session, *files, *rest])
+    return to_csv(rows)
 
 
 def _find_cases(source: Path, labels: Path | None) -> list[_Case]:

@@ -34,6 +34,7 @@ from nnunet_cel.volumes import (
     read_label_map,
     read_volume,
     split_ending,
+    to_nifti,
     write_volume,
 )
 
@@ -207,7 +208,7 @@ def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) ->
             f"{' or '.join(_ENDINGS)}. Got {out} instead."
         )
     for source in (prediction, original):
-        if out.resolve() == source.resolve():
+        if os.path.realpath(out) == os.path.realpath(source):
             raise ValueError(
                 f"The restored label map must not take the place of {source}, which is "
                 "read: choose another name."
@@ -218,12 +219,7 @@ def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) ->
             "another one, or add --overwrite."
         )
     restored = _restored(prediction, original)
-    partial_file = out.with_name(f".{os.getpid()}.{out.name}")
-    try:
-        write_volume(partial_file, restored)
-        partial_file.replace(out)
-    finally:
-        partial_file.unlink(missing_ok=True)
+    write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
 
 
 def _restored(prediction: Path, original: Path) -> Volume:

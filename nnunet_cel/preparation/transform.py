@@ -6,14 +6,15 @@ is enough to restore a label map, also where the original image is not at hand.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nnunet_cel.files import read_json
 from nnunet_cel.preparation.resampling import Box, Grid
+from nnunet_cel.volumes import MOST_VOXELS
 
 __all__ = ["read_grids", "transform_record"]
 
@@ -60,9 +61,9 @@ def read_grids(path: Path) -> tuple[Grid, Grid]:
         ValueError: If the file is not such a record.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         grids = _read_grid(record["original"]), _read_grid(record["prepared"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(
             f"The file {path} must be a transform that nnunet-cel prepare wrote. It "
             "has no grids of the images: name the original image itself."
@@ -72,7 +73,12 @@ def read_grids(path: Path) -> tuple[Grid, Grid]:
 
 def _read_grid(record: Any) -> Grid:
     x, y, z = (int(size) for size in record["shape"])
-    return Grid((x, y, z), np.array(record["affine"], dtype=float).reshape(4, 4))
+    affine = np.array(record["affine"], dtype=float).reshape(4, 4)
+    if min(x, y, z) < 1 or x * y * z > MOST_VOXELS:
+        raise ValueError(f"the shape is {x} x {y} x {z}")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise ValueError("the affine is singular")
+    return Grid((x, y, z), affine)
 
 
 def _grid_record(grid: Grid) -> dict[str, Any]:

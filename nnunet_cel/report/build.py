@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_cel.evaluation.comparison import compare_evaluations
 from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.files import check_replaceable, new_folder, write_whole
+from nnunet_cel.files import (
+    check_replaceable,
+    file_beforehand,
+    new_folder,
+    settle_file,
+    settle_folder,
+    write_whole,
+)
 from nnunet_cel.report.case_pictures import (
     CasePictures,
     choose_channel,
@@ -83,7 +91,7 @@ def write_report(
     Args:
         sources: What it is made from.
         page: HTML file to write.
-        title: Title of the page, None for one with the name of the predictions.
+        title: Title of the page, None for a general one.
         lesions_per_case: Most lesions that are shown of a case; None is 6, and fewer
             where there are more than 100 cases.
         processes: Number of processes that draw pictures.
@@ -100,12 +108,14 @@ def write_report(
         raise ValueError(
             f"The report must be a file that ends in .html. Got {page} instead."
         )
+    folder = page.with_name(f"{page.stem}_files")
+    settle_folder(folder)
+    settle_file(page, of=folder)
     if page.exists() and not overwrite:
         raise FileExistsError(
             f"The report {page} exists and is not replaced without being told so. "
             "Choose another name, or replace it with --overwrite."
         )
-    folder = page.with_name(f"{page.stem}_files")
     check_replaceable(
         folder, what="report", mark=_MARK, inputs=sources.folders, overwrite=overwrite
     )
@@ -134,9 +144,16 @@ def write_report(
     limit = lesions_per_case
     if limit is None:
         limit = pictures_per_case(len(results.cases))
-    with new_folder(
-        folder, what="report", mark=_MARK, inputs=sources.folders, overwrite=overwrite
-    ) as files:
+    with (
+        ExitStack() as beforehand,
+        new_folder(
+            folder,
+            what="report",
+            mark=_MARK,
+            inputs=sources.folders,
+            overwrite=overwrite,
+        ) as files,
+    ):
         for name in ("tables", "figures", "figures/lesions"):
             (files / name).mkdir()
         tables = make_tables(results, comparison=comparison, training=training)
@@ -157,7 +174,7 @@ def write_report(
             )
         html = render_page(
             results,
-            title=title or f"Predictions \u201c{results.name}\u201d against references",
+            title=title or "Predictions against references",
             files=folder.name,
             charts=charts,
             training=curves,
@@ -166,7 +183,7 @@ def write_report(
             no_pictures=_MOVED if limit else _NOT_WANTED,
             has_images=sources.images is not None,
         )
-        write_whole(page, html)
+        beforehand.enter_context(file_beforehand(page, html))
     return folder
 
 

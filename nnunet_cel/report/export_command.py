@@ -101,9 +101,9 @@ def _export_maps(args: argparse.Namespace) -> None:
     maps = find_maps(results, args.predictions, args.references)
     if maps is None:
         raise FileNotFoundError(
-            "Predictions or references are no longer where they were evaluated, "
-            f"{results.summary['predictions']} and {results.summary['references']}. "
-            "Say where they are with --predictions and --references."
+            "Predictions or references are no longer where they were evaluated"
+            f"{''.join(f', {path}' for path in results.folders.values())}. Say where "
+            "they are with --predictions and --references."
         )
     sources = (args.evaluation, args.predictions, args.references)
     inputs = [path for path in sources if path is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import pandas as pd
 
 from nnunet_cel.evaluation.comparison import read_evaluation
+from nnunet_cel.evaluation.dataset import FOLDERS
 from nnunet_cel.evaluation.pairing import find_label_maps
 from nnunet_cel.evaluation.tables import read_table
+from nnunet_cel.files import read_json
 
 __all__ = ["LabelMaps", "Results", "find_maps", "read_results"]
 
@@ -19,8 +22,6 @@ _CENTROID = ("centroid_x", "centroid_y", "centroid_z")
 _BOX = tuple(f"box_{axis}_{end}" for axis in "xyz" for end in ("first", "last"))
 _LESION_COLUMNS = (*_TEXT, "lesion", "voxels", "volume_mm3", *_CENTROID, *_BOX)
 _ENTRIES = (
-    "predictions",
-    "references",
     "label",
     "ignore_label",
     "n",
@@ -30,6 +31,8 @@ _ENTRIES = (
     "thresholds",
     "versions",
     "sha256",
+    "files",
+    "seal",
 )
 
 
@@ -44,6 +47,7 @@ class Results:
         summary: Content of ``summary.json``.
         froc: One row for each threshold, None without probabilities.
         calibration: One row for each bin of probability, None without probabilities.
+        folders: Where predictions and references were, as far as it is known.
     """
 
     cases: pd.DataFrame
@@ -52,11 +56,7 @@ class Results:
     summary: dict[str, Any]
     froc: pd.DataFrame | None
     calibration: pd.DataFrame | None
-
-    @property
-    def name(self) -> str:
-        """Name of the folder of the predictions."""
-        return Path(str(self.summary["predictions"])).name
+    folders: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,23 @@ def read_results(folder: Path) -> Results:
         summary=summary,
         froc=optional("froc"),
         calibration=optional("calibration"),
+        folders=_read_folders(folder / FOLDERS),
     )
+
+
+def _read_folders(path: Path) -> dict[str, str]:
+    """Return where predictions and references were; nothing if nobody says it."""
+    if not path.is_file():
+        return {}
+    try:
+        content = read_json(path)
+        folders = {name: str(content[name]) for name in ("predictions", "references")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The file {path} must say where predictions and references are. It does "
+            "not: remove it, and name the folders with --predictions and --references."
+        ) from error
+    return folders
 
 
 def find_maps(
@@ -138,9 +154,10 @@ def find_maps(
     """
     found: dict[str, dict[str, Path]] = {}
     for name, given in (("prediction", predictions), ("reference", references)):
-        folder = given or Path(str(results.summary[f"{name}s"]))
-        if given is None and not folder.is_dir():
+        known = results.folders.get(f"{name}s")
+        if given is None and (known is None or not Path(known).is_dir()):
             return None
+        folder = given or Path(known or "")
         found[name] = find_label_maps(folder)
         missing = sorted(set(results.cases["case"]) - set(found[name]))
         if missing:

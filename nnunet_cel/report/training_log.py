@@ -23,10 +23,10 @@ _LINES = {
     "validation_loss": re.compile(rf"^val_loss {_NUMBER}"),
     "seconds": re.compile(rf"^Epoch time: {_NUMBER} s"),
 }
-_EPOCH = re.compile(r"^Epoch (\d+)\s*$")
+_EPOCH = re.compile(r"^Epoch (\d{1,9})\s*$")
 _DICE = re.compile(r"^Pseudo dice \[(.*)\]")
 _NEW_BEST = re.compile(r"^Yayy! New best")
-_RESTORED = re.compile(r"^Restored the best weights, of epoch (\d+)\.")
+_RESTORED = re.compile(r"^Restored the best weights, of epoch (\d{1,9})\.")
 _COLUMNS = (
     "fold",
     "epoch",

@@ -1,0 +1,232 @@
+"""The parsers of the package, each as a function of the bytes of a file.
+
+A target writes the bytes to a file and reads it as the package does. What is wrong with
+a file must end in a ValueError or an OSError; anything else is a finding.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["TARGETS", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A parser.
+
+    Args:
+        file: Name of the file that it reads.
+        read: Reads the file.
+        seed: Content of a file that is in order.
+        wrap: Makes the file of the bytes that the fuzzer finds.
+    """
+
+    file: str
+    read: Callable[[Path], Any]
+    seed: Callable[[], bytes]
+    wrap: Callable[[bytes], bytes] = bytes
+
+
+def _volume(path: Path) -> None:
+    from nnunet_cel.volumes import read_label_map, read_volume
+
+    volume = read_volume(path)
+    if not np.isfinite(volume.affine).all() or volume.voxels.ndim != 3:
+        raise RuntimeError("a volume that is none")
+    read_label_map(path)
+
+
+def _nifti() -> bytes:
+    from nnunet_cel.volumes import Volume, to_nifti
+
+    volume = Volume(np.zeros((2, 3, 4), np.uint8), np.eye(4))
+    return to_nifti(volume, compressed=False)
+
+
+def _text_header(path: Path) -> None:
+    from nnunet_cel.volumes import _check_text_header
+
+    _check_text_header(path)
+
+
+def _labels(path: Path) -> None:
+    from nnunet_cel.evaluation.labels import read_labels
+
+    labels = read_labels([path.parent])
+    labels.check(path, np.arange(3))
+    labels.channel(2)
+
+
+def _transform(path: Path) -> None:
+    from nnunet_cel.preparation.transform import read_grids
+
+    read_grids(path)
+
+
+def _grids() -> bytes:
+    grid = {"shape": [2, 3, 4], "affine": np.eye(4).tolist()}
+    return json.dumps({"original": grid, "prepared": grid}).encode()
+
+
+def _protocol(path: Path) -> None:
+    from nnunet_cel.evaluation.protocol import load_protocol
+
+    load_protocol(path).to_dict()
+
+
+def _paper() -> bytes:
+    folder = resources.files("nnunet_cel.evaluation") / "protocols"
+    return (folder / "anima.yaml").read_bytes()
+
+
+def _scans(path: Path) -> None:
+    from nnunet_cel.dataset_conversion.clinic_files import read_scan_table
+
+    for scan in read_scan_table(path):
+        if "/" in scan.name or scan.name.startswith("."):
+            raise RuntimeError("a name that is no name of a file")
+
+
+def _pattern(path: Path) -> None:
+    from nnunet_cel.dataset_conversion.clinic_files import find_scans
+
+    text = path.read_bytes().decode("utf-8", "replace")
+    images, _, labels = text.partition("\n")
+    find_scans(path.parent, images[:80], labels[:80])
+
+
+def _evaluation(path: Path) -> None:
+    from nnunet_cel.evaluation.comparison import read_evaluation
+
+    (path.parent / "cases.csv").write_text("case\na\n")
+    read_evaluation(path.parent)
+
+
+def _table(path: Path) -> None:
+    from nnunet_cel.evaluation.tables import read_table
+
+    read_table(path)
+
+
+def _probabilities(path: Path) -> None:
+    from nnunet_cel.evaluation.labels import Labels
+    from nnunet_cel.evaluation.probabilities import read_probabilities
+
+    read_probabilities(path, (4, 3, 2), Labels())
+
+
+def _npz() -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, probabilities=np.zeros((2, 2, 3, 4), np.float32))
+    return stream.getvalue()
+
+
+def _log(path: Path) -> None:
+    from nnunet_cel.report.training_log import read_training
+
+    read_training(path.parent)
+
+
+def _folds(path: Path) -> None:
+    from nnunet_cel.best_fold import choose, read_folds
+
+    folder = path.parent / "fold_0" / "validation"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_bytes(path.read_bytes())
+    choose(read_folds(path.parent), model=path.parent)
+
+
+def _settings(path: Path) -> None:
+    from nnunet_cel.settings import BLOCK, Settings
+
+    content = json.loads(path.read_bytes().decode("utf-8", "replace"))
+    settings = Settings.from_configuration({BLOCK: content})
+    if Settings(**settings.to_block()) != settings:
+        raise RuntimeError("settings that change when they are read back")
+
+
+def _block() -> bytes:
+    from nnunet_cel.settings import Settings
+
+    return json.dumps(Settings().to_block()).encode()
+
+
+def _study(path: Path) -> None:
+    from nnunet_cel.protocol.study import read_study
+
+    read_study(path)
+
+
+def _checkpoint(path: Path) -> None:
+    from nnunet_cel.weights.checkpoint import read_checkpoint
+
+    read_checkpoint(path)
+
+
+def _saved() -> bytes:
+    import torch
+
+    stream = io.BytesIO()
+    content = {
+        "network_weights": {"a.weight": torch.zeros(1)},
+        "trainer_name": "FCADenseTrainer",
+        "current_epoch": 1,
+        "init_args": {"configuration": "2d", "fold": 0, "plans": {}},
+        "inference_allowed_mirroring_axes": None,
+    }
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def _manifest(path: Path) -> None:
+    from nnunet_cel.weights.manifest import read_manifest
+
+    read_manifest(path)
+
+
+def _model() -> bytes:
+    from nnunet_cel.weights.manifest import FORMAT, VERSION
+
+    return json.dumps({"format": FORMAT, "version": VERSION, "plans": {}}).encode()
+
+
+def _text(content: str) -> Callable[[], bytes]:
+    return lambda: content.encode()
+
+
+_LOG = "Epoch 0\ntrain_loss 0.5\nval_loss nan\nPseudo dice [np.float32(0.5)]\n"
+_NRRD = "NRRD0004\ndimension: 3\ntype: short\nsizes: 1 1 1\nencoding: raw\n\n00"
+_MHA = "NDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n0"
+
+TARGETS = {
+    "nifti": Target("a.nii", _volume, _nifti),
+    "nifti-gz": Target(
+        "a.nii.gz", _volume, _nifti, lambda data: gzip.compress(data, 1, mtime=0)
+    ),
+    "nrrd-header": Target("a.nrrd", _text_header, _text(_NRRD)),
+    "mha-header": Target("a.mha", _text_header, _text(_MHA)),
+    "labels": Target("dataset.json", _labels, _text('{"labels": {"a": 0, "b": [1]}}')),
+    "transform": Target("a.json", _transform, _grids),
+    "protocol": Target("a.yaml", _protocol, _paper),
+    "scans": Target("a.csv", _scans, _text("subject,image,label\na,a.csv,a.csv\n")),
+    "pattern": Target("a.nii", _pattern, _text("{subject}.nii\n**/*{subject}.nii")),
+    "evaluation": Target("summary.json", _evaluation, _text('{"protocol": {}}')),
+    "table": Target("a.csv", _table, _text("case,DSC\n'=a,0.5\n")),
+    "probabilities": Target("a.npz", _probabilities, _npz),
+    "training-log": Target("training_log_1.txt", _log, _text(_LOG)),
+    "folds": Target("a.json", _folds, _text('{"foreground_mean": {"Dice": 0.5}}')),
+    "settings": Target("a.json", _settings, _block),
+    "study": Target("a.yaml", _study, _text("data: {}\nnetworks: [unet]\nout: b\n")),
+    "checkpoint": Target("a.pth", _checkpoint, _saved),
+    "manifest": Target("model.json", _manifest, _model),
+}
