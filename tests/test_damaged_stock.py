@@ -28,6 +28,7 @@ PREDICT = (
 )
 CASES = [
     (f"raw/{TINY}/imagesTr/case_01_0000.nii.gz", "noise", "plan", PLAN),
+    (f"raw/{TINY}/imagesTr/case_01_0000.nii.gz", "half", "plan", PLAN),
     (f"raw/{TINY}/labelsTr/case_00.nii.gz", "empty", "plan", PLAN),
     (f"raw/{TINY}/dataset.json", "half", "plan", PLAN),
     (f"preprocessed/{TINY}/FCADensePlans.json", "settings", "train", FIT),
@@ -38,6 +39,7 @@ CASES = [
     (f"{MODEL}/plans.json", "settings", "predict", PREDICT),
     (f"{MODEL}/dataset.json", "list", "predict", PREDICT),
     (f"raw/{TINY}/imagesTs/case_00_0000.nii.gz", "empty", "predict", PREDICT),
+    (f"raw/{TINY}/imagesTs/case_00_0000.nii.gz", "half", "predict", PREDICT),
 ]
 
 

@@ -89,6 +89,20 @@ def test_best_means_are_starred(home: Path) -> None:
         assert list(rows.index[rows["best"]]) == [getattr(rows["mean"], best)()]
 
 
+def test_equal_means_have_no_star(tmp_path: Path) -> None:
+    """Nothing is best where all are the same; the best of some may be several."""
+    ours = study(networks=["fcadensenet", "unet", "resunet"])
+    write_evaluations(ours, tmp_path, "table6")
+    for name, dice in (("2d", 0.2), ("2d_unet", 0.2), ("2d_resunet", 0.1)):
+        path = tmp_path / f"evaluations/finetuned/Dataset502_CEL/{name}/cases.csv"
+        cases = pd.read_csv(path, dtype={"case": str})
+        write_table(path, cases.assign(DSC=dice, PPV=0.0))
+    values = make_table(ours, tmp_path, "table6").values.set_index("metric")
+
+    assert list(values.loc["DSC", "best"]) == [True, True, False]
+    assert not values.loc["PPV", "best"].any()
+
+
 def test_tests_are_paired_and_corrected(home: Path) -> None:
     """Wilcoxon of SciPy, and Holm's steps by hand, over the five other networks."""
     tests = make_table(study(), home, "table6").tests

@@ -9,6 +9,8 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import (
     DefaultPreprocessor,
 )
 
+from nnunet_cel.volumes import check_whole
+
 __all__ = ["FCADensePreprocessor"]
 
 
@@ -24,8 +26,12 @@ class FCADensePreprocessor(DefaultPreprocessor):
         """Preprocess one case; arguments and result are those of nnU-Net.
 
         Raises:
-            ValueError: If the case cannot be normalized.
+            ValueError: If a file is cut off, or the case cannot be normalized.
         """
+        label_map = args[0] if args else kwargs.get("seg_file")
+        for file in (*image_files, label_map):
+            if file is not None:
+                check_whole(file)
         try:
             return super().run_case(image_files, *args, **kwargs)
         except ValueError as error:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 __all__ = ["Section", "closest"]
+
+# A YAML file of a few lines can stand for billions of values.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def closest(name: object, known: Collection[str]) -> str:
@@ -44,7 +49,8 @@ class Section:
     def fail(self, key: str, rule: str, value: object, cure: str = "") -> None:
         """Remember that the value of a key, by its full name, is wrong."""
         self.complain(
-            f"The {key!r} of the study must be {rule}. Got {value!r} instead.{cure}"
+            f"The {key!r} of the study must be {rule}. Got {_SHORT.repr(value)} "
+            f"instead.{cure}"
         )
 
     def complain(self, message: str) -> None:

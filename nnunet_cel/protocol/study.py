@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,14 +203,15 @@ def read_study(path: Path) -> tuple[Study, Path]:
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"The study {path} is not YAML: {error}") from error
     folder = path.absolute().parent
     problems: list[str] = []
     if not isinstance(content, Mapping):
         raise ValueError(
             f"The study {path} must be a mapping of keys and values. Got "
-            f"{content!r} instead. 'nnunet-cel protocol init' writes an example."
+            f"{reprlib.repr(content)} instead. 'nnunet-cel protocol init' writes an "
+            "example."
         )
     out = content.get("out")
     if out is not None and not _is_text(out):

@@ -259,9 +259,9 @@ def _cases(measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def _best(means: Sequence[float], better: str) -> float:
-    """Return the best mean, NaN if there is none or none to choose from."""
+    """Return the best mean, NaN if there is none or all are the same."""
     known = [mean for mean in means if not math.isnan(mean)]
-    if len(known) < 2:
+    if len(set(known)) < 2:
         return math.nan
     if better == "zero":
         return min(known, key=abs)
