@@ -109,5 +109,5 @@ class Section:
                 self.complain(
                     f"The study has no key {self.name(key)!r}."
                     f"{closest(key, self._taken)} Keys here: "
-                    f"{', '.join(self._taken)}."
+                    f"{', '.join(dict.fromkeys(self._taken))}."
                 )
