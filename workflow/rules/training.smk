@@ -2,9 +2,9 @@
 # wrote is no output of a rule, so that nothing removes it. If the workflow is killed, a
 # training may live on: the one that is to continue it waits for its end, so that no two
 # write to one folder.
-# On a CPU nnU-Net wants a thread for every core in each of several jobs. They sleep while
-# they wait for one another: without OMP_WAIT_POLICY that took twice the time. (With
-# OMP_THREAD_LIMIT they wait forever.)
+# On a CPU nnU-Net wants a thread for every core in each of several jobs. Our trainer
+# keeps to OMP_NUM_THREADS; threads of other trainers sleep while they wait for one
+# another, which halves the time. (With OMP_THREAD_LIMIT they wait forever.)
 
 TRAIN = (
     "mkdir -p .locks; exec 9> .locks/{params.stage}_{params.number}"
@@ -14,7 +14,7 @@ TRAIN = (
     " else set -- %s; fi;"
     ' nnUNet_results="$PWD"/results/{params.stage}'
     " nnUNet_n_proc_DA={threads} nnUNet_def_n_proc={threads}"
-    " OMP_NUM_THREADS={threads}"
+    " OMP_NUM_THREADS={threads} OMP_WAIT_POLICY=PASSIVE"
     " {ON_GPU}nnUNetv2_train {params.number} {wildcards.configuration}"
     " {wildcards.fold} {params.model} -device {DEVICE}"
     ' "$@" > {log:q} 2>&1 9>&- || exit "$?"'
