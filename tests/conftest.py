@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,21 @@ os.environ.setdefault("nnUNet_n_proc_DA", "2")
 torch.set_num_threads(1)
 
 LESION_RADIUS = 0.14
+
+LOCALE = locale.setlocale(locale.LC_ALL)
+
+
+@pytest.fixture(autouse=True)
+def _locale_of_the_start() -> Iterator[None]:
+    """Begin and end every test in the locale in which the tests were started.
+
+    GDCM, with which tests write DICOM files of their own, leaves another one behind,
+    in which the output of commands is read as ASCII. That nnunet_cel does not is
+    tested in `test_dicom`.
+    """
+    locale.setlocale(locale.LC_ALL, LOCALE)
+    yield
+    locale.setlocale(locale.LC_ALL, LOCALE)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Workspace:
             env=self.environment | env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=600,
         )

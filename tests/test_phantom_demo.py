@@ -68,7 +68,7 @@ def test_whole_demo(
     assert set(rows[0]) == {"case"} | models
     assert all(0 <= float(rows[0][model]) <= 1 for model in models)
     assert (out / "pictures" / f"{cases[0]}.png").stat().st_size > 10_000
-    assert cases[0] in (out / "report.html").read_text()
+    assert cases[0] in (out / "report.html").read_text(encoding="utf-8")
     log = (out / "logs" / "fine_tune.log").read_text()
     assert "Loading pretrained weights from file" in log
     assert "Loading pretrained" not in (out / "logs" / "direct.log").read_text()

@@ -261,7 +261,7 @@ class _Demo:
             [_command("nnunet-cel"), "best-fold", "501", "-c", "2d"],
             env=self.environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         if best.returncode != 0:
