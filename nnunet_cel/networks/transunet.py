@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -45,9 +46,14 @@ GROUPED_FEATURES = 128  # 32 groups in bottlenecks of a quarter of the channels
 
 def _timm() -> ModuleType:
     try:
-        import timm.layers
-        import timm.models.resnetv2
-        import timm.models.vision_transformer
+        with warnings.catch_warnings():
+            # timm decorates functions with what torch calls deprecated
+            warnings.filterwarnings(
+                "ignore", message=r".torch\.jit\.\w+. is deprecated"
+            )
+            import timm.layers
+            import timm.models.resnetv2
+            import timm.models.vision_transformer
     # torchvision of another build than torch fails with a RuntimeError
     except (ImportError, RuntimeError, OSError) as error:
         raise ImportError(
