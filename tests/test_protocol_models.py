@@ -22,8 +22,8 @@ from nnunet_cel.protocol.models import (
     trainings,
     wmh_dataset,
 )
-from nnunet_cel.protocol.paper import paper_table
 from nnunet_cel.protocol.study import Study, parse_study
+from nnunet_cel.report.paper import paper_table
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 

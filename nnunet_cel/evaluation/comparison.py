@@ -34,6 +34,8 @@ from nnunet_cel.files import read_json
 
 __all__ = [
     "Comparison",
+    "best_means",
+    "better_model",
     "compare_evaluations",
     "compare_pair",
     "holm",
@@ -88,7 +90,7 @@ def compare_evaluations(
     for short, metric in METRICS.items():
         columns = [table[short].to_numpy(dtype=float) for table in cases]
         rows = [summarize_values(values, seed=seed) for values in columns]
-        best = _best([row["mean"] for row in rows], metric.better)
+        best = best_means([row["mean"] for row in rows], metric.better)
         models += [
             {"metric": short, "model": name, "best": number in best, **row}
             for number, (name, row) in enumerate(zip(names, rows, strict=True))
@@ -97,10 +99,6 @@ def compare_evaluations(
         found = [compare_pair(columns[a], columns[b], seed=seed) for a, b in pairs]
         corrected = holm([row["p"] for row in found])
         for (a, b), row, p in zip(pairs, found, corrected, strict=True):
-            better = ""
-            if metric.better != "zero" and row["effect"]:
-                second = (row["effect"] > 0) == (metric.better == "higher")
-                better = "" if math.isnan(row["effect"]) else names[b if second else a]
             tests.append(
                 {
                     "metric": short,
@@ -108,7 +106,9 @@ def compare_evaluations(
                     "second": names[b],
                     **row,
                     "p_holm": p,
-                    "better": better,
+                    "better": better_model(
+                        row["effect"], metric.better, (names[a], names[b])
+                    ),
                 }
             )
     summary = {
@@ -203,6 +203,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def best_means(means: Sequence[float], better: str) -> set[int]:
+    """Return which means are the best, as numbers; none if all are NaN.
+
+    Args:
+        means: Means of one metric.
+        better: Which values are better: ``higher``, ``lower`` or ``zero``.
+    """
+    sign = {"higher": 1, "lower": -1, "zero": -1}[better]
+    scores = [sign * (abs(m) if better == "zero" else m) for m in means]
+    known = [score for score in scores if not math.isnan(score)]
+    return {i for i, score in enumerate(scores) if known and score == max(known)}
+
+
+def better_model(effect: float, better: str, names: tuple[str, str]) -> str:
+    """Return which of two models is better by a metric, an empty text for neither.
+
+    Args:
+        effect: Effect of their differences, see :func:`compare_pair`.
+        better: Which values are better: ``higher``, ``lower`` or ``zero``.
+        names: Names of the first and of the second model.
+    """
+    if better == "zero" or not effect or math.isnan(effect):
+        return ""
+    return names[(effect > 0) == (better == "higher")]
+
+
 def _check_comparable(
     evaluations: dict[str, tuple[pd.DataFrame, dict[str, Any]]],
 ) -> None:
@@ -229,11 +255,3 @@ def _check_comparable(
                 f"references. They differ in {', '.join(cases['case'][~same])}: "
                 "evaluate one again."
             )
-
-
-def _best(means: Sequence[float], better: str) -> set[int]:
-    """Return which means are the best, as numbers; none if all are NaN."""
-    sign = {"higher": 1, "lower": -1, "zero": -1}[better]
-    scores = [sign * (abs(m) if better == "zero" else m) for m in means]
-    known = [score for score in scores if not math.isnan(score)]
-    return {i for i, score in enumerate(scores) if known and score == max(known)}

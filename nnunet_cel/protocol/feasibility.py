@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import importlib.util
 import io
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cel.evaluation.pairing import find_label_maps
+from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.protocol.models import (
     cel_datasets,
@@ -221,7 +221,7 @@ def _dataset_json(folder: Path) -> dict[str, Any]:
     """Return what describes a raw data set."""
     path = folder / "dataset.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"The file {path} is not JSON: {error}.") from error
     except FileNotFoundError:

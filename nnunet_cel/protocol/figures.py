@@ -79,9 +79,7 @@ def write_figures(
 
 def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> None:
     """Draw every scan of the test half with the predictions of all networks."""
-    from nnunet_cel.preparation.resampling import to_ras
-    from nnunet_cel.report.overlay import save_overlays
-    from nnunet_cel.volumes import read_volume
+    from nnunet_cel.report.overlay import load_volume, save_overlays
 
     datasets = cel_datasets(study)
     for dataset in datasets:
@@ -100,14 +98,11 @@ def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> Non
         place = folder / dataset if len(datasets) > 1 else folder
         place.mkdir(exist_ok=True)
         for case, reference in find_label_maps(raw / "labelsTs").items():
-            voxels = {
-                title: to_ras(read_volume(maps[case])).voxels
-                for title, maps in found.items()
-            }
+            voxels = {title: load_volume(maps[case]) for title, maps in found.items()}
             save_overlays(
                 place / f"{case}.png",
-                image=to_ras(read_volume(images[f"{case}_0000"])).voxels,
-                reference=to_ras(read_volume(reference)).voxels,
+                image=load_volume(images[f"{case}_0000"]),
+                reference=load_volume(reference),
                 predictions=voxels,
             )
 

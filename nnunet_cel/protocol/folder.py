@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_cel.files import to_json, write_whole
+from nnunet_cel.files import read_json, to_json, write_whole
 from nnunet_cel.protocol.study import Study, parse_study
 
 __all__ = ["RECORD", "begin", "continued_study", "only_run", "refuse_other_study"]
@@ -117,7 +116,7 @@ def only_run(out: Path) -> Iterator[int | None]:
 
 
 def _read(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(out / RECORD)
     return content
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from nnunet_cel.protocol.models import TRANSFER
+from nnunet_cel.report.paper import PAPER_METRICS, PRINTED_NAMES
 
 __all__ = ["TITLES", "as_markdown", "as_tex"]
 
@@ -27,9 +28,7 @@ TITLES: Mapping[str, str] = {
 }
 """Title of each table, by its name."""
 
-_METRICS = ("DSC", "PPV", "TPR", "VD", "LFDR", "L-sens")
-_WITHOUT_LESIONS = _METRICS[:4]  # Table 3
-_LONG = {"L-sens": "L-sensitivity"}
+_WITHOUT_LESIONS = PAPER_METRICS[:4]  # Table 3
 _PAPER = "Huang et al. 2024"
 
 
@@ -107,14 +106,14 @@ def _grid(
     if name == "table2":
         metrics: Sequence[str] = list(dict.fromkeys(rows["metric"]))
     else:
-        metrics = _WITHOUT_LESIONS if name == "table3" else _METRICS
+        metrics = _WITHOUT_LESIONS if name == "table3" else PAPER_METRICS
     methods = list(dict.fromkeys(rows["method"]))
     if printed:
         methods = [m for m in methods if rows[rows["method"] == m]["paper"].any()]
     cells = rows.set_index(["metric", "method"])
     body = [
         [
-            _LONG.get(metric, metric),
+            PRINTED_NAMES.get(metric, metric),
             *(_cell(cells.loc[metric, method], printed=printed) for method in methods),
         ]
         for metric in metrics
@@ -138,7 +137,7 @@ def _cell(row: pd.Series, *, printed: bool) -> str:
 def _differences(name: str, tests: pd.DataFrame) -> list[str]:
     """Return the differences of a block as Markdown, of every split."""
     lines: list[str] = []
-    metrics = _WITHOUT_LESIONS if name == "table3" else _METRICS
+    metrics = _WITHOUT_LESIONS if name == "table3" else PAPER_METRICS
     for split in dict.fromkeys(tests["split"]):
         rows = tests[tests["split"] == split]
         cells = rows.set_index(["metric", "other"])
@@ -151,7 +150,10 @@ def _differences(name: str, tests: pd.DataFrame) -> list[str]:
             "",
         ]
         body = [
-            [_LONG.get(m, m), *(_difference(cells.loc[m, other]) for other in others)]
+            [
+                PRINTED_NAMES.get(m, m),
+                *(_difference(cells.loc[m, other]) for other in others),
+            ]
             for m in metrics
         ]
         lines += [*_markdown(["", *others], body), ""]

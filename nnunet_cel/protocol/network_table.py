@@ -16,8 +16,8 @@ from nnunet_cel.protocol.models import (
     table_methods,
     wmh_dataset,
 )
-from nnunet_cel.protocol.paper import paper_table
 from nnunet_cel.protocol.study import Study
+from nnunet_cel.report.paper import paper_table
 
 __all__ = ["PARAMETERS", "make_network_table", "training_hours"]
 

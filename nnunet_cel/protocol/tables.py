@@ -22,7 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_cel.evaluation.comparison import compare_pair, holm
+from nnunet_cel.evaluation.comparison import (
+    best_means,
+    better_model,
+    compare_pair,
+    holm,
+)
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import write_whole
@@ -31,12 +36,11 @@ from nnunet_cel.protocol.layout import as_markdown, as_tex
 from nnunet_cel.protocol.measured import Measured, read_measured, summarize
 from nnunet_cel.protocol.models import Method, table_methods, table_names
 from nnunet_cel.protocol.network_table import make_network_table
-from nnunet_cel.protocol.paper import mean_and_sd, paper_table
 from nnunet_cel.protocol.study import Study
+from nnunet_cel.report.paper import PRINTED_NAMES, mean_and_sd, paper_table
 
 __all__ = ["Table", "chosen_names", "make_table", "write_tables"]
 
-_NAMES = {"L-sens": "L-sensitivity"}  # in the paper
 _KEYS = ("block", "method", "stage", "configuration")
 _TEST_COLUMNS = [
     *("block", "split", "metric", "reference", "other", "n", "mean_difference"),
@@ -159,10 +163,12 @@ def _values(rows: Sequence[Measured], printed: dict[str, dict[str, str]]) -> lis
     found = []
     for short, metric in METRICS.items():
         summaries = [summarize(m, short) for m in rows]
-        best = _best([s["mean"] for s in summaries], metric.better)
-        for measured, summary in zip(rows, summaries, strict=True):
+        best = best_means([s["mean"] for s in summaries], metric.better)
+        if len(best) == sum(not math.isnan(s["mean"]) for s in summaries):
+            best = set()  # all the same
+        for number, (measured, summary) in enumerate(zip(rows, summaries, strict=True)):
             cell = printed.get(measured.method.title, {}).get(
-                _NAMES.get(short, short), ""
+                PRINTED_NAMES.get(short, short), ""
             )
             mean, sd = mean_and_sd(cell)
             found.append(
@@ -170,7 +176,7 @@ def _values(rows: Sequence[Measured], printed: dict[str, dict[str, str]]) -> lis
                     **_keys(measured.method),
                     "metric": short,
                     **summary,
-                    "best": summary["mean"] == best,
+                    "best": number in best,
                     "paper": cell,
                     "paper_mean": mean,
                     "paper_sd": sd,
@@ -207,17 +213,18 @@ def _tests(rows: Sequence[Measured]) -> list[dict[str, Any]]:
             ]
             corrected = holm([row["p"] for row in found])
             for other, row, p_holm in zip(pairs, found, corrected, strict=True):
-                titles = (reference.method.title, other.method.title)
+                # an effect above 0 stands for higher values of the reference
+                titles = (other.method.title, reference.method.title)
                 tests.append(
                     {
                         "block": reference.method.block,
                         "split": "" if folds else groups[0].removeprefix("split "),
                         "metric": short,
-                        "reference": titles[0],
-                        "other": titles[1],
+                        "reference": reference.method.title,
+                        "other": other.method.title,
                         **row,
                         "p_holm": p_holm,
-                        "better": _better(row["effect"], metric.better, titles),
+                        "better": better_model(row["effect"], metric.better, titles),
                     }
                 )
     return tests
@@ -256,23 +263,6 @@ def _cases(measured: Sequence[Measured]) -> pd.DataFrame:
     return (
         pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
     )
-
-
-def _best(means: Sequence[float], better: str) -> float:
-    """Return the best mean, NaN if there is none or all are the same."""
-    known = [mean for mean in means if not math.isnan(mean)]
-    if len(set(known)) < 2:
-        return math.nan
-    if better == "zero":
-        return min(known, key=abs)
-    return max(known) if better == "higher" else min(known)
-
-
-def _better(effect: float, better: str, titles: tuple[str, str]) -> str:
-    """Return which of reference and other has the better values."""
-    if better == "zero" or not effect or math.isnan(effect):
-        return ""
-    return titles[0] if (effect > 0) == (better == "higher") else titles[1]
 
 
 def _keys(method: Method) -> dict[str, str]:

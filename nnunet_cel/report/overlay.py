@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import nibabel
 import numpy as np
+from matplotlib.colors import to_rgb
+
+from nnunet_cel.preparation.resampling import to_ras
+from nnunet_cel.report.style import AGREEMENT_COLORS
+from nnunet_cel.volumes import read_volume
 
 __all__ = ["color_overlay", "dice", "load_volume", "save_overlays", "slice_to_show"]
 
-TRUE_POSITIVE = (0.90, 0.10, 0.10)
-FALSE_POSITIVE = (0.10, 0.75, 0.20)
-FALSE_NEGATIVE = (1.00, 0.90, 0.10)
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = (
+    to_rgb(AGREEMENT_COLORS[kind]) for kind in ("tp", "fp", "fn")
+)
 
 
 def load_volume(file: Path) -> np.ndarray:
     """Return the voxels of an image, shape ``(X, Y, Z)``, axes in RAS order."""
-    image = nibabel.as_closest_canonical(nibabel.load(file))
-    return np.asarray(image.dataobj)
+    return to_ras(read_volume(file)).voxels
 
 
 def dice(prediction: np.ndarray, reference: np.ndarray) -> float:
