@@ -110,6 +110,30 @@ def test_untrained_network_puts_out_the_lesion_prior() -> None:
     assert lesion.mean().item() == pytest.approx(0.03, rel=0.2)
 
 
+@pytest.mark.parametrize("attention", ["none", "down", "skip", "down_and_up"])
+@pytest.mark.parametrize("extent", [(16, 16), (19, 22)])
+def test_prediction_on_cpu_equals_the_plain_network(
+    attention: str, extent: tuple[int, int]
+) -> None:
+    """Without gradients features share a buffer: same logits as with gradients."""
+    torch.manual_seed(0)
+    network = FCADenseNet(3, 2, attention=attention, **SMALL).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.5)
+            nn.init.uniform_(module.running_var, 0.2, 2.0)
+            nn.init.normal_(module.weight)  # of both signs
+            nn.init.normal_(module.bias)
+    stacks = torch.randn(2, 3, *extent)
+
+    plain = network(stacks).detach()
+    with torch.inference_mode():
+        fast = network(stacks)
+
+    assert plain.std() > 0.1
+    torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
+
+
 def train_once(network: nn.Module, stacks: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Return gradients and buffers after one step with fixed dropout."""
     torch.manual_seed(1)

@@ -13,9 +13,19 @@ loaded beside a CPU-only torch.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["CBAM", "ChannelAttention", "SpatialAttention"]
+
+
+def _maximum_of_slices(features: Tensor) -> Tensor:
+    """Return the maximum of every channel, ``(B, C, 1, 1)``."""
+    if features.device.type == "cpu" and not torch.is_grad_enabled():
+        # six times as fast as amax in bfloat16; with gradients it would single out one
+        # of several equal voxels, where amax shares among them
+        return F.adaptive_max_pool2d(features, 1)
+    return features.amax(dim=(2, 3), keepdim=True)
 
 
 class ChannelAttention(nn.Module):
@@ -38,7 +48,7 @@ class ChannelAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""
         average = features.mean(dim=(2, 3), keepdim=True)
-        maximum = features.amax(dim=(2, 3), keepdim=True)
+        maximum = _maximum_of_slices(features)
         weight = self._perceptron(average) + self._perceptron(maximum)
         return features * torch.sigmoid(weight)
 

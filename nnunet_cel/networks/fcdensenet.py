@@ -112,6 +112,21 @@ class DenseLayer(_Recomputable):
         new: Tensor = self.dropout(self.conv(self.norm(features).relu_()))
         return new
 
+    def infer(self, features: Tensor) -> Tensor:
+        """Return the same in evaluation mode, for a view ``(B, C, H, W)`` of a buffer.
+
+        Batch normalization would copy the view first.
+        """
+        norm = self.norm
+        mean, variance = norm.running_mean, norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        shift = norm.bias - mean * scale
+        scale, shift = (each.view(1, -1, 1, 1) for each in (scale, shift))
+        new: Tensor = self.conv(torch.addcmul(shift, features, scale).relu_())
+        return new
+
 
 class DenseBlock(nn.Module):
     """Dense layers, each of which sees the block's input and all layers before it.
@@ -138,6 +153,7 @@ class DenseBlock(nn.Module):
         gradient_checkpointing: bool,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.keep_input = keep_input
         self.layers = nn.ModuleList(
             DenseLayer(
@@ -148,15 +164,48 @@ class DenseBlock(nn.Module):
             )
             for index in range(num_layers)
         )
-        new_channels = num_layers * growth_rate
-        self.out_channels = new_channels + (in_channels if keep_input else 0)
+        self.new_channels = num_layers * growth_rate
+        self.out_channels = self.new_channels + (in_channels if keep_input else 0)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features ``(B, C, H, W)`` to features ``(B, out_channels, H, W)``."""
-        collected = [features]
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map inputs ``(B, C_i, H, W)`` to features ``(B, out_channels, H, W)``.
+
+        The inputs together have ``in_channels`` channels.
+        """
+        if self._infers_on_cpu(inputs[0]):
+            return self._infer(*inputs)
+        collected = list(inputs)
         for layer in self.layers:
             collected.append(layer(*collected))
-        return torch.cat(collected if self.keep_input else collected[1:], dim=1)
+        kept = collected if self.keep_input else collected[len(inputs) :]
+        return torch.cat(kept, dim=1)
+
+    def _infers_on_cpu(self, features: Tensor) -> bool:
+        return (
+            features.device.type == "cpu"
+            and features.dtype == torch.float32
+            and not self.training
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    def _infer(self, *inputs: Tensor) -> Tensor:
+        """Collect features in one buffer, so that no layer concatenates them again."""
+        batch_size, _, height, width = inputs[0].shape
+        channels = self.in_channels + self.new_channels
+        buffer = torch.empty(
+            (batch_size, channels, height, width), memory_format=torch.channels_last
+        )
+        filled = 0
+        for features in inputs:
+            buffer[:, filled : filled + features.shape[1]] = features
+            filled += features.shape[1]
+        for layer in self.layers:
+            assert isinstance(layer, DenseLayer)
+            new = layer.infer(buffer[:, :filled])
+            buffer[:, filled : filled + new.shape[1]] = new
+            filled += new.shape[1]
+        return buffer if self.keep_input else buffer[:, self.in_channels :]
 
 
 class TransitionDown(_Recomputable):
@@ -186,13 +235,12 @@ class TransitionUp(nn.Module):
         self.conv = nn.ConvTranspose2d(channels, channels, kernel_size=3, stride=2)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Return upsampled features and skip, concatenated, of the extent of skip."""
-        upsampled = self.conv(features)
+        """Return the features ``(B, C, H, W)``, upsampled to the extent of the skip."""
+        upsampled: Tensor = self.conv(features)
         height, width = skip.shape[2:]
         top = (upsampled.shape[2] - height) // 2
         left = (upsampled.shape[3] - width) // 2
-        cropped = upsampled[:, :, top : top + height, left : left + width]
-        return torch.cat([cropped, skip], dim=1)
+        return upsampled[:, :, top : top + height, left : left + width]
 
 
 class FCDenseNet(SliceNetwork):
@@ -327,7 +375,8 @@ class FCDenseNet(SliceNetwork):
         for level, (transition, block) in enumerate(
             zip(self.transitions_up, self.up_blocks, strict=True)
         ):
-            features = block(transition(features, skips.pop()))
+            skip = skips.pop()
+            features = block(transition(features, skip), skip)
             if self.attention == "down_and_up":
                 features = self.up_attention[level](features)
         logits: Tensor = self.head(features)

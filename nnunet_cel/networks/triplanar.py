@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from nnunet_cel.networks.allocator import keep_freed_memory
 from nnunet_cel.slicing import PLANES, cut_stacks, empty_stacks, join_slices
 
 __all__ = ["TriplanarNetwork", "has_native_bfloat16"]
@@ -139,6 +140,8 @@ class TriplanarNetwork(nn.Module):
     # compiling, and it still is when called from here.
     @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
     def _volume_logits(self, volumes: Tensor) -> Tensor:
+        if volumes.device.type == "cpu":
+            keep_freed_memory()
         return torch.stack(
             [self._to_logits(self._mean_probabilities(volume)) for volume in volumes]
         )

@@ -42,6 +42,7 @@ from torch import distributed, nn
 
 from nnunet_cel.files import write_whole
 from nnunet_cel.networks import SliceNetwork, TriplanarNetwork
+from nnunet_cel.networks.allocator import keep_freed_memory
 from nnunet_cel.settings import Settings
 from nnunet_cel.training.augmentation import (
     IN_PLANE_AXES,
@@ -219,6 +220,8 @@ class FCADenseTrainer(nnUNetTrainer):
             ValueError: If the network cannot take slices of the training window or of
                 the patch size.
         """
+        if self.device.type == "cpu":
+            keep_freed_memory()
         seed = self.settings.seed
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
