@@ -1,17 +1,24 @@
-"""A phantom and nnU-Net plans for it, both in memory only.
+"""A phantom and nnU-Net plans for it.
 
-The plans are what `FCADensePlanner` writes into configuration ``2d`` for a data set
-whose largest image is the phantom.
+The plans of `make_plans` are what `FCADensePlanner` writes into configuration ``2d``
+for a data set whose largest image is the phantom; those of `plan_as_stock` are what
+nnU-Net's default planner writes.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import SimpleITK as sitk
+from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.training.dataloading.nnunet_dataset import (
     comp_blosc2_params,
@@ -22,19 +29,29 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
     PlansManager,
 )
 
+from benchmarks._process import in_fresh_process
 from nnunet_cel.phantom.subject import Modality, make_subject
 from nnunet_cel.planning.declarations import BASE, architecture
 from nnunet_cel.planning.extent import cubic_extent
 from nnunet_cel.planning.preprocessor import FCADensePreprocessor
 from nnunet_cel.settings import BLOCK, Settings
 
-__all__ = ["DATASET_JSON", "make_phantom", "make_plans", "preprocess", "save_case"]
+__all__ = [
+    "DATASET_JSON",
+    "make_phantom",
+    "make_plans",
+    "plan_as_stock",
+    "preprocess",
+    "save_case",
+]
 
 DATASET_JSON: dict[str, Any] = {
     "channel_names": {"0": "CE-T1w"},
     "labels": {"background": 0, "lesion": 1},
     "file_ending": ".nii.gz",
 }
+_STOCK_ID = 998
+_STOCK_DATASET = f"Dataset{_STOCK_ID}_Phantom"
 # not a seed of `nnunet-cel phantom` or `demo`: no model was trained on these subjects
 _SEED = 20_241
 
@@ -102,6 +119,60 @@ def make_plans(image: np.ndarray, *, spacing: float, **settings: Any) -> dict[st
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": {}},
     }
+
+
+def write_raw_dataset(
+    folder: Path, phantom: tuple[np.ndarray, np.ndarray], *, spacing: float, cases: int
+) -> Path:
+    """Write a phantom as a raw data set of nnU-Net; return the data set's folder.
+
+    Args:
+        folder: What ``nnUNet_raw`` names.
+        phantom: Image and label map.
+        spacing: Voxel edge in mm.
+        cases: How often the phantom is in it.
+    """
+    dataset = folder / _STOCK_DATASET
+    for name, array in zip(("imagesTr", "labelsTr"), phantom, strict=True):
+        (dataset / name).mkdir(parents=True)
+        image = sitk.GetImageFromArray(array[0])
+        image.SetSpacing([spacing] * 3)
+        channel = "_0000" if name == "imagesTr" else ""
+        for case in range(cases):
+            sitk.WriteImage(image, dataset / name / f"phantom_{case}{channel}.nii.gz")
+    (dataset / "dataset.json").write_text(
+        json.dumps({**DATASET_JSON, "numTraining": cases})
+    )
+    return dataset
+
+
+def plan_as_stock(
+    phantom: tuple[np.ndarray, np.ndarray], *, spacing: float
+) -> dict[str, Any]:
+    """Return the plans that nnU-Net's default planner makes of a phantom.
+
+    Args:
+        phantom: Image and label map.
+        spacing: Voxel edge in mm.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        variables = {
+            f"nnUNet_{each}": str(folder / each)
+            for each in ("raw", "preprocessed", "results")
+        }
+        write_raw_dataset(folder / "raw", phantom, spacing=spacing, cases=2)
+        # nnU-Net reads the variables when it is imported
+        with mock.patch.dict(os.environ, variables):
+            in_fresh_process(_plan, "ExperimentPlanner")
+        (plans,) = (folder / "preprocessed" / _STOCK_DATASET).glob("*Plans.json")
+        result: dict[str, Any] = json.loads(plans.read_text())
+    return result
+
+
+def _plan(planner: str) -> None:
+    api.extract_fingerprints([_STOCK_ID], num_processes=1)
+    api.plan_experiments([_STOCK_ID], planner)
 
 
 def preprocess(

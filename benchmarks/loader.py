@@ -4,7 +4,10 @@ Two phantoms are preprocessed and written by nnU-Net's own `save_case`, once in 
 chunks of our plans (patch S x S x S) and once in those of stock 2D plans (patch H x W,
 the slice rounded up to multiples of 32). From both, `StackBatches` makes the same
 batches of 16 stacks with windows of S x S voxels, all of one plane, with the paper's
-augmentation and without. Pages are in the operating system's cache and files are open.
+augmentation and without. nnU-Net's own 3D loader reads windows of the same extent from
+our chunks, without augmentation: patches of three slices along the axis of the plane,
+each with a lesion voxel in it, as with ``oversample_foreground_percent = 1``. Pages are
+in the operating system's cache and files are open.
 
 One thread, as in a worker of torch's loader. All variants take turns in random order;
 the first turn is not counted; rates come from the median time of a batch. The last row
@@ -23,16 +26,25 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from benchmarks._case import make_phantom, make_plans, preprocess, save_case
+from benchmarks._case import (
+    DATASET_JSON,
+    make_phantom,
+    make_plans,
+    preprocess,
+    save_case,
+)
 from benchmarks._process import in_fresh_process
 from nnunet_cel.planning.declarations import BASE
 from nnunet_cel.slicing import PLANES
@@ -43,6 +55,7 @@ from nnunet_cel.training.pool import SlicePool, draw_requests, index_slices
 _PHANTOMS = 2
 _AUGMENTATIONS = ("paper", "none")
 _ALL = "all"
+_STOCK = "nnU-Net 3D"
 
 
 def run(
@@ -62,20 +75,24 @@ def _measure(
 ) -> dict[str, Any]:
     torch.set_num_threads(1)
     window, chunks = _write_cases(Path(folder), spacing)
-    variants = {
+    variants: dict[tuple[str, int | str, str], Callable[[int], object]] = {
         (layout, plane, augmentation): _make_batches(
             Path(folder, layout), window, batch_size, plane, augmentation
-        )
+        ).__getitem__
         for layout in chunks
         for plane in (*PLANES, _ALL)
         for augmentation in _AUGMENTATIONS
     }
+    ours = next(iter(chunks))
+    for axis in PLANES:
+        loader = _make_stock_loader(Path(folder, ours), window, batch_size, axis)
+        variants[_STOCK, axis, "none"] = functools.partial(_read_stock_batch, loader)
     times: dict[Any, list[float]] = {variant: [] for variant in variants}
     rng = random.Random(0)
     for turn in range(turns):
         for variant in rng.sample(list(variants), len(variants)):
             begin = time.perf_counter()
-            variants[variant][turn]
+            variants[variant](turn)
             if turn > 0:
                 times[variant].append(time.perf_counter() - begin)
     rates = {
@@ -91,9 +108,12 @@ def _measure(
         result[f"{key}: stacks per s"] = cubic
         result[f"{key}: stacks per s, stock chunks"] = flat
         result[f"{key}: ours / stock chunks"] = cubic / flat
+        if (_STOCK, plane, augmentation) in rates:
+            stock = rates[_STOCK, plane, augmentation]
+            result[f"{key}: stacks per s, nnU-Net's 3D loader"] = stock
+            result[f"{key}: ours / nnU-Net's 3D loader"] = cubic / stock
     # not one of the above: open files cannot be handed to a process
-    folder_of_ours = Path(folder, next(iter(chunks)))
-    batches = _make_batches(folder_of_ours, window, batch_size, _ALL, "paper")
+    batches = _make_batches(Path(folder, ours), window, batch_size, _ALL, "paper")
     result["one worker process, plane all, augmentation paper: stacks per s"] = (
         _rate_of_worker(batches, batch_size, turns)
     )
@@ -143,6 +163,28 @@ def _make_batches(
         plain_transforms=plain,
         margin=rotation_margin(window) if augmented else 0,
     )
+
+
+def _make_stock_loader(
+    folder: Path, window: int, batch_size: int, plane: int
+) -> nnUNetDataLoader:
+    """Return nnU-Net's loader of patches that are stacks of a plane."""
+    patch_size = [window] * 3
+    patch_size[plane] = 3
+    return nnUNetDataLoader(
+        nnUNetDatasetBlosc2(
+            str(folder), [f"phantom_{index}" for index in range(_PHANTOMS)]
+        ),
+        batch_size,
+        patch_size,
+        patch_size,
+        LabelManager(DATASET_JSON["labels"], regions_class_order=None),
+        oversample_foreground_percent=1.0,
+    )
+
+
+def _read_stock_batch(loader: nnUNetDataLoader, _: int) -> object:
+    return loader.generate_train_batch()
 
 
 def _only(pool: SlicePool, plane: int | str) -> SlicePool:

@@ -6,6 +6,9 @@ them in turns, so that a busy machine slows all alike; the cost is the median of
 differences within the turns. Two environments are without the package: the difference
 between them is what the method measures where there is no cost. Only the files that a
 start reads are copied, so the measurement needs no build.
+
+``nnUNetv2_train -h``, which imports torch and nnU-Net, is timed in the environment of
+the benchmark, with the plug-in and with it switched off (NNUNET_CEL_DISABLE=1).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from typing import Any
 
 _PAIRS = 200
 _WARM_UP = 5
+_COMMAND_PAIRS = 5
 _PACKAGE = Path(__file__).parent.parent / "nnunet_cel"
 
 
@@ -42,7 +46,8 @@ def run() -> dict[str, Any]:
             "installed": (ours, {}),
             "switched off": (ours, off),
         }
-        times = _time_in_turns(starts)
+        arguments = ["-c", "pass"]
+        times = _time_in_turns(starts, arguments, warm_up=_WARM_UP, pairs=_PAIRS)
         imports = [_import_time(ours) for _ in range(30)]
     result: dict[str, Any] = {"starts of each": _PAIRS}
     for name, values in times.items():
@@ -52,6 +57,20 @@ def run() -> dict[str, Any]:
         low, middle, high = statistics.quantiles([a - b for a, b in pairs], n=4)
         result[f"{name} - plain, ms"] = middle
         result[f"{name} - plain, quartiles, ms"] = [round(low, 3), round(high, 3)]
+    python = Path(sys.executable)
+    commands = _time_in_turns(
+        {"with": (python, {}), "without": (python, {"NNUNET_CEL_DISABLE": "1"})},
+        [str(python.with_name("nnUNetv2_train")), "-h"],
+        warm_up=1,
+        pairs=_COMMAND_PAIRS,
+    )
+    for name, values in commands.items():
+        result[f"nnUNetv2_train -h {name} the plug-in, s"] = (
+            statistics.median(values) / 1e3
+        )
+    result["nnUNetv2_train -h, with / without"] = statistics.median(
+        [a / b for a, b in zip(commands["with"], commands["without"], strict=True)]
+    )
     result["-X importtime of nnunet_cel.discovery, ms"] = statistics.median(imports)
     return result
 
@@ -73,19 +92,28 @@ def _make_environment(folder: Path, *, with_discovery: bool) -> Path:
 
 def _time_in_turns(
     starts: dict[str, tuple[Path, dict[str, str]]],
+    arguments: list[str],
+    *,
+    warm_up: int,
+    pairs: int,
 ) -> dict[str, list[float]]:
     """Return the time of each start in milliseconds, one of each in every turn."""
     times: dict[str, list[float]] = {name: [] for name in starts}
     order = list(starts)
     rng = random.Random(0)
-    for turn in range(_WARM_UP + _PAIRS):
+    for turn in range(warm_up + pairs):
         rng.shuffle(order)  # no one is always the first
         for name in order:
             python, variables = starts[name]
             environment = {**os.environ, **variables}
             begin = time.perf_counter()
-            subprocess.run([python, "-c", "pass"], env=environment, check=True)
-            if turn >= _WARM_UP:
+            subprocess.run(
+                [python, *arguments],
+                env=environment,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            if turn >= warm_up:
                 times[name].append((time.perf_counter() - begin) * 1e3)
     return times
 
