@@ -3,17 +3,20 @@
 #   make demo     the whole protocol on phantoms
 #   make bench    the benchmarks (make bench BENCH="startup" for some of them)
 #   make fuzz     every parser with made-up bytes (make fuzz MINUTES=2)
-#   make build    sdist and wheel in dist/
+#   make build    sdist, wheel and bill of materials (CycloneDX) in dist/
+#   make audit    compares what is installed with known vulnerabilities
+#   make lock     writes down the installed versions for .ci/run
 #   make clean    removes all of this again, .venv too
 
 PYTHON ?= python3
 BENCH ?=
 MINUTES ?= 10
 BIN := .venv/bin
+VERSION = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 # What decides about the contents of .venv.
 SOURCES := pyproject.toml build_backend/nnunet_cel_build.py
 
-.PHONY: test demo bench build fuzz clean
+.PHONY: test demo bench build audit lock fuzz clean
 
 test: .venv/.installed-for-tests
 	$(BIN)/ruff check .
@@ -31,6 +34,18 @@ bench: .venv/.installed-for-tests
 build: .venv/.installed-for-tests
 	rm -rf build dist
 	$(BIN)/python -m build
+	$(PYTHON) -m venv build/released
+	build/released/bin/python -m pip install dist/*.whl
+	$(BIN)/python -m pip install cyclonedx-bom
+	$(BIN)/cyclonedx-py environment build/released --pyproject pyproject.toml \
+		--output-file dist/nnunet_cel.cdx.json
+
+audit: .venv/.installed-for-tests
+	$(BIN)/python -m pip install pip-audit
+	$(BIN)/pip-audit --skip-editable
+
+lock: .venv/.installed-for-tests
+	$(BIN)/python -m pip freeze --exclude-editable > .ci/lock-python$(VERSION).txt
 
 fuzz: .venv/.installed-for-tests
 	$(BIN)/python -m pip install atheris

@@ -9,6 +9,8 @@ start reads are copied, so the measurement needs no build.
 
 ``nnUNetv2_train -h``, which imports torch and nnU-Net, is timed in the environment of
 the benchmark, with the plug-in and with it switched off (NNUNET_CEL_DISABLE=1).
+
+Options: ``starts`` of each environment, ``commands`` of each kind.
 """
 
 from __future__ import annotations
@@ -27,29 +29,27 @@ import venv
 from pathlib import Path
 from typing import Any
 
-_PAIRS = 200
 _WARM_UP = 5
-_COMMAND_PAIRS = 5
 _PACKAGE = Path(__file__).parent.parent / "nnunet_cel"
 
 
-def run() -> dict[str, Any]:
+def run(*, starts: int = 200, commands: int = 5) -> dict[str, Any]:
     """Return medians in milliseconds, with quartiles of the paired differences."""
     with tempfile.TemporaryDirectory() as folder:
         plain = _make_environment(Path(folder, "plain"), with_discovery=False)
         control = _make_environment(Path(folder, "control"), with_discovery=False)
         ours = _make_environment(Path(folder, "ours"), with_discovery=True)
         off = {"NNUNET_CEL_DISABLE": "1"}
-        starts: dict[str, tuple[Path, dict[str, str]]] = {
+        environments: dict[str, tuple[Path, dict[str, str]]] = {
             "plain": (plain, {}),
             "control": (control, {}),
             "installed": (ours, {}),
             "switched off": (ours, off),
         }
         arguments = ["-c", "pass"]
-        times = _time_in_turns(starts, arguments, warm_up=_WARM_UP, pairs=_PAIRS)
+        times = _time_in_turns(environments, arguments, warm_up=_WARM_UP, turns=starts)
         imports = [_import_time(ours) for _ in range(30)]
-    result: dict[str, Any] = {"starts of each": _PAIRS}
+    result: dict[str, Any] = {"starts of each": starts}
     for name, values in times.items():
         result[f"{name}: whole start, ms"] = statistics.median(values)
     for name in ("control", "installed", "switched off"):
@@ -58,18 +58,18 @@ def run() -> dict[str, Any]:
         result[f"{name} - plain, ms"] = middle
         result[f"{name} - plain, quartiles, ms"] = [round(low, 3), round(high, 3)]
     python = Path(sys.executable)
-    commands = _time_in_turns(
+    helps = _time_in_turns(
         {"with": (python, {}), "without": (python, {"NNUNET_CEL_DISABLE": "1"})},
         [str(python.with_name("nnUNetv2_train")), "-h"],
         warm_up=1,
-        pairs=_COMMAND_PAIRS,
+        turns=commands,
     )
-    for name, values in commands.items():
+    for name, values in helps.items():
         result[f"nnUNetv2_train -h {name} the plug-in, s"] = (
             statistics.median(values) / 1e3
         )
     result["nnUNetv2_train -h, with / without"] = statistics.median(
-        [a / b for a, b in zip(commands["with"], commands["without"], strict=True)]
+        [a / b for a, b in zip(helps["with"], helps["without"], strict=True)]
     )
     result["-X importtime of nnunet_cel.discovery, ms"] = statistics.median(imports)
     return result
@@ -95,13 +95,13 @@ def _time_in_turns(
     arguments: list[str],
     *,
     warm_up: int,
-    pairs: int,
+    turns: int,
 ) -> dict[str, list[float]]:
     """Return the time of each start in milliseconds, one of each in every turn."""
     times: dict[str, list[float]] = {name: [] for name in starts}
     order = list(starts)
     rng = random.Random(0)
-    for turn in range(warm_up + pairs):
+    for turn in range(warm_up + turns):
         rng.shuffle(order)  # no one is always the first
         for name in order:
             python, variables = starts[name]

@@ -34,6 +34,9 @@ CLASSES: "dict[str, str]" = {
     "FCADensePreprocessor": "nnunet_cel.planning.preprocessor",
     "KDELastPeakNormalization": "nnunet_cel.planning.normalization",
     "KDEHighestPeakNormalization": "nnunet_cel.planning.normalization",
+    "WholeSimpleITKIO": "nnunet_cel.planning.label_map_writers",
+    "WholeNibabelIO": "nnunet_cel.planning.label_map_writers",
+    "WholeNibabelIOWithReorient": "nnunet_cel.planning.label_map_writers",
 }
 """Name of each class that nnU-Net can ask for, and the module that defines it."""
 

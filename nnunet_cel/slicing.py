@@ -39,18 +39,17 @@ def cut_stacks(volume: Tensor, plane: int, neighbor_pairs: int) -> Tensor:
 
     Returns:
         Stacks of shape ``(N, C * (2k + 1), H, W)`` in the order of their slices, where
-        ``N`` is the extent of the volume along the plane's axis. For ``k = 0`` this is
-        a view of the volume.
+        ``N`` is the extent of the volume along the plane's axis. Not to be written
+        to: for ``k = 0`` this is a view of the volume, and for one channel neighboring
+        stacks share their slices.
     """
     slices = volume.movedim(plane + 1, 0)
     if neighbor_pairs == 0:
         return slices
-    count, channels, height, width = slices.shape
-    border = slices.new_zeros((neighbor_pairs, channels, height, width))
+    border = slices.new_zeros((neighbor_pairs, *slices.shape[1:]))
     padded = torch.cat([border, slices, border])
     first, last = stack_bounds(0, neighbor_pairs)
-    neighbors = [padded[offset : offset + count] for offset in range(last - first)]
-    return torch.stack(neighbors, dim=2).flatten(1, 2)
+    return padded.unfold(0, last - first, 1).movedim(-1, 2).flatten(1, 2)
 
 
 def join_slices(slices: Tensor, plane: int) -> Tensor:
@@ -75,4 +74,5 @@ def empty_stacks(stacks: Tensor) -> Tensor:
     Returns:
         Boolean tensor of shape ``(N,)``.
     """
-    return ~(stacks != 0).flatten(1).any(dim=1)
+    # one axis after the other: nothing as large as all stacks is made on the way
+    return ~stacks.any(dim=3).any(dim=2).any(dim=1)

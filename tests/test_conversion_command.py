@@ -246,7 +246,7 @@ def test_converting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert convert(tmp_path / "raw1", "cel", one) == 0
     table = Path("Dataset502_CEL_linking_table.csv").rename("first.csv")
     assert table.exists()
-    arguments = ["convert", "cel", str(two), "-o", str(tmp_path / "raw2"), "-np", "2"]
+    arguments = ["convert", "cel", str(two), "-o", str(tmp_path / "raw2"), "-np", "16"]
     assert cli.main(arguments) == 0
 
     assert contents(tmp_path / "raw1") == contents(tmp_path / "raw2")

@@ -28,6 +28,9 @@ WHERE = {
     "FCADensePreprocessor": "preprocessing",
     "KDELastPeakNormalization": "preprocessing.normalization",
     "KDEHighestPeakNormalization": "preprocessing.normalization",
+    "WholeSimpleITKIO": "imageio",
+    "WholeNibabelIO": "imageio",
+    "WholeNibabelIOWithReorient": "imageio",
 }
 """The package of nnU-Net in which it looks for each of our classes."""
 

@@ -56,6 +56,19 @@ def evaluate(data: Path, name: str, *options: object) -> int:
     )
 
 
+def test_any_number_of_processes_gives_the_same_bytes(data: Path) -> None:
+    """Sixteen at once write what one writes."""
+    contents = []
+    for processes in (1, 16):
+        options = ("--probabilities", "-np", processes, "--overwrite")
+        assert evaluate(data, "good", *options) == 0
+        files = sorted((data / "out good").iterdir())
+        contents.append({file.name: file.read_bytes() for file in files})
+
+    assert "cases.csv" in contents[0]
+    assert contents[0] == contents[1]
+
+
 def test_evaluate_writes_and_prints(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_cel.settings import BLOCK
 from nnunet_cel.training.trainer import FCADenseTrainer
@@ -29,6 +30,7 @@ import logging, resource, sys
 from pathlib import Path
 
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
 
@@ -130,11 +132,10 @@ def predict(
 def test_killed_prediction_is_completed(
     model: Path, planned_folders: Path, tmp_path: Path
 ) -> None:
-    """--continue_prediction does the rest, once the newest file is removed.
+    """--continue_prediction does the rest, and what is there is whole.
 
-    nnU-Net writes label maps in place, so the newest may be half a file. The images of
-    five cases come again under other names: what was predicted before the kill equals
-    what is predicted after it.
+    The images of five cases come again under other names: what was predicted before the
+    kill equals what is predicted after it.
     """
     images, predictions = tmp_path / "images", tmp_path / "predictions"
     images.mkdir()
@@ -153,8 +154,7 @@ def test_killed_prediction_is_completed(
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    files = sorted(predictions.glob("*.nii.gz"), key=lambda file: file.stat().st_mtime)
-    files.pop().unlink()
+    files = list(predictions.glob("*.nii.gz"))
     output = predict(model, images, predictions, "--continue_prediction").communicate()
 
     assert 0 < len(files) < CASES
@@ -166,3 +166,32 @@ def test_killed_prediction_is_completed(
     assert {label for label_map in maps for label in np.unique(label_map)} == {0, 1}
     for number in range(5, CASES):
         np.testing.assert_array_equal(maps[number], maps[number - 5])
+
+
+def test_twenty_models_are_averaged(model: Path) -> None:
+    """nnU-Net's prediction with twenty folds is the mean of their logits."""
+    folds = [f"fold_{number}" for number in range(20)]
+    checkpoint = torch.load(model / "fold_0/checkpoint_final.pth", weights_only=False)
+    bias = checkpoint["network_weights"]["network.head.bias"]
+    for number, fold in enumerate(folds):
+        (model / fold).mkdir(exist_ok=True)
+        checkpoint["network_weights"]["network.head.bias"] = bias + 0.1 * number
+        checkpoint["network_weights"]["network.head.bias"][0] = 0
+        torch.save(checkpoint, model / fold / "checkpoint_final.pth")
+    volume = torch.rand(1, 20, 24, 22)
+
+    def predict_with(*numbers: int) -> torch.Tensor:
+        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+        predictor.initialize_from_trained_model_folder(
+            str(model), numbers, "checkpoint_final.pth"
+        )
+        logits = predictor.predict_logits_from_preprocessed_data(volume)
+        return torch.as_tensor(logits).float()
+
+    together = predict_with(*range(20))
+    alone = [predict_with(number) for number in range(20)]
+
+    assert (alone[19] - alone[0]).abs().min() > 0.01
+    torch.testing.assert_close(
+        together, torch.stack(alone).mean(dim=0), rtol=0, atol=5e-3
+    )

@@ -32,6 +32,7 @@ def stock_plans() -> dict[str, Any]:
     return {
         "dataset_name": "Dataset009_Stock",
         "plans_name": "nnUNetPlans",
+        "image_reader_writer": "NibabelIO",
         "transpose_forward": [2, 0, 1],
         "configurations": {
             "2d": shared
@@ -70,6 +71,7 @@ def test_stock_plans_are_lifted(stock_plans: dict[str, Any], preprocessed: str) 
     assert entry["batch_size"] == 16
     assert entry["architecture"]["network_class_name"].endswith(".FCADenseNet")
     assert entry[BLOCK]["neighbor_pairs"] == 1
+    assert lifted["image_reader_writer"] == "WholeNibabelIO"
     assert stock_plans == before, "the caller's plans are left alone"
 
 

@@ -38,6 +38,9 @@ WHERE = {
     "FCADensePreprocessor": "preprocessing",
     "KDELastPeakNormalization": "preprocessing.normalization",
     "KDEHighestPeakNormalization": "preprocessing.normalization",
+    "WholeSimpleITKIO": "imageio",
+    "WholeNibabelIO": "imageio",
+    "WholeNibabelIOWithReorient": "imageio",
 }
 
 def look_up(_=None):

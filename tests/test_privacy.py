@@ -5,7 +5,12 @@ from __future__ import annotations
 import base64
 import gzip
 import io
+import json
+import os
 import re
+import shutil
+import subprocess
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -169,6 +174,51 @@ def test_a_data_set_of_a_clinic(
     assert leaks(Path.cwd()) == ["link.csv"]
     assert Path("link.csv").stat().st_mode & 0o077 == 0
     assert len(list(Path("raw").rglob("CEL_*_0000.nii.gz"))) == len(SCANS) - 1
+
+
+@pytest.mark.slow
+def test_training_on_a_data_set_of_a_clinic(
+    clinic: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans, preprocessed files, logs, checkpoint and validation know no name."""
+    table = ("--linking-table", "link.csv")
+    run(capfd, "convert", "cel", clinic / "scans.csv", "-o", "raw", *QUIET, *table)
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(Path.cwd() / name))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    printed = run_nnunet(
+        "nnUNetv2_plan_and_preprocess",
+        *("-d", "502", "-pl", "FCADensePlanner", "-c", "2d", "-np", "1", "-npfp", "1"),
+    )
+    plans_file = Path("preprocessed/Dataset502_CEL/FCADensePlans.json")
+    plans = json.loads(plans_file.read_text())
+    plans["configurations"]["2d"]["batch_size"] = 2
+    plans["configurations"]["2d"]["nnunet_cel"] |= {
+        "max_epochs": 1,
+        "iterations_per_epoch": 1,
+        "validation_iterations": 1,
+    }
+    plans_file.write_text(json.dumps(plans))
+    options = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans", "-device", "cpu")
+    printed += run_nnunet("nnUNetv2_train", "502", "2d", "0", *options, "--npz")
+
+    assert NAME not in printed
+    assert len(list(Path("results").rglob("checkpoint_final.pth"))) == 1
+    assert leaks(Path.cwd()) == ["link.csv"]
+
+
+def run_nnunet(command: str, *arguments: str) -> str:
+    """Run one of nnU-Net's commands, which must succeed; return what it prints."""
+    path = shutil.which(command, path=sysconfig.get_path("scripts"))
+    done = subprocess.run(
+        [str(path), *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def test_preparation_of_scans_with_neutral_subjects(

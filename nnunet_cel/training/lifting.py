@@ -20,6 +20,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cel.planning.declarations import BASE, architecture, configurations
 from nnunet_cel.planning.extent import cubic_extent, training_shapes
+from nnunet_cel.planning.label_map_writers import writer_of_whole_files
 from nnunet_cel.planning.memory import BATCH_SIZE
 from nnunet_cel.settings import BLOCK, Settings
 
@@ -48,6 +49,7 @@ def lift_plans(
             them.
     """
     plans = deepcopy(plans)
+    plans["image_reader_writer"] = writer_of_whole_files(plans["image_reader_writer"])
     names = list(plans["configurations"])
     if configuration not in names:
         raise ValueError(

@@ -56,6 +56,7 @@ _NORMALIZATIONS = (
 _READERS = (
     *("NaturalImage2DIO", "NibabelIO", "NibabelIOWithReorient"),
     *("SimpleITKIO", "Tiff3DIO"),
+    *("WholeNibabelIO", "WholeNibabelIOWithReorient", "WholeSimpleITKIO"),
 )
 RESAMPLINGS = {
     "resample_data_or_seg_to_shape": (
