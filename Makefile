@@ -5,7 +5,7 @@
 #   make fuzz     every parser with made-up bytes (make fuzz MINUTES=2)
 #   make build    sdist, wheel and bill of materials (CycloneDX) in dist/
 #   make audit    compares what is installed with known vulnerabilities
-#   make lock     writes down the installed versions for .ci/run
+#   make lock     installs anew, and writes down the versions for .ci/run
 #   make clean    removes all of this again, .venv too
 
 PYTHON ?= python3
@@ -36,15 +36,18 @@ build: .venv/.installed-for-tests
 	$(BIN)/python -m build
 	$(PYTHON) -m venv build/released
 	build/released/bin/python -m pip install dist/*.whl
-	$(BIN)/python -m pip install cyclonedx-bom
-	$(BIN)/cyclonedx-py environment build/released --pyproject pyproject.toml \
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install cyclonedx-bom
+	build/tools/bin/cyclonedx-py environment build/released --pyproject pyproject.toml \
 		--output-file dist/nnunet_cel.cdx.json
 
 audit: .venv/.installed-for-tests
-	$(BIN)/python -m pip install pip-audit
-	$(BIN)/pip-audit --skip-editable
+	$(PYTHON) -m venv build/tools
+	build/tools/bin/python -m pip install pip-audit
+	build/tools/bin/pip-audit --skip-editable --path $$($(BIN)/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))')
 
-lock: .venv/.installed-for-tests
+lock: clean .venv/.installed-for-tests
 	$(BIN)/python -m pip freeze --exclude-editable > .ci/lock-python$(VERSION).txt
 
 fuzz: .venv/.installed-for-tests

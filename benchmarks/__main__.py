@@ -1,6 +1,6 @@
-"""Measures what things cost on this machine's CPU.
+"""Measures what things cost on this machine, on its GPU where that is used.
 
-    python -m benchmarks                           all of them, about six minutes
+    python -m benchmarks                           all of them, about half an hour
     python -m benchmarks loader preprocessing      some of them
     python -m benchmarks prediction -o rounds=3    one of them with an option
     python -m benchmarks prediction -o model=FOLDER -o modality=flair

@@ -35,6 +35,7 @@ CLASSES: "dict[str, str]" = {
     "KDELastPeakNormalization": "nnunet_cel.planning.normalization",
     "KDEHighestPeakNormalization": "nnunet_cel.planning.normalization",
     "WholeSimpleITKIO": "nnunet_cel.planning.label_map_writers",
+    "WholeSimpleITKIOWithReorient": "nnunet_cel.planning.label_map_writers",
     "WholeNibabelIO": "nnunet_cel.planning.label_map_writers",
     "WholeNibabelIOWithReorient": "nnunet_cel.planning.label_map_writers",
 }

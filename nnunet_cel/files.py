@@ -22,6 +22,7 @@ from typing import IO, Any
 __all__ = [
     "check_replaceable",
     "file_beforehand",
+    "new_file",
     "new_folder",
     "read_json",
     "settle_file",
@@ -228,9 +229,7 @@ def write_whole(path: Path | str, content: str | bytes, *, mode: int = 0o666) ->
     """
     path = Path(path)
     content = content.encode() if isinstance(content, str) else content
-    for left in _hidden_of(path, "partial"):
-        if _is_abandoned(left):
-            left.unlink(missing_ok=True)
+    _clear_abandoned(path)
     token = secrets.token_hex(4)
     try:
         with _hidden_file(path, "partial", token, mode=mode) as (partial, file):
@@ -241,6 +240,46 @@ def write_whole(path: Path | str, content: str | bytes, *, mode: int = 0o666) ->
         raise OSError(
             error.errno, f"Could not write {path}: {error.strerror}."
         ) from error
+
+
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """Yield a path to write to, of the same name; at the end it takes its place.
+
+    For libraries that write to a path and go by its ending. The file lies in a hidden
+    folder beside its place meanwhile. If the block raises, what stood there stays.
+
+    Args:
+        path: The file, replaced if it exists.
+
+    Raises:
+        OSError: If the folder cannot be made, or the file was not written.
+    """
+    path = Path(path)
+    _clear_abandoned(path)
+    folder = _hidden(path, "partial", secrets.token_hex(4))
+    lock = None
+    try:
+        folder.mkdir()
+        lock = os.open(folder, os.O_RDONLY) if _CAN_LOCK else None
+        _lock(lock)
+        yield folder / path.name
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove what killed processes left of a file."""
+    for left in _hidden_of(path, "partial"):
+        if not _is_abandoned(left):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _hidden(path: Path, kind: str, token: str) -> Path:

@@ -74,5 +74,4 @@ def empty_stacks(stacks: Tensor) -> Tensor:
     Returns:
         Boolean tensor of shape ``(N,)``.
     """
-    # one axis after the other: nothing as large as all stacks is made on the way
     return ~stacks.any(dim=3).any(dim=2).any(dim=1)

@@ -122,20 +122,27 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def check_whole(path: Path | str) -> None:
-    """Refuse a compressed NIfTI file that is cut off or damaged.
+    """Refuse a NIfTI file that is cut off or damaged.
 
-    ITK, with which nnU-Net reads, takes half a file for a whole one and makes up the
-    rest. Other files pass.
+    ITK, with which nnU-Net reads, takes half a compressed file for a whole one and
+    makes up the rest, and writes half a file without a word where the disk is full.
+    Other files pass.
 
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is damaged; the message names it.
     """
     path = Path(path)
-    if path.name.lower().endswith(".nii.gz"):
+    ending = split_ending(path)[1].lower()
+    if ending in _NIFTI_ENDINGS:
         try:
-            content = _decompress(path)
-            _check_header(_header_of(content), len(content))
+            if ending.endswith(".gz"):
+                content = _decompress(path)
+                _check_header(_header_of(content), len(content))
+            else:
+                with path.open("rb") as file:
+                    head = file.read(_LONGEST_HEADER)
+                _check_header(_header_of(head), path.stat().st_size)
         except FileNotFoundError:
             raise
         except Exception as error:  # a damaged header can fail anywhere in nibabel

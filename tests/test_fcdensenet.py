@@ -134,6 +134,28 @@ def test_prediction_on_cpu_equals_the_plain_network(
     torch.testing.assert_close(fast, plain, rtol=1e-5, atol=1e-5)
 
 
+def test_dropout_and_hooks_work_in_prediction() -> None:
+    """Monte Carlo dropout differs from pass to pass, and hooks see every layer."""
+    torch.manual_seed(0)
+    network = FCADenseNet(3, 2, attention="none", **SMALL).eval()
+    stacks = torch.randn(1, 3, 16, 16)
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    seen: list[nn.Module] = []
+
+    with torch.inference_mode():
+        for layer in network.bottleneck.modules():
+            if isinstance(layer, nn.Dropout2d):
+                layer.train()
+        assert not torch.equal(network(stacks), network(stacks))
+        network.eval()
+        assert torch.equal(network(stacks), network(stacks))
+        for layer in layers:
+            layer.register_forward_hook(lambda module, *_: seen.append(module))
+        network(stacks)
+
+    assert set(map(id, seen)) == set(map(id, layers))
+
+
 def train_once(network: nn.Module, stacks: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Return gradients and buffers after one step with fixed dropout."""
     torch.manual_seed(1)

@@ -13,13 +13,23 @@ import nibabel
 import numpy as np
 import pytest
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.simpleitk_reader_writer import (
+    SimpleITKIO,
+    SimpleITKIOWithReorient,
+)
 
 from nnunet_cel.planning import label_map_writers
 from nnunet_cel.volumes import check_whole
 
-NAMES = ["SimpleITKIO", "NibabelIO", "NibabelIOWithReorient"]
-STOCK = dict(zip(NAMES, [SimpleITKIO, NibabelIO, NibabelIOWithReorient], strict=True))
+STOCK = {
+    each.__name__: each
+    for each in (
+        *(SimpleITKIO, SimpleITKIOWithReorient),
+        *(NibabelIO, NibabelIOWithReorient),
+    )
+}
+NAMES = list(STOCK)
+STUFF = {"spacing": (1,) * 3, "origin": (0,) * 3, "direction": tuple(np.eye(3).flat)}
 
 # Writes label maps, of noise so that compressing takes time, until it is killed.
 ENDLESS = """
@@ -32,6 +42,17 @@ for number in itertools.count():
     name = f"{sys.argv[1]}/case_{number}.nii.gz"
     WholeSimpleITKIO().write_seg(label_map, name, {"sitk_stuff": stuff})
     print(number, flush=True)
+"""
+
+# Writes a label map of which the disk takes the first 100 kB only.
+FULL_DISK = """
+import resource, sys
+import numpy as np
+from nnunet_cel.planning.label_map_writers import WholeSimpleITKIO
+label_map = np.random.default_rng(0).integers(0, 200, (40, 200, 200), dtype=np.uint8)
+stuff = {"spacing": (1, 1, 1), "origin": (0, 0, 0), "direction": (1,0,0,0,1,0,0,0,1)}
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+WholeSimpleITKIO().write_seg(label_map, sys.argv[1], {"sitk_stuff": stuff})
 """
 
 
@@ -71,17 +92,34 @@ def test_other_classes_stay(name: str) -> None:
 
 def test_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     """The error names the label map."""
-    stuff = {
-        "spacing": (1,) * 3,
-        "origin": (0,) * 3,
-        "direction": tuple(np.eye(3).flat),
-    }
     missing = tmp_path / "gone" / "a.nii.gz"
 
     with pytest.raises(OSError, match=r"Could not write .*gone.a\.nii\.gz"):
         ours("SimpleITKIO").write_seg(
-            np.zeros((2, 2, 2), np.uint8), str(missing), {"sitk_stuff": stuff}
+            np.zeros((2, 2, 2), np.uint8), str(missing), {"sitk_stuff": STUFF}
         )
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd"])
+def test_full_disk_leaves_what_was_there(ending: str, tmp_path: Path) -> None:
+    """ITK is silent about half a NIfTI file; here it is an error with the name."""
+    file = tmp_path / f"a{ending}"
+    ours("SimpleITKIO").write_seg(
+        np.ones((2, 2, 2), np.uint8), str(file), {"sitk_stuff": STUFF}
+    )
+    before = file.read_bytes()
+
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert f"Could not write {file}: " in done.stderr
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.slow
@@ -103,5 +141,11 @@ def test_killed_writer_leaves_whole_files(tmp_path: Path) -> None:
         for file in files:
             check_whole(file)
         written += len(files)
+        # the one that was being written is written again, and nothing is left over
+        again = folder / f"case_{len(files)}.nii.gz"
+        ours("SimpleITKIO").write_seg(
+            np.ones((2, 2, 2), np.uint8), str(again), {"sitk_stuff": STUFF}
+        )
+        assert sorted(folder.iterdir()) == sorted([*files, again])
 
     assert written >= 20

@@ -39,6 +39,7 @@ WHERE = {
     "KDELastPeakNormalization": "preprocessing.normalization",
     "KDEHighestPeakNormalization": "preprocessing.normalization",
     "WholeSimpleITKIO": "imageio",
+    "WholeSimpleITKIOWithReorient": "imageio",
     "WholeNibabelIO": "imageio",
     "WholeNibabelIOWithReorient": "imageio",
 }

@@ -181,12 +181,17 @@ class DenseBlock(nn.Module):
         return torch.cat(kept, dim=1)
 
     def _infers_on_cpu(self, features: Tensor) -> bool:
+        """Return whether nothing but the result is wanted; see `_infer`."""
         return (
             features.device.type == "cpu"
             and features.dtype == torch.float32
-            and not self.training
             and not torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
+            and not any(
+                # dropout at test time, or somebody who looks at features
+                module.training or module._forward_hooks or module._forward_pre_hooks
+                for module in self.modules()
+            )
         )
 
     def _infer(self, *inputs: Tensor) -> Tensor:
@@ -194,7 +199,10 @@ class DenseBlock(nn.Module):
         batch_size, _, height, width = inputs[0].shape
         channels = self.in_channels + self.new_channels
         buffer = torch.empty(
-            (batch_size, channels, height, width), memory_format=torch.channels_last
+            (batch_size, channels, height, width),
+            dtype=inputs[0].dtype,
+            device=inputs[0].device,
+            memory_format=torch.channels_last,
         )
         filled = 0
         for features in inputs:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from nnunet_cel.networks.allocator import keep_freed_memory
+from nnunet_cel.networks.allocator import keep_freed_memory, return_freed_memory
 from nnunet_cel.slicing import PLANES, cut_stacks, empty_stacks, join_slices
 
 __all__ = ["TriplanarNetwork", "has_native_bfloat16"]
@@ -140,11 +140,15 @@ class TriplanarNetwork(nn.Module):
     # compiling, and it still is when called from here.
     @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
     def _volume_logits(self, volumes: Tensor) -> Tensor:
-        if volumes.device.type == "cpu":
+        on_cpu = volumes.device.type == "cpu"
+        if on_cpu:
             keep_freed_memory()
-        return torch.stack(
+        logits = torch.stack(
             [self._to_logits(self._mean_probabilities(volume)) for volume in volumes]
         )
+        if on_cpu:
+            return_freed_memory()
+        return logits
 
     def _mean_probabilities(self, volume: Tensor) -> Tensor:
         total: Tensor | None = None

@@ -11,21 +11,25 @@ probabilities are whole as well.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
+import errno
 from typing import Any
 
 import numpy as np
 from nnunetv2.imageio import base_reader_writer
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.simpleitk_reader_writer import (
+    SimpleITKIO,
+    SimpleITKIOWithReorient,
+)
 
-from nnunet_cel.files import write_whole
+from nnunet_cel.files import new_file
+from nnunet_cel.volumes import check_whole
 
 __all__ = [
     "WholeNibabelIO",
     "WholeNibabelIOWithReorient",
     "WholeSimpleITKIO",
+    "WholeSimpleITKIOWithReorient",
     "writer_of_whole_files",
 ]
 
@@ -41,14 +45,23 @@ class _WholeFiles(base_reader_writer.BaseReaderWriter):
         Raises:
             OSError: If the file cannot be written; the message names it.
         """
-        with tempfile.TemporaryDirectory(prefix="nnunet_cel-") as folder:
-            file = Path(folder, Path(output_fname).name)
-            super().write_seg(seg, str(file), properties)
-            write_whole(output_fname, file.read_bytes())
+        try:
+            with new_file(output_fname) as partial:
+                super().write_seg(seg, str(partial), properties)
+                check_whole(partial)  # ITK is silent when the disk is full
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OSError(
+                getattr(error, "errno", None) or errno.EIO,
+                f"Could not write {output_fname}: {error}",
+            ) from error
 
 
 class WholeSimpleITKIO(_WholeFiles, SimpleITKIO):
     """nnU-Net's SimpleITKIO with whole label maps."""
+
+
+class WholeSimpleITKIOWithReorient(_WholeFiles, SimpleITKIOWithReorient):
+    """nnU-Net's SimpleITKIOWithReorient with whole label maps."""
 
 
 class WholeNibabelIO(_WholeFiles, NibabelIO):
@@ -61,6 +74,7 @@ class WholeNibabelIOWithReorient(_WholeFiles, NibabelIOWithReorient):
 
 _WRITERS = {
     "SimpleITKIO": WholeSimpleITKIO,
+    "SimpleITKIOWithReorient": WholeSimpleITKIOWithReorient,
     "NibabelIO": WholeNibabelIO,
     "NibabelIOWithReorient": WholeNibabelIOWithReorient,
 }
@@ -70,7 +84,7 @@ def writer_of_whole_files(name: str) -> str:
     """Return the name of our variant of one of nnU-Net's classes, or the name itself.
 
     Args:
-        name: ``image_reader_writer`` of plans. The classes for 2D images and TIFF,
-            which writes a second file with the spacing, have no variant.
+        name: ``image_reader_writer`` of plans. The classes for 2D images, and for TIFF,
+            whose spacing is in a second file, have no variant.
     """
     return _WRITERS[name].__name__ if name in _WRITERS else name

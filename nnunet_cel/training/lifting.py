@@ -49,7 +49,6 @@ def lift_plans(
             them.
     """
     plans = deepcopy(plans)
-    plans["image_reader_writer"] = writer_of_whole_files(plans["image_reader_writer"])
     names = list(plans["configurations"])
     if configuration not in names:
         raise ValueError(
@@ -65,6 +64,7 @@ def lift_plans(
             f"FCADenseTrainer cannot train {configuration!r}: it is the second stage "
             f"of a cascade after {resolved.previous_stage_name!r}. Choose '2d'."
         )
+    plans["image_reader_writer"] = writer_of_whole_files(plans["image_reader_writer"])
     *heirs, root = _ancestry(plans, configuration)
     # planner and trainer write this key, users do not
     if "heads" not in root.get(BLOCK, {}):

@@ -55,8 +55,9 @@ _NORMALIZATIONS = (
 )
 _READERS = (
     *("NaturalImage2DIO", "NibabelIO", "NibabelIOWithReorient"),
-    *("SimpleITKIO", "Tiff3DIO"),
-    *("WholeNibabelIO", "WholeNibabelIOWithReorient", "WholeSimpleITKIO"),
+    *("SimpleITKIO", "SimpleITKIOWithReorient", "Tiff3DIO"),
+    *("WholeNibabelIO", "WholeNibabelIOWithReorient"),
+    *("WholeSimpleITKIO", "WholeSimpleITKIOWithReorient"),
 )
 RESAMPLINGS = {
     "resample_data_or_seg_to_shape": (
