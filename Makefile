@@ -44,8 +44,9 @@ build: .venv/.installed-for-tests
 audit: .venv/.installed-for-tests
 	$(PYTHON) -m venv build/tools
 	build/tools/bin/python -m pip install pip-audit
-	build/tools/bin/pip-audit --skip-editable --path $$($(BIN)/python -c \
-		'import sysconfig; print(sysconfig.get_path("purelib"))')
+	$(BIN)/python -m pip freeze --exclude-editable > build/installed.txt
+	build/tools/bin/pip-audit --strict --disable-pip --no-deps \
+		--requirement build/installed.txt
 
 lock: clean .venv/.installed-for-tests
 	$(BIN)/python -m pip freeze --exclude-editable > .ci/lock-python$(VERSION).txt

@@ -42,7 +42,7 @@ from torch import distributed, nn
 
 from nnunet_cel.files import write_whole
 from nnunet_cel.networks import SliceNetwork, TriplanarNetwork
-from nnunet_cel.networks.allocator import keep_freed_memory
+from nnunet_cel.networks.allocator import keep_freed_memory, return_freed_memory
 from nnunet_cel.settings import Settings
 from nnunet_cel.training.augmentation import (
     IN_PLANE_AXES,
@@ -522,6 +522,9 @@ class FCADenseTrainer(nnUNetTrainer):
                 f"{error}. The checkpoints there are whole. Free or mount the disk, "
                 "then continue with --c.",
             ) from error
+        finally:
+            if self.device.type == "cpu":
+                return_freed_memory()
 
     def _train(self) -> None:
         try:
