@@ -18,7 +18,7 @@ SMALL = {
     "prediction": {"spacing": 6.0, "stride": 8},
     "preprocessing": {"spacing": 4.0, "turns": 2},
     "startup": {"starts": 2, "commands": 1},
-    "training": {"sizes": [[2, 32, 1]]},
+    "training": {"sizes": [[2, 32, 1]], "only": ["float32"], "device": "cpu"},
 }
 ROOT = Path(__file__).parent.parent
 
