@@ -18,6 +18,7 @@ from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
+import torch
 from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.training.dataloading.nnunet_dataset import (
@@ -35,14 +36,17 @@ from nnunet_cel.planning.declarations import BASE, architecture
 from nnunet_cel.planning.extent import cubic_extent
 from nnunet_cel.planning.preprocessor import FCADensePreprocessor
 from nnunet_cel.settings import BLOCK, Settings
+from nnunet_cel.training.trainer import FCADenseTrainer
 
 __all__ = [
     "DATASET_JSON",
+    "give_random_weights",
     "make_phantom",
     "make_plans",
     "plan_as_stock",
     "preprocess",
     "save_case",
+    "write_raw_dataset",
 ]
 
 DATASET_JSON: dict[str, Any] = {
@@ -173,6 +177,25 @@ def plan_as_stock(
 def _plan(planner: str) -> None:
     api.extract_fingerprints([_STOCK_ID], num_processes=1)
     api.plan_experiments([_STOCK_ID], planner)
+
+
+def give_random_weights(predictor: Any, plans: dict[str, Any]) -> None:
+    """Give nnU-Net's predictor the network of plans, with one channel, untrained."""
+    torch.manual_seed(0)
+    plans_manager = PlansManager(plans)
+    configuration_manager = plans_manager.get_configuration(BASE)
+    network = FCADenseTrainer.build_network_architecture(
+        plans_manager, configuration_manager, 1, 2, enable_deep_supervision=False
+    )
+    predictor.manual_initialization(
+        network,
+        plans_manager,
+        configuration_manager,
+        [network.state_dict()],
+        DATASET_JSON,
+        FCADenseTrainer.__name__,
+        None,
+    )
 
 
 def preprocess(

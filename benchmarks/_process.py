@@ -1,4 +1,4 @@
-"""Fresh processes, for peak memory and for settings that nothing else should see."""
+"""Devices, and fresh processes: for peak memory, and settings of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-__all__ = ["in_fresh_process", "peak_memory", "resident_memory"]
+import torch
+
+__all__ = ["default_device", "in_fresh_process", "peak_memory", "resident_memory"]
+
+
+def default_device() -> str:
+    """Return the name of the GPU if there is one, else of the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def in_fresh_process(function: Callable[..., Any], *args: object) -> Any:

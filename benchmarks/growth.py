@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks._process import default_device
 from nnunet_cel.evaluation.cases import evaluate_case
 from nnunet_cel.evaluation.labels import Labels
 from nnunet_cel.evaluation.protocol import load_protocol
@@ -45,7 +46,7 @@ def run(
     device: str | None = None,
 ) -> dict[str, Any]:
     """Return seconds and what they are relative to; see the module's docstring."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     smallest = min(extents)
     volumes = [(extent, 1, 1) for extent in extents]
     neighbors = [(smallest, pairs, 1) for pairs in range(4)]

@@ -18,12 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from benchmarks._case import DATASET_JSON, make_plans
+from benchmarks._case import give_random_weights, make_plans
 from benchmarks._process import in_fresh_process, peak_memory, resident_memory
-from nnunet_cel.planning.declarations import BASE
-from nnunet_cel.training.trainer import FCADenseTrainer
 
 
 def run(*, shape: Sequence[int] = (512, 512, 400), cube: int = 24) -> dict[str, Any]:
@@ -34,23 +31,11 @@ def run(*, shape: Sequence[int] = (512, 512, 400), cube: int = 24) -> dict[str, 
 
 def _measure(shape: tuple[int, ...], cube: int) -> dict[str, Any]:
     # the plans look at the extent only
-    plans_manager = PlansManager(make_plans(np.ones((1, *shape), bool), spacing=1.0))
-    configuration_manager = plans_manager.get_configuration(BASE)
-    network = FCADenseTrainer.build_network_architecture(
-        plans_manager, configuration_manager, 1, 2, enable_deep_supervision=False
-    )
+    plans = make_plans(np.ones((1, *shape), bool), spacing=1.0)
     predictor = nnUNetPredictor(
         use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False
     )
-    predictor.manual_initialization(
-        network,
-        plans_manager,
-        configuration_manager,
-        None,
-        DATASET_JSON,
-        FCADenseTrainer.__name__,
-        None,
-    )
+    give_random_weights(predictor, plans)
     volume = torch.zeros(1, *shape)
     middle = tuple(
         slice(size // 2 - cube // 2, size // 2 + cube // 2) for size in shape
@@ -60,7 +45,7 @@ def _measure(shape: tuple[int, ...], cube: int) -> dict[str, Any]:
     begin = time.perf_counter()
     predictor.predict_sliding_window_return_logits(volume)
     seconds = time.perf_counter() - begin
-    patch_size = configuration_manager.patch_size
+    patch_size = predictor.configuration_manager.patch_size
     voxels = int(np.prod(patch_size))
     return {
         "volume, voxels": list(shape),

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks._process import default_device
 from nnunet_cel.networks import (
     AttentionUNet,
     FCADenseNet,
@@ -39,7 +40,7 @@ def run(
     *, window: int = 256, turns: int = 8, device: str | None = None
 ) -> dict[str, Any]:
     """Return GFLOP, seconds and ratios; see the module's docstring."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     if device == "cpu":
         keep_freed_memory()  # as predictions do
     precisions: dict[str, torch.dtype | None] = (

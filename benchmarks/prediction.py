@@ -51,20 +51,23 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks._case import (
-    DATASET_JSON,
+    give_random_weights,
     make_phantom,
     make_plans,
     plan_as_stock,
     preprocess,
 )
-from benchmarks._process import in_fresh_process, peak_memory, resident_memory
+from benchmarks._process import (
+    default_device,
+    in_fresh_process,
+    peak_memory,
+    resident_memory,
+)
 from nnunet_cel.networks.allocator import keep_freed_memory
 from nnunet_cel.networks.fcdensenet import DenseBlock
 from nnunet_cel.networks.triplanar import has_native_bfloat16
 from nnunet_cel.phantom.subject import Modality
-from nnunet_cel.planning.declarations import BASE
 from nnunet_cel.slicing import PLANES, cut_stacks, empty_stacks
-from nnunet_cel.training.trainer import FCADenseTrainer
 
 _CHECKPOINT = "checkpoint_final.pth"
 
@@ -124,7 +127,7 @@ def run(
     device: str | None = None,
 ) -> dict[str, Any]:
     """Return seconds, MB and ratios; see the module's docstring."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     precisions = ["mixed"] if device == "cuda" else ["float32"]
     if device == "cpu" and has_native_bfloat16():
         precisions.append("bfloat16")
@@ -421,20 +424,6 @@ def _make_predictor(task: _Task, *, bfloat16: bool = False) -> Any:
             task.model, folds[:1], _CHECKPOINT
         )
     else:
-        torch.manual_seed(0)
-        plans_manager = PlansManager(task.plans)
-        configuration_manager = plans_manager.get_configuration(BASE)
-        network = FCADenseTrainer.build_network_architecture(
-            plans_manager, configuration_manager, 1, 2, enable_deep_supervision=False
-        )
-        predictor.manual_initialization(
-            network,
-            plans_manager,
-            configuration_manager,
-            [network.state_dict()],
-            DATASET_JSON,
-            FCADenseTrainer.__name__,
-            None,
-        )
+        give_random_weights(predictor, task.plans)
     predictor.network.cpu_bfloat16 = bfloat16
     return predictor

@@ -34,7 +34,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks._process import in_fresh_process, peak_memory, resident_memory
+from benchmarks._process import (
+    default_device,
+    in_fresh_process,
+    peak_memory,
+    resident_memory,
+)
 from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
 from nnunet_cel.networks.allocator import keep_freed_memory
 from nnunet_cel.networks.triplanar import has_native_bfloat16
@@ -88,7 +93,7 @@ def run(
     device: str | None = None,
 ) -> dict[str, Any]:
     """Return iterations per second, MB and ratios; see the module's docstring."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or default_device()
     modes = {
         name: mode for name, mode in _modes(device).items() if not only or name in only
     }

@@ -67,34 +67,26 @@ def new_folder(
     check_replaceable(folder, what=what, mark=mark, inputs=inputs, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
-    partial = _hidden(folder, "partial", token)
     old = _hidden(folder, "old", token)
-    lock = None
-    try:
-        partial.mkdir()
-        lock = os.open(partial, os.O_RDONLY) if _CAN_LOCK else None
-        _lock(lock)
-        yield partial
-        os.utime(partial)  # later than what was written for it beforehand
-        if overwrite and folder.exists():
-            folder.rename(old)
+    with _hidden_folder(folder, "partial", token) as partial:
         try:
-            partial.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            raise FileExistsError(
-                f"The {what} {folder} is there by now, written by another command, and "
-                "is not replaced. Choose another folder."
-            ) from error
-    except BaseException:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+            yield partial
+            os.utime(partial)  # later than what was written for it beforehand
+            if overwrite and folder.exists():
+                folder.rename(old)
+            try:
+                partial.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+                raise FileExistsError(
+                    f"The {what} {folder} is there by now, written by another command, "
+                    "and is not replaced. Choose another folder."
+                ) from error
+        except BaseException:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -257,18 +249,9 @@ def new_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     _clear_abandoned(path)
-    folder = _hidden(path, "partial", secrets.token_hex(4))
-    lock = None
-    try:
-        folder.mkdir()
-        lock = os.open(folder, os.O_RDONLY) if _CAN_LOCK else None
-        _lock(lock)
+    with _hidden_folder(path, "partial", secrets.token_hex(4)) as folder:
         yield folder / path.name
         (folder / path.name).replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
 
 
 def _clear_abandoned(path: Path) -> None:
@@ -312,6 +295,22 @@ def _hidden_file(
             yield hidden, file
     finally:
         hidden.unlink(missing_ok=True)
+
+
+@contextmanager
+def _hidden_folder(path: Path, kind: str, token: str) -> Iterator[Path]:
+    """Yield a new locked folder beside a path, and remove it if it is still there."""
+    hidden = _hidden(path, kind, token)
+    lock = None
+    try:
+        hidden.mkdir()
+        lock = os.open(hidden, os.O_RDONLY) if _CAN_LOCK else None
+        _lock(lock)
+        yield hidden
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def _lock(descriptor: int | None) -> bool:

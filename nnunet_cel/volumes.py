@@ -133,7 +133,7 @@ def check_whole(path: Path | str) -> None:
         ValueError: If it is damaged; the message names it.
     """
     path = Path(path)
-    ending = split_ending(path)[1].lower()
+    _, ending = split_ending(path)
     if ending in _NIFTI_ENDINGS:
         try:
             if ending.endswith(".gz"):

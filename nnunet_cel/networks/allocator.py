@@ -11,8 +11,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-__all__ = ["keep_freed_memory", "return_freed_memory"]
+import torch
+
+__all__ = ["freed_memory_kept", "keep_freed_memory", "return_freed_memory"]
 
 # Parameters of glibc's mallopt, from malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -52,3 +56,20 @@ def return_freed_memory() -> None:
     """Return freed memory to the system once, where `keep_freed_memory` kept it."""
     if keep_freed_memory():
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """Keep freed memory while a network runs on the CPU, and return it afterwards.
+
+    Args:
+        device: Where the network runs; elsewhere than on the CPU nothing is done.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        return_freed_memory()

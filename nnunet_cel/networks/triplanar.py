@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from nnunet_cel.networks.allocator import keep_freed_memory, return_freed_memory
+from nnunet_cel.networks.allocator import freed_memory_kept
 from nnunet_cel.slicing import PLANES, cut_stacks, empty_stacks, join_slices
 
 __all__ = ["TriplanarNetwork", "has_native_bfloat16"]
@@ -140,15 +140,10 @@ class TriplanarNetwork(nn.Module):
     # compiling, and it still is when called from here.
     @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call,untyped-decorator]  # torch's
     def _volume_logits(self, volumes: Tensor) -> Tensor:
-        on_cpu = volumes.device.type == "cpu"
-        if on_cpu:
-            keep_freed_memory()
-        logits = torch.stack(
-            [self._to_logits(self._mean_probabilities(volume)) for volume in volumes]
-        )
-        if on_cpu:
-            return_freed_memory()
-        return logits
+        with freed_memory_kept(volumes.device):
+            return torch.stack(
+                [self._to_logits(self._mean_probabilities(each)) for each in volumes]
+            )
 
     def _mean_probabilities(self, volume: Tensor) -> Tensor:
         total: Tensor | None = None

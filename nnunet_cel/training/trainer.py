@@ -42,7 +42,7 @@ from torch import distributed, nn
 
 from nnunet_cel.files import write_whole
 from nnunet_cel.networks import SliceNetwork, TriplanarNetwork
-from nnunet_cel.networks.allocator import keep_freed_memory, return_freed_memory
+from nnunet_cel.networks.allocator import freed_memory_kept
 from nnunet_cel.settings import Settings
 from nnunet_cel.training.augmentation import (
     IN_PLANE_AXES,
@@ -220,8 +220,6 @@ class FCADenseTrainer(nnUNetTrainer):
             ValueError: If the network cannot take slices of the training window or of
                 the patch size.
         """
-        if self.device.type == "cpu":
-            keep_freed_memory()
         seed = self.settings.seed
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -522,15 +520,13 @@ class FCADenseTrainer(nnUNetTrainer):
                 f"{error}. The checkpoints there are whole. Free or mount the disk, "
                 "then continue with --c.",
             ) from error
-        finally:
-            if self.device.type == "cpu":
-                return_freed_memory()
 
     def _train(self) -> None:
-        try:
-            super().run_training()
-        except _EarlyStop:
-            self.on_train_end()
+        with freed_memory_kept(self.device):
+            try:
+                super().run_training()
+            except _EarlyStop:
+                self.on_train_end()
 
     def _locked_output_folder(self) -> AbstractContextManager[None]:
         """Refuse a fold that another process trains; rank 0 speaks for all."""
