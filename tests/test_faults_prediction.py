@@ -21,7 +21,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunet_cel.settings import BLOCK
 from nnunet_cel.training.trainer import FCADenseTrainer
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.campaign
 
 CASES = 8
 
