@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nnunet_cel.evaluation.pairing import find_label_maps
 from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.protocol.models import (
@@ -27,6 +26,7 @@ from nnunet_cel.protocol.models import (
     wmh_dataset,
 )
 from nnunet_cel.protocol.study import Data, Study
+from nnunet_cel.scans import find_label_maps
 from nnunet_cel.settings import Settings
 from nnunet_cel.volumes import read_label_map
 
