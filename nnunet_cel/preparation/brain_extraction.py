@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_cel.preparation.bet import bet_mask
-from nnunet_cel.preparation.cases import walk_images
 from nnunet_cel.preparation.external import FSL_BET, HD_BET
+from nnunet_cel.scans import walk_images
 from nnunet_cel.volumes import Volume, check_same_grid, read_label_map
 
 __all__ = ["BrainExtraction", "Method", "add_brain_arguments", "brain_extraction"]
