@@ -162,7 +162,7 @@ def _block() -> bytes:
 
 
 def _study(path: Path) -> None:
-    from nnunet_cel.protocol.study import read_study
+    from nnunet_cel.study.study import read_study
 
     read_study(path)
 

@@ -24,10 +24,10 @@ from scipy import stats
 
 from nnunet_cel import cli
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.protocol import workflow
-from nnunet_cel.protocol.folder import begin, only_run
-from nnunet_cel.protocol.study import Study, parse_study
-from nnunet_cel.protocol.workflow import find_profile, run_workflow, workflow_file
+from nnunet_cel.study import workflow
+from nnunet_cel.study.folder import begin, only_run
+from nnunet_cel.study.study import Study, parse_study
+from nnunet_cel.study.workflow import find_profile, run_workflow, workflow_file
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 
@@ -189,8 +189,8 @@ def start(out: Path) -> subprocess.Popen[bytes]:
     (out / "training").unlink(missing_ok=True)
     code = (
         "import json, sys, sysconfig; from pathlib import Path\n"
-        "from nnunet_cel.protocol.study import parse_study\n"
-        "from nnunet_cel.protocol.workflow import run_workflow\n"
+        "from nnunet_cel.study.study import parse_study\n"
+        "from nnunet_cel.study.workflow import run_workflow\n"
         "content, out, scripts = json.loads(sys.argv[1])\n"
         "sysconfig.get_path = lambda _: scripts\n"
         "study = parse_study(content, folder=Path('/nowhere'))\n"

@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_cel.protocol.feasibility import count_parameters
-from nnunet_cel.protocol.models import (
+from nnunet_cel.report.paper import paper_table
+from nnunet_cel.study.feasibility import count_parameters
+from nnunet_cel.study.models import (
     FOLD,
     cel_datasets,
     fold_folder,
     table_methods,
     wmh_dataset,
 )
-from nnunet_cel.protocol.study import Study
-from nnunet_cel.report.paper import paper_table
+from nnunet_cel.study.study import Study
 
 __all__ = ["PARAMETERS", "make_network_table", "training_hours"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nnunet_cel.planning.declarations import architecture, configurations
-from nnunet_cel.protocol.plans import adapt_plans, write_settings
-from nnunet_cel.protocol.study import Study, parse_study
+from nnunet_cel.study.plans import adapt_plans, write_settings
+from nnunet_cel.study.study import Study, parse_study
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 PLANS = {

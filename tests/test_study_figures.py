@@ -15,10 +15,10 @@ from matplotlib.image import imread
 
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.protocol.figures import draw_sweep, write_figures
-from nnunet_cel.protocol.models import evaluation_folders, fold_folder, sweep
-from nnunet_cel.protocol.study import Study, parse_study
 from nnunet_cel.report.overlay import TRUE_POSITIVE
+from nnunet_cel.study.figures import draw_sweep, write_figures
+from nnunet_cel.study.models import evaluation_folders, fold_folder, sweep
+from nnunet_cel.study.study import Study, parse_study
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nnunet_cel.planning.declarations import BASE, configurations
-from nnunet_cel.protocol.study import Data, Study
 from nnunet_cel.settings import Settings
+from nnunet_cel.study.study import Data, Study
 
 __all__ = [
     "CROSS_VALIDATION",

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cel.protocol.models import fold_folder
-from nnunet_cel.protocol.network_table import (
+from nnunet_cel.study.models import fold_folder
+from nnunet_cel.study.network_table import (
     PARAMETERS,
     make_network_table,
     training_hours,
 )
-from nnunet_cel.protocol.study import parse_study
+from nnunet_cel.study.study import parse_study
 
 STUDY = parse_study(
     {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cel.protocol.gpu import free_gpu, run_on_gpu, visible_gpu
+from nnunet_cel.study.gpu import free_gpu, run_on_gpu, visible_gpu
 
 pytest.importorskip("fcntl")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from nnunet_cel.protocol.models import (
+from nnunet_cel.report.paper import paper_table
+from nnunet_cel.study.models import (
     CROSS_VALIDATION,
     TITLES,
     cel_datasets,
@@ -22,8 +23,7 @@ from nnunet_cel.protocol.models import (
     trainings,
     wmh_dataset,
 )
-from nnunet_cel.protocol.study import Study, parse_study
-from nnunet_cel.report.paper import paper_table
+from nnunet_cel.study.study import Study, parse_study
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 

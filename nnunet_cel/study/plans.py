@@ -10,9 +10,9 @@ from typing import Any
 
 from nnunet_cel.files import to_json, write_whole
 from nnunet_cel.planning.declarations import configurations
-from nnunet_cel.protocol.models import wmh_dataset
-from nnunet_cel.protocol.study import Study
 from nnunet_cel.settings import BLOCK
+from nnunet_cel.study.models import wmh_dataset
+from nnunet_cel.study.study import Study
 
 __all__ = ["adapt_plans", "write_settings"]
 

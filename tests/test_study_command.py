@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_cel import cli
-from nnunet_cel.protocol import workflow
-from nnunet_cel.protocol.study import read_study
+from nnunet_cel.study import workflow
+from nnunet_cel.study.study import read_study
 
 STUDY = """
 data:

@@ -2,7 +2,7 @@
 
 Everything that can be told from the file alone is checked here, and all that is wrong
 is said at once. What only the machine can tell is in
-:mod:`nnunet_cel.protocol.feasibility`. ``docs/protocol.md`` explains every key.
+:mod:`nnunet_cel.study.feasibility`. ``docs/protocol.md`` explains every key.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import yaml
 
 from nnunet_cel.phantom.layouts import LAYOUTS
 from nnunet_cel.planning.declarations import architecture, configurations
-from nnunet_cel.protocol.keys import Section, closest
 from nnunet_cel.settings import Settings
+from nnunet_cel.study.keys import Section, closest
 
 __all__ = [
     "FIGURES",

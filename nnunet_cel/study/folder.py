@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cel.files import read_json, to_json, write_whole
-from nnunet_cel.protocol.study import Study, parse_study
+from nnunet_cel.study.study import Study, parse_study
 
 __all__ = ["RECORD", "begin", "continued_study", "only_run", "refuse_other_study"]
 

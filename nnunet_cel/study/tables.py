@@ -2,7 +2,7 @@
 
 Words:
 
-- *group*: see :mod:`nnunet_cel.protocol.measured`.
+- *group*: see :mod:`nnunet_cel.study.measured`.
 - *reference*: the method that the others of its block are tested against.
 
 Every table has five files: ``NAME.csv`` (one row for each method and metric),
@@ -31,13 +31,13 @@ from nnunet_cel.evaluation.comparison import (
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import write_whole
-from nnunet_cel.protocol.keys import closest
-from nnunet_cel.protocol.layout import as_markdown, as_tex
-from nnunet_cel.protocol.measured import Measured, read_measured, summarize
-from nnunet_cel.protocol.models import Method, table_methods, table_names
-from nnunet_cel.protocol.network_table import make_network_table
-from nnunet_cel.protocol.study import Study
 from nnunet_cel.report.paper import PRINTED_NAMES, mean_and_sd, paper_table
+from nnunet_cel.study.keys import closest
+from nnunet_cel.study.layout import as_markdown, as_tex
+from nnunet_cel.study.measured import Measured, read_measured, summarize
+from nnunet_cel.study.models import Method, table_methods, table_names
+from nnunet_cel.study.network_table import make_network_table
+from nnunet_cel.study.study import Study
 
 __all__ = ["Table", "chosen_names", "make_table", "write_tables"]
 

@@ -1,4 +1,4 @@
-"""Protocol: the whole study of the paper as one workflow, with its tables and figures.
+"""Study: the whole study of the paper as one workflow, with its tables and figures.
 
 Words, beside those of :mod:`nnunet_cel` and :mod:`nnunet_cel.evaluation`:
 

@@ -14,9 +14,9 @@ from scipy import stats
 
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.protocol.models import evaluation_folders, table_methods
-from nnunet_cel.protocol.study import Study, parse_study
-from nnunet_cel.protocol.tables import make_table, write_tables
+from nnunet_cel.study.models import evaluation_folders, table_methods
+from nnunet_cel.study.study import Study, parse_study
+from nnunet_cel.study.tables import make_table, write_tables
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 CASES = 10

@@ -20,14 +20,14 @@ from typing import Any
 from nnunet_cel.evaluation.pairing import find_label_maps
 from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import architecture, configurations
-from nnunet_cel.protocol.models import (
+from nnunet_cel.settings import Settings
+from nnunet_cel.study.models import (
     cel_datasets,
     model_folder,
     trainings,
     wmh_dataset,
 )
-from nnunet_cel.protocol.study import Data, Study
-from nnunet_cel.settings import Settings
+from nnunet_cel.study.study import Data, Study
 from nnunet_cel.volumes import read_label_map
 
 __all__ = ["check_feasible", "count_parameters", "required_bytes"]

@@ -16,18 +16,6 @@ import pandas as pd
 from nnunet_cel.evaluation.pairing import find_label_maps
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder, write_whole
-from nnunet_cel.protocol.measured import read_measured, summarize
-from nnunet_cel.protocol.models import (
-    FOLD,
-    cel_datasets,
-    figure_methods,
-    fold_folder,
-    model_folder,
-    sweep,
-    wmh_dataset,
-)
-from nnunet_cel.protocol.study import Study
-from nnunet_cel.protocol.tables import chosen_names
 from nnunet_cel.report.curves import draw_training
 from nnunet_cel.report.style import (
     COLORS,
@@ -37,6 +25,18 @@ from nnunet_cel.report.style import (
     render,
 )
 from nnunet_cel.report.training_log import read_training
+from nnunet_cel.study.measured import read_measured, summarize
+from nnunet_cel.study.models import (
+    FOLD,
+    cel_datasets,
+    figure_methods,
+    fold_folder,
+    model_folder,
+    sweep,
+    wmh_dataset,
+)
+from nnunet_cel.study.study import Study
+from nnunet_cel.study.tables import chosen_names
 
 __all__ = ["draw_sweep", "write_figures"]
 

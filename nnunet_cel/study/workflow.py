@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from nnunet_cel.protocol.folder import RECORD, begin, only_run
-from nnunet_cel.protocol.keys import closest
-from nnunet_cel.protocol.study import Study
+from nnunet_cel.study.folder import RECORD, begin, only_run
+from nnunet_cel.study.keys import closest
+from nnunet_cel.study.study import Study
 
 __all__ = ["find_profile", "require_snakemake", "run_workflow", "workflow_file"]
 

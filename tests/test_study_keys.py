@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnunet_cel.protocol.keys import Section, closest
+from nnunet_cel.study.keys import Section, closest
 
 
 def test_wrong_value_is_remembered_and_replaced_by_the_default() -> None:

@@ -20,8 +20,8 @@ import pandas as pd
 
 from nnunet_cel.evaluation.comparison import read_evaluation
 from nnunet_cel.evaluation.summary import bootstrap_interval, summarize_values
-from nnunet_cel.protocol.models import CROSS_VALIDATION, Method, evaluation_folders
-from nnunet_cel.protocol.study import Study
+from nnunet_cel.study.models import CROSS_VALIDATION, Method, evaluation_folders
+from nnunet_cel.study.study import Study
 
 __all__ = ["Measured", "read_measured", "summarize"]
 

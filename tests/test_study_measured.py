@@ -14,9 +14,9 @@ import pytest
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import bootstrap_interval
 from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.protocol.measured import read_measured, summarize
-from nnunet_cel.protocol.models import evaluation_folders, table_methods
-from nnunet_cel.protocol.study import Study, parse_study
+from nnunet_cel.study.measured import read_measured, summarize
+from nnunet_cel.study.models import evaluation_folders, table_methods
+from nnunet_cel.study.study import Study, parse_study
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 

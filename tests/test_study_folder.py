@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from nnunet_cel.protocol.folder import (
+from nnunet_cel.study.folder import (
     RECORD,
     begin,
     continued_study,
     only_run,
     refuse_other_study,
 )
-from nnunet_cel.protocol.study import Study, parse_study
+from nnunet_cel.study.study import Study, parse_study
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 

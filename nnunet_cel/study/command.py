@@ -106,7 +106,7 @@ def _add_results(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _init(args: argparse.Namespace) -> int:
     from nnunet_cel.files import write_whole
-    from nnunet_cel.protocol.workflow import workflow_file
+    from nnunet_cel.study.workflow import workflow_file
 
     if args.file.exists():
         raise FileExistsError(
@@ -122,10 +122,10 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nnunet_cel.protocol.feasibility import check_feasible, required_bytes
-    from nnunet_cel.protocol.folder import refuse_other_study
-    from nnunet_cel.protocol.study import read_study
-    from nnunet_cel.protocol.workflow import (
+    from nnunet_cel.study.feasibility import check_feasible, required_bytes
+    from nnunet_cel.study.folder import refuse_other_study
+    from nnunet_cel.study.study import read_study
+    from nnunet_cel.study.workflow import (
         find_profile,
         require_snakemake,
         run_workflow,
@@ -167,8 +167,8 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _tables(args: argparse.Namespace) -> int:
-    from nnunet_cel.protocol.folder import continued_study
-    from nnunet_cel.protocol.tables import write_tables
+    from nnunet_cel.study.folder import continued_study
+    from nnunet_cel.study.tables import write_tables
 
     study = continued_study(args.study)
     for path in write_tables(study, args.study, only=args.only, partial=args.partial):
@@ -177,8 +177,8 @@ def _tables(args: argparse.Namespace) -> int:
 
 
 def _figures(args: argparse.Namespace) -> int:
-    from nnunet_cel.protocol.figures import write_figures
-    from nnunet_cel.protocol.folder import continued_study
+    from nnunet_cel.study.figures import write_figures
+    from nnunet_cel.study.folder import continued_study
 
     study = continued_study(args.study)
     for path in write_figures(study, args.study, only=args.only, partial=args.partial):
@@ -187,8 +187,8 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> int:
-    from nnunet_cel.protocol.folder import continued_study
-    from nnunet_cel.protocol.plans import write_settings
+    from nnunet_cel.study.folder import continued_study
+    from nnunet_cel.study.plans import write_settings
 
     study = continued_study(args.study)
     path = write_settings(study, args.study / "preprocessed", args.dataset)
@@ -197,7 +197,7 @@ def _settings(args: argparse.Namespace) -> int:
 
 
 def _on_gpu(args: argparse.Namespace) -> int:
-    from nnunet_cel.protocol.gpu import run_on_gpu
+    from nnunet_cel.study.gpu import run_on_gpu
 
     line = args.line[1:] if args.line[:1] == ["--"] else args.line
     return run_on_gpu(line, locks=Path(".gpus"), count=args.count)

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from nnunet_cel.protocol.layout import as_markdown, as_tex
+from nnunet_cel.study.layout import as_markdown, as_tex
 
 METRICS = ("DSC", "PPV", "TPR", "VD", "LFDR", "L-sens")
 TESTS = pd.DataFrame(

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from nnunet_cel.protocol.study import (
+from nnunet_cel.study.study import (
     RESOURCES,
     declared_networks,
     parse_study,
     read_study,
 )
-from nnunet_cel.protocol.workflow import workflow_file
+from nnunet_cel.study.workflow import workflow_file
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 

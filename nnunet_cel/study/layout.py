@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nnunet_cel.protocol.models import TRANSFER
 from nnunet_cel.report.paper import PAPER_METRICS, PRINTED_NAMES
+from nnunet_cel.study.models import TRANSFER
 
 __all__ = ["TITLES", "as_markdown", "as_tex"]
 

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_cel.protocol import feasibility
-from nnunet_cel.protocol.feasibility import (
+from nnunet_cel.study import feasibility
+from nnunet_cel.study.feasibility import (
     check_feasible,
     count_parameters,
     required_bytes,
 )
-from nnunet_cel.protocol.models import model_folder, trainings
-from nnunet_cel.protocol.study import Study, parse_study
+from nnunet_cel.study.models import model_folder, trainings
+from nnunet_cel.study.study import Study, parse_study
 
 PHANTOMS = {
     "wmh": {"phantoms": {"isbi2015": 3}},
