@@ -305,14 +305,14 @@ def test_results_beside_images_are_no_images(scans: Path) -> None:
     assert len(list((out / "images").iterdir())) == 2
 
 
-def test_errors_of_the_command_line(scans: Path, capsys, monkeypatch) -> None:
-    """A program that is not there is one line and exit status 1."""
-    monkeypatch.setenv("PATH", str(scans))
-
-    status = cli.main(["prepare", str(scans / "scans"), str(scans / "o"), "--fsl-bet"])
+def test_errors_of_the_command_line(scans: Path, capsys) -> None:
+    """A folder that is not there is one line and exit status 1."""
+    status = cli.main(
+        ["prepare", str(scans / "scans"), str(scans / "o"), "--brain-mask", "no"]
+    )
 
     assert status == 1
-    assert "nnunet-cel prepare: error: FSL's BET must be" in capsys.readouterr().err
+    assert "nnunet-cel prepare: error: The brain masks" in capsys.readouterr().err
 
 
 def test_table_of_scans_goes_through(scans: Path) -> None:

@@ -145,7 +145,7 @@ def test_unusual_brain_volume_is_a_warning(head, monkeypatch) -> None:
     image, mask = head
     monkeypatch.setattr(BrainExtraction, "mask", lambda *_, **__: mask)
 
-    prepared = prepare_volume("p1", image, Settings(BrainExtraction("hd-bet")))
+    prepared = prepare_volume("p1", image, Settings(BrainExtraction("bet")))
 
     (warning,) = prepared.warnings
     assert (

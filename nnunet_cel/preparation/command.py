@@ -38,25 +38,22 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cel import parallel
-from nnunet_cel.csv_text import to_csv
-from nnunet_cel.files import new_folder, sha256, to_json, write_whole
+from nnunet_cel.dataset_conversion.clinic_files import (
+    Scan,
+    find_described_scans,
+    is_bids,
+)
+from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
 )
+from nnunet_cel.preparation.cases import RECORD, find_images, is_single
 from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
 from nnunet_cel.preparation.transform import transform_record
 from nnunet_cel.resampling import grid_of
-from nnunet_cel.scans import (
-    PREPARED,
-    Scan,
-    find_described_scans,
-    find_images,
-    is_bids,
-    is_single,
-)
 from nnunet_cel.volumes import (
     Volume,
     check_same_grid,
@@ -67,7 +64,6 @@ from nnunet_cel.volumes import (
 
 __all__ = ["add_arguments", "prepare_images", "run"]
 
-_SCRATCH = ".scratch"
 _TABLES = (".csv", ".tsv")
 _USEFUL = ("diagnosis", "split")  # what `nnunet-cel convert cel` reads
 
@@ -203,12 +199,12 @@ def prepare_images(
     with new_folder(
         folder,
         what="preparation",
-        mark=PREPARED,
+        mark=RECORD,
         inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
         overwrite=overwrite,
     ) as unfinished:
         _check_cases(cases, settings, processes, progress)
-        for part in ("images", "masks", "qc", "transforms", _SCRATCH):
+        for part in ("images", "masks", "qc", "transforms"):
             (unfinished / part).mkdir()
         if any(case.label is not None for case in cases):
             (unfinished / "labels").mkdir()
@@ -218,7 +214,6 @@ def prepare_images(
             processes=processes,
             description="Preparing" if progress else None,
         )
-        (unfinished / _SCRATCH).rmdir()
         by_case = {
             case.name: record for case, record in zip(cases, records, strict=True)
         }
@@ -227,7 +222,7 @@ def prepare_images(
             "versions": _versions(settings),
             "cases": by_case,
         }
-        write_whole(unfinished / PREPARED, to_json(content))
+        write_whole(unfinished / RECORD, to_json(content))
         scans = [(case.name, case.scan) for case in cases if case.scan is not None]
         if scans:
             write_whole(unfinished / "cases.csv", _scan_table(scans))
@@ -320,9 +315,7 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     """Write all files of a case, and return what the record says about it."""
     image, label = _read(case)
     try:
-        prepared = prepare_volume(
-            case.name, image, settings, label=label, scratch=folder / _SCRATCH
-        )
+        prepared = prepare_volume(case.name, image, settings, label=label)
     except ValueError as error:
         raise ValueError(f"{case.image} cannot be prepared. {error}") from error
     write_volume(folder / "images" / f"{case.name}_0000.nii.gz", prepared.image)
