@@ -1,5 +1,6 @@
 # Needs Python 3.10 or newer, make and a compiler; the rest goes into .venv.
-#   make test     lint, types, import contracts and all tests
+#   make test     lint, types, import contracts and tests
+#   make test-all the same with the campaigns: kills, faults, damaged files, all networks
 #   make demo     the whole protocol on phantoms
 #   make bench    the benchmarks (make bench BENCH="startup" for some of them)
 #   make fuzz     every parser with made-up bytes (make fuzz MINUTES=2)
@@ -16,14 +17,26 @@ VERSION = $(shell $(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info
 # What decides about the contents of .venv.
 SOURCES := pyproject.toml build_backend/nnunet_cel_build.py
 
-.PHONY: test demo bench build audit lock fuzz clean
+.PHONY: test test-all checks demo bench build audit lock fuzz clean
 
-test: .venv/.installed-for-tests
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test: checks
+	$(PYTEST)
+
+test-all: checks
+	$(PYTEST) -m "campaign or not campaign"
+
+# The contracts are checked on the package as it is installed, with the folders that
+# are mapped into it.
+checks: .venv/.installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index \
+		--target build/installed .
+	PYTHONPATH=build/installed $(BIN)/lint-imports
 
 demo: .venv/.installed
 	$(BIN)/nnunet-cel demo

@@ -7,8 +7,10 @@ same place finds it without a lock, and clears it away.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -19,19 +21,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import filelock
+
 __all__ = [
     "check_replaceable",
     "file_beforehand",
+    "locked",
     "new_file",
     "new_folder",
     "read_json",
     "settle_file",
     "settle_folder",
     "sha256",
+    "to_csv",
     "to_json",
     "write_whole",
 ]
 
+_FORMULA = tuple("=+-@\t\r")
 _CAN_LOCK = os.name == "posix"  # elsewhere, what a killed process left stays
 
 
@@ -338,6 +345,45 @@ def _is_abandoned(path: Path) -> bool:
         return _lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path | str, message: str) -> Iterator[None]:
+    """Hold a lock for the length of a block; the system lets go of dead processes'.
+
+    Args:
+        path: File of the lock, made if need be. It stays there, empty.
+        message: What to say where another process holds it, with the cure.
+
+    Raises:
+        ValueError: If another process holds the lock.
+        OSError: If the file cannot be made.
+    """
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(message) from None
+    except NotImplementedError:  # some network file systems have no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def to_csv(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows as CSV text, for names of patients and files as well.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(
+        [f"'{c}" if isinstance(c, str) and c[:1] in _FORMULA else c for c in row]
+        for row in rows
+    )
+    return stream.getvalue()
 
 
 def to_json(content: Any) -> str:

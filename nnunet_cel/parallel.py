@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -65,56 +65,30 @@ def map_cases(
         raise ValueError(
             f"The number of processes must be an integer >= 1. Got {processes} instead."
         )
-    work = list(items) if processes > 1 else items
-    with tqdm(
-        total=operator.length_hint(work) or None,
-        desc=description,
-        disable=description is None,
-        unit="case",
-    ) as bar:
-        if isinstance(work, list) and processes > 1 and len(work) > 1:
-            return _map_in_processes(function, work, processes, bar)
-        results = []
-        for item in work:
-            results.append(function(item))
-            bar.update()
-        return results
-
-
-def _map_in_processes(
-    function: Callable[[Item], Result],
-    items: list[Item],
-    processes: int,
-    bar: tqdm[None],
-) -> list[Result]:
-    """Return the results of all items, computed in processes."""
+    title = {"desc": description, "disable": description is None, "unit": "case"}
+    if processes == 1:
+        total = operator.length_hint(items) or None
+        return [function(item) for item in tqdm(items, total=total, **title)]
     # Threads of SimpleITK and numba do not survive a fork.
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(
-        min(processes, len(items)), context, initializer=_start_worker
-    )
+    executor = ProcessPoolExecutor(processes, context, initializer=_start_worker)
     try:
         futures = [executor.submit(function, item) for item in items]
-        for future in futures:
-            future.add_done_callback(lambda _: bar.update())
-        wait(futures, return_when=FIRST_EXCEPTION)
-        for future in futures:
-            if future.done():
-                future.result()  # raises what a failed one raised
-        return [future.result() for future in futures]
-    except BrokenProcessPool as error:
-        raise ChildProcessError(
-            "A process ended before its work was done, probably for lack of memory. "
-            "Use fewer processes: -np 1."
-        ) from error
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-        started = set(multiprocessing.active_children()) - others
-        for child in started:
+        for future in tqdm(as_completed(futures), total=len(futures), **title):
+            future.result()  # raises what a failed one raised
+    except BaseException as error:
+        for child in set(multiprocessing.active_children()) - others:
             child.terminate()
-        for child in started:
-            child.join()
+        if isinstance(error, BrokenProcessPool):
+            raise ChildProcessError(
+                "A process ended before its work was done, probably for lack of "
+                "memory. Use fewer processes: -np 1."
+            ) from error
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+    return [future.result() for future in futures]
 
 
 def _start_worker() -> None:

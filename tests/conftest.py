@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import locale
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # the same examples on every machine, however slow or busy it is
@@ -131,15 +133,62 @@ def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def planned_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Folders with ``Dataset501_Tiny``, planned and preprocessed; not to be changed."""
-    root = tmp_path_factory.mktemp("planned")
+    """nnU-Net's folders with ``Dataset501_Tiny``, planned, and one trained fold.
+
+    Made once in a run, for all processes of pytest-xdist; not to be changed.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "planned"
     with pytest.MonkeyPatch.context() as patch:
         for name in ("raw", "preprocessed", "results"):
-            (root / name).mkdir()
             patch.setenv(f"nnUNet_{name}", str(root / name))
-        write_dataset(root / "raw", "Dataset501_Tiny", lesion_free=1)
-        plan_and_preprocess(501)
+        with FileLock(f"{root}.lock"):
+            if not (root / "done").exists():
+                for name in ("raw", "preprocessed", "results"):
+                    (root / name).mkdir(parents=True)
+                write_dataset(root / "raw", "Dataset501_Tiny", lesion_free=1)
+                plan_and_preprocess(501)
+                patch.setenv("nnUNet_n_proc_DA", "0")
+                train_tiny_model(root / "preprocessed" / "Dataset501_Tiny")
+                (root / "done").touch()
         yield root
+
+
+def train_tiny_model(dataset: Path) -> None:
+    """Train a tiny network for a step, so that there are checkpoints of fold 0."""
+    from nnunet_cel.settings import BLOCK
+    from nnunet_cel.training.trainer import FCADenseTrainer
+
+    plans = json.loads((dataset / "FCADensePlans.json").read_text())
+    plans["continue_training"] = False
+    entry = plans["configurations"]["2d"]
+    entry["batch_size"] = 2
+    entry["architecture"]["arch_kwargs"] |= {
+        "down_layers": [1],
+        "bottleneck_layers": 1,
+        "stem_features": 8,
+    }
+    entry[BLOCK] |= {
+        "max_epochs": 1,
+        "iterations_per_epoch": 1,
+        "validation_iterations": 1,
+        "training_window": 16,
+    }
+    dataset_json = json.loads((dataset / "dataset.json").read_text())
+    trainer = FCADenseTrainer(plans, "2d", 0, dataset_json, torch.device("cpu"))
+    trainer.logger.plot_progress_png = lambda folder: None
+    trainer.initialize()
+    with torch.no_grad():  # the network would start at a lesion probability of 0.01
+        list(trainer.network.parameters())[-1].zero_()
+    trainer.run_training()
+
+
+@pytest.fixture
+def tiny_model(planned_folders: Path, tmp_path: Path) -> Path:
+    """A copy of the model folder of the tiny training; noise is lesion for it."""
+    name = "results/Dataset501_Tiny/FCADenseTrainer__FCADensePlans__2d"
+    shutil.copytree(planned_folders / name, tmp_path / name)
+    return tmp_path / name
 
 
 def plan_and_preprocess(dataset: int, planner: str = "FCADensePlanner") -> str:

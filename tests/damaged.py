@@ -49,46 +49,30 @@ def bytewise(*, seeds: int = 2) -> dict[str, Damage]:
 
 # Name of a field of the NIfTI header: its offset and type.
 _FIELDS = {
-    "sizeof_hdr": (0, "<i4"),
     "dims": (40, "<i2"),
     "dim1": (42, "<i2"),
     "dim3": (46, "<i2"),
-    "dim4": (48, "<i2"),
     "datatype": (70, "<i2"),
-    "bitpix": (72, "<i2"),
-    "pixdim0": (76, "<f4"),
     "pixdim1": (80, "<f4"),
     "vox_offset": (108, "<f4"),
     "scl_slope": (112, "<f4"),
-    "scl_inter": (116, "<f4"),
     "xyzt_units": (123, "u1"),
-    "qform_code": (252, "<i2"),
     "srow_x0": (280, "<f4"),
     "srow_x1": (284, "<f4"),
-    "srow_z3": (324, "<f4"),
     "magic": (344, "<u4"),
-    "extension": (348, "u1"),
 }
 _VALUES: dict[str, list[float]] = {
-    "sizeof_hdr": [0, 540],
-    "dims": [0, -1, 2, 8, 32767],
-    "dim1": [0, -3, 32767],
-    "dim3": [0, 32767],
-    "dim4": [7],  # only where there are four of them
-    "datatype": [0, 1, 32, 128, 1536, 2304, 9999],
-    "bitpix": [0, 1, 64],
-    "pixdim0": [np.nan],
-    "pixdim1": [np.nan, 0, -1],
-    "vox_offset": [np.nan, -1e9, 3e9, 10, np.inf],
-    "scl_slope": [np.nan, np.inf, 1e38],
-    "scl_inter": [np.nan, np.inf],
-    "xyzt_units": [1, 3],
-    "qform_code": [-5],
-    "srow_x0": [0, np.nan, np.inf, 1e-30],
+    "dims": [0, 2],
+    "dim1": [0, 32767],
+    "dim3": [32767],
+    "datatype": [0, 32, 128],
+    "pixdim1": [np.nan, 0],
+    "vox_offset": [3e9],
+    "scl_slope": [np.nan],
+    "xyzt_units": [1],
+    "srow_x0": [0, np.nan],
     "srow_x1": [5],
-    "srow_z3": [np.nan],
     "magic": [0],
-    "extension": [1],
 }
 
 
@@ -120,24 +104,10 @@ def nifti(*, compressed: bool = True) -> dict[str, Damage]:
 
     return damages | {
         "header alone": inside(lambda raw: raw[:HEADER]),
-        "half a header": inside(lambda raw: raw[:170]),
-        "nothing compressed": inside(lambda raw: b""),
         "last voxel missing": inside(lambda raw: raw[:-1]),
         "not compressed": gzip.decompress,
         "compressed twice": lambda content: gzip.compress(content, mtime=0),
-        "bomb": inside(lambda raw: raw + bytes(200_000_000)),
-        "endless bomb": lambda content: content + gzip.compress(bytes(10**8)) * 30,
-        "bomb without header": lambda content: gzip.compress(bytes(3 * 10**8), 9),
         "checksum": lambda content: content[:-8] + bytes(4) + content[-4:],
-        "something behind": lambda content: content + b"something",
-        "huge extension": inside(
-            lambda raw: (
-                raw[:348]
-                + b"\1\0\0\0"
-                + np.array([2**31 - 16, 6], "<i4").tobytes()
-                + raw[352:]
-            )
-        ),
         "NaN voxels": inside(lambda raw: raw[:HEADER] + b"\xff" * (len(raw) - HEADER)),
     }
 
@@ -148,12 +118,10 @@ def text() -> dict[str, Damage]:
         "UTF-16": lambda content: content.decode().encode("utf-16"),
         "Latin-1": lambda content: b"\xe4\xf6\xfc" + content,
         "null byte": lambda content: content[:20] + b"\0" + content[20:],
-        "a very long line": lambda content: b"x" * 300_000 + b"\n" + content,
-        "lone surrogate": lambda content: b"\xed\xa0\x80" + content,
     }
 
 
-_WRONG: tuple[Any, ...] = (None, "text", [], {}, -1, 1e300, float("nan"), True)
+_WRONG: tuple[Any, ...] = (None, "text", [], {}, -1, float("nan"), True)
 
 
 def json_file() -> dict[str, Damage]:
@@ -163,8 +131,6 @@ def json_file() -> dict[str, Damage]:
         for value in _WRONG
     }
     damages |= {
-        "deeply nested": lambda content: b"[" * 100_000,
-        "long number": lambda content: b'{"a": ' + b"9" * 10_000 + b"}",
         "trailing comma": lambda content: content.rstrip()[:-1] + b",}",
         "twice": lambda content: content + content,
     }
@@ -241,41 +207,23 @@ def csv_file() -> dict[str, Damage]:
         "a row missing": lines(lambda rows: rows[:-1]),
         "a cell too many": lines(lambda rows: [*rows[:-1], rows[-1] + b",,x"]),
         "a cell too few": lines(lambda rows: [*rows[:-1], rows[-1].partition(b",")[0]]),
-        "open quote": lambda content: content.replace(b"\n", b'\n"', 1),
-        "huge cell": lambda content: content.rstrip() + b"," + b"y" * 200_000,
         "text for numbers": column(lambda cell: b"text"),
         "empty cells": column(lambda cell: b""),
         "infinite": column(lambda cell: b"inf"),
         "negative": column(lambda cell: b"-7"),
-        "enormous": column(lambda cell: b"1e308"),
-        "cell that spans lines": column(lambda cell: b'"a\nb"'),
     }
 
 
 def yaml_file() -> dict[str, Damage]:
     """Return damages of YAML files with a mapping."""
-    laughs = b"a: &a [1,1,1,1,1,1,1,1,1]\n" + b"".join(
-        b"%c: &%c [%s]\n" % (c, c, b",".join([b"*%c" % (c - 1)] * 9))
-        for c in range(ord("b"), ord("l"))
-    )
     return text() | {
         "runs code": lambda c: b"name: !!python/object/apply:os.system ['exit 1']\n",
-        "aliases of aliases": lambda c: laughs,
-        "aliases in an entry": lambda c: (
-            c.replace(b"min_voxels:", b"min_voxels: [*k]\nx:") + laughs
-        ),
         "a list": lambda c: b"- 1\n- 2\n",
         "a number": lambda c: b"7\n",
         "tabs": lambda c: c.replace(b"  ", b"\t"),
         "two documents": lambda c: c + b"---\n" + c,
-        "a wrong date": lambda c: b"name: 2001-99-99\n",
-        "a long number": lambda c: b"version: " + b"9" * 10_000 + b"\n",
         "a key that is a list": lambda c: b"? [1, 2]\n: 3\n" + c,
-        "a key that is a mapping": lambda c: b"? {a: 1}\n: 3\n" + c,
-        "deeply nested": lambda c: b"a: " + b"[" * 20_000,
         "an unknown alias": lambda c: b"name: *unknown\n",
-        "itself": lambda c: b"&a [*a]\n",
-        "a merge": lambda c: b"<<: 7\n" + c,
     }
 
 
@@ -299,36 +247,10 @@ def npz(content: bytes) -> Iterator[tuple[str, bytes]]:
     yield "below zero", saved(probabilities=whole - 1)
     yield "complex", saved(probabilities=whole.astype(complex))
     yield "text", saved(probabilities=whole.astype(str))
-    large = io.BytesIO()
-    with zipfile.ZipFile(large, "w", zipfile.ZIP_DEFLATED) as archive:
-        header = "{'descr': '<f4', 'fortran_order': False, 'shape': (9, 99999, 99999)}"
-        start = b"\x93NUMPY\1\0" + np.uint16(len(header) + 1).tobytes()
-        archive.writestr("probabilities.npy", start + header.encode() + b"\n")
-    yield "a shape of terabytes", large.getvalue()
-    bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        shape = (2, *whole.shape[1:-1], 50_000_000 // whole[0, ..., 0].size)
-        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}"
-        start = b"\x93NUMPY\1\0" + np.uint16(len(header) + 1).tobytes()
-        data = start + header.encode() + b"\n" + bytes(10**8)
-        archive.writestr("probabilities.npy", data)
-    yield "bomb", bomb.getvalue()
-    for name, member in (("no array", b"x"), ("code", b"\x93NUMPY\1\0\4\0f()\n")):
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w") as archive:
-            archive.writestr("probabilities.npy", member)
-        yield name, stream.getvalue()
-    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        stream = io.BytesIO()
-        with zipfile.ZipFile(stream, "w", method) as archive:
-            archive.writestr("probabilities.npy", bytes(5000))
-        raw = bytearray(stream.getvalue())
-        raw[45:60] = b"\xff" * 15
-        yield f"compressed otherwise {method}", bytes(raw)
-    encrypted = bytearray(content)
-    for mark, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
-        encrypted[encrypted.index(mark) + offset] |= 1
-    yield "encrypted", bytes(encrypted)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("probabilities.npy", b"x")
+    yield "no array", stream.getvalue()
     yield "array of another program", b"\x93NUMPY\1\0" + content
 
 
@@ -347,22 +269,15 @@ def itk() -> dict[str, Damage]:
 
     return bytewise() | {
         "sizes": line(b"sizes:", b"sizes: 99999 99999 99999"),
-        "negative sizes": line(b"sizes:", b"sizes: -1 5 5"),
-        "no sizes": line(b"sizes:", b""),
-        "type": line(b"type:", b"type: nonsense"),
         "directions": line(b"space directions:", b"space directions: none none none"),
         "NaN directions": line(
             b"space directions:", b"space directions: (nan,0,0) (0,1,0) (0,0,1)"
         ),
-        "other file": line(b"encoding:", b"encoding: raw\ndata file: /dev/zero"),
         "DimSize": line(b"DimSize", b"DimSize = 99999 99999 99999"),
-        "ElementType": line(b"ElementType", b"ElementType = MET_OTHER"),
         "TransformMatrix": line(
             b"TransformMatrix", b"TransformMatrix = 0 0 0 0 0 0 0 0 0"
         ),
         "ElementSpacing": line(b"ElementSpacing", b"ElementSpacing = 0 -1 nan"),
-        "NDims": line(b"NDims", b"NDims = 99"),
-        "ElementDataFile": line(b"ElementDataFile", b"ElementDataFile = /dev/zero"),
         "absent file": line(b"ElementDataFile", b"ElementDataFile = absent.raw"),
     }
 
@@ -394,17 +309,11 @@ def dicom() -> dict[str, Damage]:
         "place": tag(0x20, 0x32, lambda v: b"1\\2\\999"),
         "place NaN": tag(0x20, 0x32, lambda v: b"nan\\nan\\nan"),
         "place text": tag(0x20, 0x32, lambda v: b"here"),
-        "place of two": tag(0x20, 0x32, lambda v: b"1\\2"),
         "no place": tag(0x20, 0x32, lambda v: b""),
         "direction": tag(0x20, 0x37, lambda v: b"0\\0\\0\\0\\0\\0"),
         "no direction": tag(0x20, 0x37, lambda v: b""),
         "spacing": tag(0x28, 0x30, lambda v: b"0\\0"),
-        "spacing text": tag(0x28, 0x30, lambda v: b"a\\b"),
-        "rows": tag(0x28, 0x10, lambda v: b"\xff\xff"),
-        "no rows": tag(0x28, 0x10, lambda v: b"\0\0"),
-        "bits": tag(0x28, 0x100, lambda v: b"\3\0"),
         "other series": tag(0x20, 0x0E, lambda v: b"1.2.3"),
-        "transfer syntax": tag(0x02, 0x10, lambda v: b"9.9.9"),
     }
 
 
@@ -412,7 +321,4 @@ def training_log() -> dict[str, Damage]:
     """Return damages of nnU-Net's training logs."""
     return text() | {
         "no number": lambda c: c.replace(b"0.5", b"abc"),
-        "long number": lambda c: c.replace(b"Epoch 0", b"Epoch " + b"9" * 5000),
-        "huge number": lambda c: c.replace(b"0.5", b"1e999"),
-        "only infinite": lambda c: c.replace(b"0.5", b"-inf"),
     }

@@ -63,44 +63,54 @@ def kill_before_change(number: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all files below a folder, and its empty folders."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
-        for path in sorted(folder.rglob("*"))
-    }
+    """Return the bytes of all files below a folder, but for hidden ones."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            found[str(name)] = path.read_bytes()
+    return found
 
 
 def campaign(folder: Path, every: int, arguments: list[str]) -> tuple[int, list[str]]:
-    """Return how often the command was killed, and what was wrong afterwards."""
-    inputs = contents(folder)
+    """Return how often the command was killed, and what was wrong afterwards.
+
+    What was there before must be there, or have been replaced whole, and the same
+    command must then make what it makes without being killed.
+    """
+    before = contents(folder)
     spare = folder.with_name(f"{folder.name} spare")
     shutil.copytree(folder, spare, symlinks=True)
     if run(arguments) != 0:
         return 0, ["the command fails without being killed"]
     whole = contents(folder)
-
-    def start_again() -> None:
-        shutil.rmtree(folder)
-        shutil.copytree(spare, folder, symlinks=True)
-        os.chdir(folder)
-
     wrong = []
     number = 0
     while True:
-        number += 1
-        at = 1 + (number - 1) * every
-        start_again()
+        shutil.rmtree(folder)
+        shutil.copytree(spare, folder, symlinks=True)
+        os.chdir(folder)
+        at = 1 + number * every
         if run(arguments, kill_at=at) is not None:
-            return number - 1, wrong
+            return number, wrong
+        number += 1
         left = contents(folder)
-        lost = [name for name in inputs if name not in left]
-        status = run(arguments)
-        after = contents(folder)
+        half = [
+            n
+            for n, content in left.items()
+            if content not in (before.get(n), whole.get(n))
+        ]
         # Done but for the end of its process, it need not be done again.
-        finished = status == 1 and all(left.get(name) == whole[name] for name in whole)
-        if (status != 0 and not finished) or after != whole:
-            surplus = sorted(set(after) ^ set(whole))
-            wrong.append(f"killed at {at}: {status}, lost {lost}, differs {surplus}")
+        again = [] if left == whole else [*arguments, *_again(arguments, left, before)]
+        if half or (again and run(again) != 0) or contents(folder) != whole:
+            wrong.append(f"killed at {at}: half written {half}")
+
+
+def _again(
+    arguments: list[str], left: dict[str, bytes], before: dict[str, bytes]
+) -> list[str]:
+    """Return the option without which a part of the results would not be replaced."""
+    return [] if left == before or "--overwrite" in arguments else ["--overwrite"]
 
 
 if __name__ == "__main__":

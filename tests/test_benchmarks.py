@@ -41,7 +41,7 @@ def test_all_benchmarks_are_tried() -> None:
     assert modules == set(SMALL)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("name", SMALL)
 def test_benchmark_measures(name: str) -> None:
     """All seconds, rates, sizes and ratios are above zero and finite."""

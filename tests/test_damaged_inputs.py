@@ -139,7 +139,7 @@ def test_some_damaged_files(workspace: Path) -> None:
     assert harmless < number / 3
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_all_damaged_files(workspace: Path) -> None:
     """All damages do so."""
     number, harmless = meet_all(workspace, every=1)

@@ -43,7 +43,7 @@ CASES = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_stock_commands_tell_which_file_is_damaged(
     planned_folders: Path, tmp_path: Path
 ) -> None:

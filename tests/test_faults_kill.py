@@ -15,7 +15,7 @@ import pytest
 KILLS = int(os.environ.get("NNUNET_CEL_KILLS", "12"))
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_killed_trainings_end_as_if_nothing_had_happened(
     planned_folders: Path, tmp_path: Path
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -18,10 +17,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_cel.settings import BLOCK
-from nnunet_cel.training.trainer import FCADenseTrainer
-
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.campaign
 
 CASES = 8
 
@@ -78,35 +74,6 @@ def test_little_memory_takes_smaller_batches_then_says_so() -> None:
     assert "Let fewer processes run" in message
 
 
-@pytest.fixture
-def model(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model folder of a training of one step, that takes noise for lesions."""
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    plans = json.loads((tiny_dataset / "FCADensePlans.json").read_text())
-    plans["continue_training"] = False
-    entry = plans["configurations"]["2d"]
-    entry["batch_size"] = 2
-    entry["architecture"]["arch_kwargs"] |= {
-        "down_layers": [1],
-        "bottleneck_layers": 1,
-        "stem_features": 8,
-    }
-    entry[BLOCK] |= {
-        "max_epochs": 1,
-        "iterations_per_epoch": 1,
-        "validation_iterations": 1,
-        "training_window": 16,
-    }
-    dataset_json = json.loads((tiny_dataset / "dataset.json").read_text())
-    trainer = FCADenseTrainer(plans, "2d", 0, dataset_json, torch.device("cpu"))
-    trainer.logger.plot_progress_png = lambda folder: None
-    trainer.initialize()
-    with torch.no_grad():  # the network would start at a lesion probability of 0.01
-        list(trainer.network.parameters())[-1].zero_()
-    trainer.run_training()
-    return Path(trainer.output_folder_base)
-
-
 def predict(
     model: Path, images: Path, predictions: Path, *options: str
 ) -> subprocess.Popen[str]:
@@ -130,7 +97,7 @@ def predict(
 
 
 def test_killed_prediction_is_completed(
-    model: Path, planned_folders: Path, tmp_path: Path
+    tiny_model: Path, planned_folders: Path, tmp_path: Path
 ) -> None:
     """--continue_prediction does the rest, and what is there is whole.
 
@@ -146,7 +113,7 @@ def test_killed_prediction_is_completed(
             images / f"scan_{number}_0000.nii.gz",
         )
 
-    process = predict(model, images, predictions)
+    process = predict(tiny_model, images, predictions)
     deadline = time.monotonic() + 120
     while len(files := list(predictions.glob("*.nii.gz"))) < 2:
         assert process.poll() is None, process.communicate()[0]
@@ -155,7 +122,9 @@ def test_killed_prediction_is_completed(
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     files = list(predictions.glob("*.nii.gz"))
-    output = predict(model, images, predictions, "--continue_prediction").communicate()
+    output = predict(
+        tiny_model, images, predictions, "--continue_prediction"
+    ).communicate()
 
     assert 0 < len(files) < CASES
     assert f"That's {CASES - len(files)} cases." in output[0]
@@ -168,22 +137,24 @@ def test_killed_prediction_is_completed(
         np.testing.assert_array_equal(maps[number], maps[number - 5])
 
 
-def test_twenty_models_are_averaged(model: Path) -> None:
+def test_twenty_models_are_averaged(tiny_model: Path) -> None:
     """nnU-Net's prediction with twenty folds is the mean of their logits."""
     folds = [f"fold_{number}" for number in range(20)]
-    checkpoint = torch.load(model / "fold_0/checkpoint_final.pth", weights_only=False)
+    checkpoint = torch.load(
+        tiny_model / "fold_0/checkpoint_final.pth", weights_only=False
+    )
     bias = checkpoint["network_weights"]["network.head.bias"]
     for number, fold in enumerate(folds):
-        (model / fold).mkdir(exist_ok=True)
+        (tiny_model / fold).mkdir(exist_ok=True)
         checkpoint["network_weights"]["network.head.bias"] = bias + 0.1 * number
         checkpoint["network_weights"]["network.head.bias"][0] = 0
-        torch.save(checkpoint, model / fold / "checkpoint_final.pth")
+        torch.save(checkpoint, tiny_model / fold / "checkpoint_final.pth")
     volume = torch.rand(1, 20, 24, 22)
 
     def predict_with(*numbers: int) -> torch.Tensor:
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(
-            str(model), numbers, "checkpoint_final.pth"
+            str(tiny_model), numbers, "checkpoint_final.pth"
         )
         logits = predictor.predict_logits_from_preprocessed_data(volume)
         return torch.as_tensor(logits).float()

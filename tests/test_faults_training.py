@@ -18,7 +18,7 @@ import pytest
 from nnunet_cel.settings import BLOCK
 from nnunet_cel.training.lock import lock_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.campaign
 
 NETWORK = {"down_layers": [1], "bottleneck_layers": 1, "stem_features": 8}
 FOREVER = {

@@ -12,11 +12,13 @@ import pytest
 
 from nnunet_cel.files import (
     file_beforehand,
+    locked,
     new_folder,
     read_json,
     settle_file,
     settle_folder,
     sha256,
+    to_csv,
     to_json,
     write_whole,
 )
@@ -309,3 +311,23 @@ def test_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(path)
+
+
+def test_only_one_holds_a_lock(tmp_path: Path) -> None:
+    """While one holds it, the other gets the message; afterwards it can have it."""
+    file = tmp_path / "lock"
+    other = (
+        "from nnunet_cel.files import locked\n"
+        f"with locked({str(file)!r}, 'It is taken.'): pass"
+    )
+
+    with locked(file, "It is taken."):
+        done = subprocess.run([sys.executable, "-c", other], capture_output=True)
+        assert b"ValueError: It is taken." in done.stderr
+
+    assert subprocess.run([sys.executable, "-c", other]).returncode == 0
+
+
+def test_no_cell_is_a_formula() -> None:
+    """Text that a spreadsheet would run is marked as text, numbers stay."""
+    assert to_csv([["=1+1", -2.5, "a,b"], ["", 1]]) == '\'=1+1,-2.5,"a,b"\n,1\n'

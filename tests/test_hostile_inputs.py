@@ -1,11 +1,7 @@
-"""Inputs that want to do harm: formulas, scripts, code, bombs and paths."""
+"""Inputs that want to do harm: scripts, code and links."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import time
-import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -14,10 +10,9 @@ import pytest
 
 from nnunet_cel import cli
 from nnunet_cel.evaluation.protocol import load_protocol
-from nnunet_cel.volumes import Volume, read_volume, to_nifti, write_volume
+from nnunet_cel.volumes import Volume, write_volume
 
 SCRIPT = "<script>alert(1)<+script>"  # with a slash it could be no file
-FORMULA = "=cmd|' /C calc'!A0"
 QUIET = ("-np", "1", "--no-progress")
 
 
@@ -41,45 +36,6 @@ def outline(path: Path, shift: int = 0) -> None:
     image = nib.Nifti1Image(voxels, np.eye(4))
     image.header["descrip"] = b"<script>alert(3)</script>"
     nib.save(image, path)
-
-
-def test_no_cell_of_our_tables_is_a_formula(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Names that are formulas go through all commands, and come back as names."""
-    monkeypatch.chdir(tmp_path)
-    subjects = [FORMULA, "+1", "-2", "@x"]
-    with Path("scans.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["subject", "image", "label", "diagnosis"])
-        for number, subject in enumerate(subjects):
-            scan(Path(f"={number}.nii.gz"), number)
-            outline(Path(f"-{number}.nii.gz"))
-            files = (f"={number}.nii.gz", f"-{number}.nii.gz")
-            table.writerow([subject, *files, "=MS"])
-
-    options = ("--no-strip", "--keep-spacing", *QUIET)
-    assert run("prepare", "scans.csv", "prepared", *options) == 0
-    source = "prepared/cases.csv"
-    assert run("convert", "cel", source, "-o", "raw", "--test-fraction", 0, *QUIET) == 0
-    labels = "raw/Dataset502_CEL/labelsTr"
-    linked = ("--linking-table", "Dataset502_CEL_linking_table.csv")
-    assert run("restore", labels, "prepared", "-o", "restored", *linked) == 0
-    names = {path.name for path in Path("restored").glob("*.nii.gz")}
-    assert {"-2.nii.gz", "+1.nii.gz"} < names
-    assert run("evaluate", "restored", "restored", "-o", "out", *QUIET) == 0
-    assert run("lesions", "restored", "-o", "lesions.csv", *QUIET) == 0
-    assert run("report", "out", "-o", "page.html", *QUIET) == 0
-
-    tables = [path for path in tmp_path.rglob("*.csv") if path.name != "scans.csv"]
-    assert len(tables) > 8
-    for path in tables:
-        with path.open(newline="") as file:
-            for row in csv.reader(file):
-                for cell in row:
-                    assert not cell.startswith(("=", "+", "@", "\t", "\r"))
-                    if cell.startswith("-"):
-                        float(cell)  # a number may
 
 
 def test_no_script_runs_in_the_report(tmp_path: Path) -> None:
@@ -113,91 +69,13 @@ def test_no_script_runs_in_the_report(tmp_path: Path) -> None:
 
 
 def test_yaml_does_not_run_code(tmp_path: Path) -> None:
-    """Tags that would call a function are refused, and aliases do not multiply."""
+    """Tags that would call a function are refused."""
     path, proof = tmp_path / "a.yaml", tmp_path / "proof"
     for tag in ("object/apply:os.system", "object/new:os.system", "name:os.system"):
         path.write_text(f"name: !!python/{tag} ['touch \"{proof}\"']\n")
         with pytest.raises(ValueError, match="not YAML"):
             load_protocol(path)
     assert not proof.exists()
-
-    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
-    lines += [
-        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]"
-        for a, b in zip("abcdefghi", "bcdefghij", strict=True)
-    ]
-    path.write_text("\n".join(lines))
-    with pytest.raises(ValueError, match="not known") as error:
-        load_protocol(path)
-    assert len(str(error.value)) < 1000
-    path.write_text("[" + ",".join(["&a [x]", *["*a"] * 5]) + "]")
-    with pytest.raises(ValueError, match="must have the entries"):
-        load_protocol(path)
-
-
-@pytest.mark.parametrize("kind", ["behind", "promised", "alone"])
-def test_archives_that_grow_are_not_unpacked(tmp_path: Path, kind: str) -> None:
-    """A small file that would fill the memory is refused at once."""
-    path = tmp_path / "bomb.nii.gz"
-    content = to_nifti(
-        Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4)), compressed=False
-    )
-    zeros = gzip.compress(bytes(10**8)) * 20
-    if kind == "promised":
-        header = bytearray(content[:352])
-        header[42:48] = np.array([32767] * 3, "<i2").tobytes()
-        content = bytes(header)
-    path.write_bytes(zeros if kind == "alone" else gzip.compress(content) + zeros)
-
-    tracemalloc.start()
-    start = time.monotonic()
-    with pytest.raises(ValueError, match=r"bomb\.nii\.gz cannot be read"):
-        read_volume(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-
-    assert peak < 20e6
-    assert time.monotonic() - start < 5
-
-
-def test_headers_do_not_name_other_files(tmp_path: Path) -> None:
-    """An image in one file has its voxels there; in two, the other is beside it."""
-    secret = tmp_path / "secret.raw"
-    secret.write_bytes(bytes(64))
-    (tmp_path / "in").mkdir()
-    header = (
-        "NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementSpacing = 1 1 1\n"
-        "ElementDataFile = {}\n"
-    )
-    for name, data in (
-        ("a.mha", secret),
-        ("a.mhd", secret),
-        ("b.mhd", "../secret.raw"),
-    ):
-        path = tmp_path / "in" / name
-        path.write_text(header.format(data))
-        with pytest.raises(ValueError, match="its voxels are in"):
-            read_volume(path)
-    nrrd = tmp_path / "in" / "a.nhdr"
-    nrrd.write_text(
-        "NRRD0004\ntype: unsigned char\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n"
-        f"data file: {secret}\n"
-    )
-    with pytest.raises(ValueError, match="its voxels are in"):
-        read_volume(nrrd)
-
-    (tmp_path / "in" / "c.raw").write_bytes(bytes(64))
-    (tmp_path / "in" / "c.mhd").write_text(header.format("c.raw"))
-    assert read_volume(tmp_path / "in" / "c.mhd").voxels.shape == (4, 4, 4)
-
-
-def test_numbers_of_axes_that_crash_others(tmp_path: Path) -> None:
-    """ITK would end the process on them."""
-    path = tmp_path / "a.mha"
-    path.write_text("NDims = 99\nDimSize = 4 4 4\nElementDataFile = LOCAL\n")
-
-    with pytest.raises(ValueError, match="its number of axes is 99"):
-        read_volume(path)
 
 
 def test_results_in_linked_folders(tmp_path: Path) -> None:

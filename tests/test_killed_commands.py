@@ -58,7 +58,7 @@ def kill(work: Path, every: int, *command: str) -> int:
     return int(number)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("command", "every"),
     [("convert", 2), ("evaluate", 2), ("report", 8), ("prepare", 5), ("restore", 1)],
@@ -68,7 +68,7 @@ def test_killed_and_run_again(work: Path, command: str, every: int) -> None:
     assert kill(work, every, *COMMANDS[command]) >= 3
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("command", ["convert", "evaluate"])
 def test_killed_while_replacing(
     work: Path, command: str, monkeypatch: pytest.MonkeyPatch

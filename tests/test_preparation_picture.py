@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from nnunet_cel.preparation.picture import BRAIN, LESION, save_picture
-from nnunet_cel.preparation.resampling import crop
+from nnunet_cel.resampling import crop
 from nnunet_cel.volumes import Volume
 
 BOX = (slice(8, 32), slice(10, 40), slice(3, 13))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from nnunet_cel.files import to_json
-from nnunet_cel.preparation.resampling import Grid
 from nnunet_cel.preparation.transform import read_grids, transform_record
+from nnunet_cel.resampling import Grid
 
 
 def test_grid_survives_bit_for_bit(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -15,7 +15,7 @@ from nnunet_cel.evaluation.cases import evaluate_case
 from nnunet_cel.evaluation.labels import Labels
 from nnunet_cel.evaluation.metrics import METRICS, Counts, compute_metrics
 from nnunet_cel.evaluation.protocol import PROTOCOLS, load_protocol
-from nnunet_cel.preparation.resampling import (
+from nnunet_cel.resampling import (
     Grid,
     box_around,
     crop,

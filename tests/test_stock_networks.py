@@ -15,7 +15,7 @@ from stock_workspace import MODEL, PREDICT, SMALL, TRAIN, Workspace
 from nnunet_cel.networks import TransUNet
 from nnunet_cel.settings import BLOCK
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.campaign
 
 SMALL_WINDOW = 32  # in place of 64, which is the patch size of tiny images
 

@@ -21,7 +21,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.resampling import (
+from nnunet_cel.resampling import (
     grid_of,
     grid_with_spacing,
     resample_image,

@@ -47,8 +47,8 @@ from nnunet_cel.preparation.brain_extraction import (
 )
 from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
-from nnunet_cel.preparation.resampling import grid_of
 from nnunet_cel.preparation.transform import transform_record
+from nnunet_cel.resampling import grid_of
 from nnunet_cel.scans import (
     PREPARED,
     Scan,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.resampling import box_around
+from nnunet_cel.resampling import box_around
 
 __all__ = ["denoise", "noise_level"]
 

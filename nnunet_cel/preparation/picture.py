@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.resampling import box_around, to_ras
+from nnunet_cel.resampling import box_around, to_ras
 from nnunet_cel.volumes import Volume
 
 __all__ = ["save_picture"]

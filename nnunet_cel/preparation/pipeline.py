@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nnunet_cel.preparation.bias_field import correct_bias
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
 from nnunet_cel.preparation.denoising import denoise
-from nnunet_cel.preparation.resampling import (
+from nnunet_cel.resampling import (
     Box,
     box_around,
     crop,

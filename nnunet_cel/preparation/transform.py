@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cel.files import read_json
-from nnunet_cel.preparation.resampling import Box, Grid
+from nnunet_cel.resampling import Box, Grid
 from nnunet_cel.volumes import MOST_VOXELS
 
 __all__ = ["read_grids", "transform_record"]

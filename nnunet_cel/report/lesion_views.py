@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from nnunet_cel.preparation.resampling import Box, box_around, to_ras
 from nnunet_cel.report.agreement import FN, FP, TP
+from nnunet_cel.resampling import Box, box_around, to_ras
 from nnunet_cel.volumes import Volume
 
 __all__ = ["PLANES", "LesionView", "Panel", "choose_lesions", "cut_views"]

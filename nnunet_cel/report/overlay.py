@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgb
 
-from nnunet_cel.preparation.resampling import to_ras
 from nnunet_cel.report.style import AGREEMENT_COLORS
+from nnunet_cel.resampling import to_ras
 from nnunet_cel.volumes import read_volume
 
 __all__ = ["color_overlay", "dice", "load_volume", "save_overlays", "slice_to_show"]

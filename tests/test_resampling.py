@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nnunet_cel.preparation.resampling import (
+from nnunet_cel.resampling import (
     Grid,
     box_around,
     crop,

@@ -1,0 +1,143 @@
+"""Checks what people write into settings files, and says what is wrong with it.
+
+Settings, rules of an evaluation, studies and manifests are pydantic models that derive
+from :class:`Model`. :func:`parse` turns what pydantic finds into one message in the
+words of this package: the setting, the rule, what was got, the nearest known name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import reprlib
+import types
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+__all__ = ["Model", "closest", "parse"]
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+# A YAML file of a few lines can stand for billions of values.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
+
+_RULES = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys and values",
+    "model_type": "a mapping of keys and values",
+    "none_required": "null",
+    "string_type": "a text",
+    "greater_than": "a number > {gt}",
+    "greater_than_equal": "a number >= {ge}",
+    "less_than": "a number < {lt}",
+    "less_than_equal": "a number <= {le}",
+    "literal_error": "one of {expected}",
+}
+"""Our words for what pydantic calls its kinds of errors."""
+
+
+class Model(BaseModel):
+    """A record that cannot be changed, of known keys, whose values are not converted.
+
+    ``true`` is no number and ``"1"`` no integer; an integer is a number.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False
+    )
+
+
+def parse(model: type[Checked], content: object, what: str) -> Checked:
+    """Return a record, checked.
+
+    Args:
+        model: Its class.
+        content: A mapping of keys and values, as JSON or YAML hold it.
+        what: What to call the whole in messages, for example ``"study.yaml"``.
+
+    Raises:
+        ValueError: If anything is wrong; the message names all of it.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = list(dict.fromkeys(_problems(error, model, what)))
+    if len(problems) == 1:
+        raise ValueError(problems[0])
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    raise ValueError(f"{what} has {len(problems)} problems:\n{listed}")
+
+
+def closest(name: object, known: Collection[str]) -> str:
+    """Return a question that names the most similar known name, or an empty text."""
+    found = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def _problems(
+    error: ValidationError, model: type[BaseModel], what: str
+) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong."""
+    for found in error.errors(include_url=False):
+        kind, context = found["type"], found.get("ctx", {})
+        # pydantic names the branches of unions, too, which nobody wrote.
+        path = [p for p in found["loc"] if isinstance(p, int) or _is_key(str(p))]
+        name = ".".join(map(str, path)) or "content"
+        if kind == "extra_forbidden":
+            known = _keys(model, path[:-1])
+            yield (
+                f"{what} has no setting {name!r}.{closest(path[-1], known)} "
+                f"Known here: {', '.join(known)}."
+            )
+        elif kind == "missing":
+            yield f"The {name!r} of {what} must be given. It is missing."
+        elif kind == "value_error":  # raised by a validator, in our words already
+            text = str(context["error"])
+            # One that begins with "must" tells the rule alone.
+            alone = text.startswith("must ")
+            yield f"The {name!r} of {what} {text}" if alone else text
+        else:
+            rule = _RULES.get(kind, "").format(**context) or _rule(found["msg"])
+            hint = ""
+            if kind == "literal_error":
+                hint = closest(found["input"], re.findall("'(.*?)'", rule))
+            yield (
+                f"The {name!r} of {what} must be {rule}. "
+                f"Got {_SHORT.repr(found['input'])} instead.{hint}"
+            )
+
+
+def _rule(message: str) -> str:
+    """Return the rule in a message of pydantic."""
+    return message.removeprefix("Input should be ").removeprefix("a valid ")
+
+
+def _is_key(part: str) -> bool:
+    """Return whether a part of a location is a key, and no branch of a union."""
+    return not re.search(r"[\[(]|^(int|float|str|bool|none|list|dict|tuple)$", part)
+
+
+def _keys(model: type[BaseModel], path: list[int | str]) -> list[str]:
+    """Return the keys of the record at a place below a model."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        inner = next(_models(field.annotation), None) if field else None
+        if inner is not None:
+            model = inner
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models that a type is made of."""
+    if get_origin(annotation) in (Union, types.UnionType, list, tuple, dict, Mapping):
+        for part in get_args(annotation):
+            yield from _models(part)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
