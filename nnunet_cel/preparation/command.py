@@ -54,6 +54,17 @@ from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
 from nnunet_cel.preparation.transform import transform_record
 from nnunet_cel.resampling import grid_of
+<<<<<<< HEAD
+=======
+from nnunet_cel.scans import (
+    PREPARED,
+    Scan,
+    find_described_scans,
+    find_images,
+    is_bids,
+    is_single,
+)
+>>>>>>> conversion
 from nnunet_cel.volumes import (
     Volume,
     check_same_grid,
