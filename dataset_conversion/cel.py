@@ -26,14 +26,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_cel.csv_text import to_csv
-from nnunet_cel.dataset_conversion.clinic_files import (
+from nnunet_cel.dataset_conversion.conversion import Inspection
+from nnunet_cel.dataset_conversion.source import SourceCase
+from nnunet_cel.dataset_conversion.splits import choose_test_groups, random_order
+from nnunet_cel.scans import (
     Scan,
     find_described_scans,
     read_table,
 )
-from nnunet_cel.dataset_conversion.conversion import Inspection
-from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.dataset_conversion.splits import choose_test_groups, random_order
 
 __all__ = [
     "MIN_LESION_VOXELS",

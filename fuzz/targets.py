@@ -90,7 +90,7 @@ def _paper() -> bytes:
 
 
 def _scans(path: Path) -> None:
-    from nnunet_cel.dataset_conversion.clinic_files import read_scan_table
+    from nnunet_cel.scans import read_scan_table
 
     for scan in read_scan_table(path):
         if "/" in scan.name or scan.name.startswith("."):
@@ -98,7 +98,7 @@ def _scans(path: Path) -> None:
 
 
 def _pattern(path: Path) -> None:
-    from nnunet_cel.dataset_conversion.clinic_files import find_scans
+    from nnunet_cel.scans import find_scans
 
     text = path.read_bytes().decode("utf-8", "replace")
     images, _, labels = text.partition("\n")

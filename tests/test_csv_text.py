@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cel.csv_text import guard, to_csv, unguard
-from nnunet_cel.dataset_conversion.clinic_files import read_table as read_scans
 from nnunet_cel.evaluation.tables import read_table, write_table
+from nnunet_cel.scans import read_table as read_scans
 
 FORMULA = "=HYPERLINK(\"http://x\";'a')"
 STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")

@@ -13,13 +13,13 @@ import pandas as pd
 from nnunet_cel.evaluation.cases import tabulate_lesions
 from nnunet_cel.evaluation.labels import Labels, read_labels
 from nnunet_cel.evaluation.lesions import bounding_box, find_lesions, is_dropped
-from nnunet_cel.evaluation.pairing import (
+from nnunet_cel.evaluation.protocol import Protocol
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.scans import (
     find_label_maps,
     pair_images,
     raise_together,
 )
-from nnunet_cel.evaluation.protocol import Protocol
-from nnunet_cel.parallel import map_cases
 from nnunet_cel.volumes import check_same_grid, read_label_map, read_volume
 
 __all__ = ["LesionCount", "count_lesions"]

@@ -27,7 +27,6 @@ import pandas as pd
 
 from nnunet_cel.evaluation.cases import CaseResult, evaluate_case
 from nnunet_cel.evaluation.labels import Labels, read_labels
-from nnunet_cel.evaluation.pairing import pair_cases, raise_together
 from nnunet_cel.evaluation.probabilities import read_probabilities
 from nnunet_cel.evaluation.protocol import Protocol
 from nnunet_cel.evaluation.seal import sealed
@@ -48,6 +47,7 @@ from nnunet_cel.evaluation.thresholds import (
 )
 from nnunet_cel.files import sha256, to_json, write_whole
 from nnunet_cel.parallel import map_cases
+from nnunet_cel.scans import pair_cases, raise_together
 from nnunet_cel.volumes import check_same_grid, read_label_map
 
 __all__ = [

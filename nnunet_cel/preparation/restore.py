@@ -23,12 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_cel.dataset_conversion.clinic_files import read_table
 from nnunet_cel.files import new_folder, sha256, to_json, write_whole
 from nnunet_cel.parallel import map_cases
-from nnunet_cel.preparation.cases import find_images, is_single, walk_images
 from nnunet_cel.preparation.transform import read_grids
 from nnunet_cel.resampling import Grid, grid_of, resample_labels
+from nnunet_cel.scans import find_images, is_single, read_table, walk_images
 from nnunet_cel.volumes import (
     Volume,
     read_label_map,

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_cel.evaluation.pairing import pair_images, raise_together
 from nnunet_cel.files import write_whole
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.report.agreement import read_agreement
@@ -23,6 +22,7 @@ from nnunet_cel.report.lesion_pictures import (
 )
 from nnunet_cel.report.lesion_views import choose_lesions, cut_views
 from nnunet_cel.report.results import LabelMaps, Results
+from nnunet_cel.scans import pair_images, raise_together
 from nnunet_cel.volumes import check_same_grid, read_volume
 
 __all__ = [

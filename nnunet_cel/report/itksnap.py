@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from nnunet_cel.evaluation.pairing import raise_together
 from nnunet_cel.files import write_whole
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.report.agreement import KINDS, read_agreement
 from nnunet_cel.report.results import LabelMaps
 from nnunet_cel.report.style import AGREEMENT_COLORS
+from nnunet_cel.scans import raise_together
 from nnunet_cel.volumes import write_volume
 
 __all__ = ["itksnap_labels", "slicer_colors", "write_agreement_maps"]

@@ -11,9 +11,9 @@ import pandas as pd
 
 from nnunet_cel.evaluation.comparison import read_evaluation
 from nnunet_cel.evaluation.dataset import FOLDERS
-from nnunet_cel.evaluation.pairing import find_label_maps
 from nnunet_cel.evaluation.tables import read_table
 from nnunet_cel.files import read_json
+from nnunet_cel.scans import find_label_maps
 
 __all__ = ["LabelMaps", "Results", "find_maps", "read_results"]
 

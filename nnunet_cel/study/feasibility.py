@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from nnunet_cel.evaluation.pairing import find_label_maps
 from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import architecture, configurations
+from nnunet_cel.scans import find_label_maps
 from nnunet_cel.settings import Settings
 from nnunet_cel.study.models import (
     cel_datasets,
