@@ -38,24 +38,16 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cel import parallel
-from nnunet_cel.dataset_conversion.clinic_files import (
-    Scan,
-    find_described_scans,
-    is_bids,
-)
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
 )
-from nnunet_cel.preparation.cases import RECORD, find_images, is_single
 from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
 from nnunet_cel.preparation.transform import transform_record
 from nnunet_cel.resampling import grid_of
-<<<<<<< HEAD
-=======
 from nnunet_cel.scans import (
     PREPARED,
     Scan,
@@ -64,7 +56,6 @@ from nnunet_cel.scans import (
     is_bids,
     is_single,
 )
->>>>>>> conversion
 from nnunet_cel.volumes import (
     Volume,
     check_same_grid,
@@ -210,7 +201,7 @@ def prepare_images(
     with new_folder(
         folder,
         what="preparation",
-        mark=RECORD,
+        mark=PREPARED,
         inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
         overwrite=overwrite,
     ) as unfinished:
@@ -233,7 +224,7 @@ def prepare_images(
             "versions": _versions(settings),
             "cases": by_case,
         }
-        write_whole(unfinished / RECORD, to_json(content))
+        write_whole(unfinished / PREPARED, to_json(content))
         scans = [(case.name, case.scan) for case in cases if case.scan is not None]
         if scans:
             write_whole(unfinished / "cases.csv", _scan_table(scans))
