@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.bias_field import correct_bias
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
-from nnunet_cel.preparation.denoising import denoise
+from nnunet_cel.preparation.enhancement import correct_bias, denoise
 from nnunet_cel.resampling import (
     Box,
     box_around,
