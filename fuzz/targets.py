@@ -68,14 +68,19 @@ def _labels(path: Path) -> None:
 
 
 def _transform(path: Path) -> None:
-    from nnunet_cel.preparation.transform import read_grids
+    from nnunet_cel.preparation.record import read_record
 
-    read_grids(path)
+    read_record(path)
 
 
 def _grids() -> bytes:
     grid = {"shape": [2, 3, 4], "affine": np.eye(4).tolist()}
-    return json.dumps({"original": grid, "prepared": grid}).encode()
+    record = {
+        **{"case": "a", "source_sha256": "0", "original": grid, "prepared": grid},
+        **{"crop": {"first": [0] * 3, "stop": [2, 3, 4]}, "settings": {}},
+        "versions": {},
+    }
+    return json.dumps(record).encode()
 
 
 def _protocol(path: Path) -> None:
@@ -162,7 +167,7 @@ def _block() -> bytes:
 
 
 def _study(path: Path) -> None:
-    from nnunet_cel.protocol.study import read_study
+    from nnunet_cel.study.study import read_study
 
     read_study(path)
 

@@ -53,7 +53,7 @@ _COMMANDS = {
     ),
     "protocol": (
         "run the whole study of the paper, with its tables and figures",
-        "nnunet_cel.protocol.command",
+        "nnunet_cel.study.command",
     ),
     "weights": (
         "hand on models as files that cannot run code",

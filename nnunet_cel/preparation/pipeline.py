@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.bias_field import correct_bias
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
-from nnunet_cel.preparation.denoising import denoise
+from nnunet_cel.preparation.enhancement import correct_bias, denoise
 from nnunet_cel.resampling import (
     Box,
     box_around,
@@ -55,7 +53,7 @@ class Settings:
 
         Raises:
             ImportError: If a package is missing.
-            ValueError: If a value is out of its range, or a program is missing.
+            ValueError: If a value is out of its range.
         """
         self.extraction.check()
         for value in self.spacing or ():
@@ -89,7 +87,6 @@ def prepare_volume(
     settings: Settings,
     *,
     label: Volume | None = None,
-    scratch: Path | None = None,
 ) -> Prepared:
     """Prepare one image, and its label map with it.
 
@@ -100,13 +97,12 @@ def prepare_volume(
         image: The image as it was acquired.
         settings: What to do.
         label: Label map on the grid of the image.
-        scratch: Folder for temporary files, None for the system's.
 
     Raises:
         ValueError: If the brain cannot be found, or there are voxels in it that are NaN
             or infinite.
     """
-    mask = settings.extraction.mask([name], image, scratch=scratch)
+    mask = settings.extraction.mask([name], image)
     finite = np.isfinite(image.voxels)
     wrong = int((mask & ~finite).sum())
     if wrong:
@@ -116,7 +112,7 @@ def prepare_volume(
         )
     warnings = []
     volume = float(mask.sum()) * image.voxel_volume / 1000
-    automatic = settings.extraction.method in ("bet", "fsl-bet", "hd-bet")
+    automatic = settings.extraction.method == "bet"
     if automatic and not _USUAL_VOLUME[0] <= volume <= _USUAL_VOLUME[1]:
         warnings.append(f"The brain mask has {volume:.0f} ml, which is unusual.")
     voxels = np.where(mask, image.voxels, 0).astype(np.float32)
@@ -136,9 +132,7 @@ def prepare_volume(
             )
     box = box_around(keep, image.spacing, settings.margin)
     prepared = crop(Volume(voxels, image.affine), box)
-    cut_label = None
-    if label is not None:
-        cut_label = crop(Volume(label.voxels, image.affine), box)
+    cut_label = None if label is None else crop(label, box)
     if settings.spacing is not None:
         grid = grid_with_spacing(grid_of(prepared), settings.spacing)
         prepared = resample_image(prepared, grid)

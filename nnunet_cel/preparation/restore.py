@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from nnunet_cel.files import new_folder, sha256, to_json, write_whole
-from nnunet_cel.parallel import map_cases
-from nnunet_cel.preparation.transform import read_grids
+from nnunet_cel.preparation.record import read_record
 from nnunet_cel.resampling import Grid, grid_of, resample_labels
 from nnunet_cel.scans import find_images, is_single, read_table, walk_images
 from nnunet_cel.volumes import (
@@ -41,8 +40,6 @@ __all__ = ["add_arguments", "restore_label_maps", "run"]
 
 RECORD = "restoration.json"
 """Name of the file by which a folder of restored label maps is known."""
-
-_ENDINGS = (".nii.gz", ".nii")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,26 +110,26 @@ def restore_label_maps(
         FileNotFoundError: If there is no such label map or original.
         ValueError: If a label map has no original, or lies elsewhere in the world.
     """
-    predictions = find_images(prediction)
-    if linking_table is not None:
-        predictions = _scans_of_cases(predictions, linking_table)
+    if linking_table is None:
+        predictions = find_images(prediction)
+    else:
+        predictions = _scans_of_cases(find_images(prediction), linking_table)
     originals = _find_originals(original)
+    if is_single(prediction) and is_single(original):  # whatever their names are
+        originals = dict(zip(predictions, originals.values(), strict=True))
+    _check_matched(predictions, originals, original)
     if is_single(prediction):
-        if is_single(original):  # whatever their names are
-            originals = dict(zip(predictions, originals.values(), strict=True))
-        _check_matched(predictions, originals, original)
         ((name, path),) = predictions.items()
-        if out is None:
-            stem, _ = split_ending(path)
-            out = path.with_name(f"{stem}_restored.nii.gz")
-        _write_file(path, originals[name], out, overwrite)
+        out = out or path.with_name(f"{split_ending(path)[0]}_restored.nii.gz")
+        _check_file(out, [path, originals[name]], overwrite)
+        restored = _restored(path, originals[name])
+        write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
         return 1, out
     if out is None:
         raise ValueError(
             "Where the restored label maps go must be said if there is a folder of "
             "them: add -o OUT."
         )
-    _check_matched(predictions, originals, original)
     with new_folder(
         out,
         what="restoration",
@@ -140,11 +137,9 @@ def restore_label_maps(
         inputs=[prediction, original],
         overwrite=overwrite,
     ) as unfinished:
-        map_cases(
-            partial(_restore_case, unfinished),
-            [(name, path, originals[name]) for name, path in predictions.items()],
-            description="Restoring",
-        )
+        for name, path in tqdm(predictions.items(), "Restoring", unit="case"):
+            restored = _restored(path, originals[name])
+            write_volume(unfinished / f"{name}.nii.gz", restored)
         record = {name: {"sha256": sha256(path)} for name, path in predictions.items()}
         write_whole(unfinished / RECORD, to_json({"predictions": record}))
     return len(predictions), out
@@ -193,20 +188,14 @@ def _check_matched(
         )
 
 
-def _restore_case(folder: Path, case: tuple[str, Path, Path]) -> None:
-    """Write the restored label map of a case."""
-    name, prediction, original = case
-    write_volume(folder / f"{name}.nii.gz", _restored(prediction, original))
-
-
-def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) -> None:
-    """Write one restored label map, whole or not at all."""
-    if not out.name.endswith(_ENDINGS) or out.is_dir():
+def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:
+    """Refuse a place for a restored label map, before any work."""
+    if not out.name.endswith((".nii.gz", ".nii")) or out.is_dir():
         raise ValueError(
-            f"The restored label map must be a file that ends in "
-            f"{' or '.join(_ENDINGS)}. Got {out} instead."
+            "The restored label map must be a file that ends in .nii.gz or .nii. "
+            f"Got {out} instead."
         )
-    for source in (prediction, original):
+    for source in read:
         if os.path.realpath(out) == os.path.realpath(source):
             raise ValueError(
                 f"The restored label map must not take the place of {source}, which is "
@@ -217,19 +206,26 @@ def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) ->
             f"The file {out} exists and is not replaced without being told so. Choose "
             "another one, or add --overwrite."
         )
-    restored = _restored(prediction, original)
-    write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
 
 
 def _restored(prediction: Path, original: Path) -> Volume:
     """Return a label map on the grid of its original."""
     label = read_label_map(prediction)
+    own = grid_of(label)
     if original.suffix == ".json":
-        grid, prepared = read_grids(original)
-        _check_grid(prediction, grid_of(label), original, prepared)
+        record = read_record(original)
+        grid, prepared = record.original.grid, record.prepared.grid
+        if own.shape != prepared.shape or not np.allclose(
+            own.affine, prepared.affine, atol=1e-3, rtol=0
+        ):
+            raise ValueError(
+                f"The label map {prediction} must be on the grid of the prepared image "
+                f"of {original}, with the shape {prepared.shape}. Got {own.shape}, or "
+                "another affine: it is of another image or patient."
+            )
     else:
         grid = grid_of(read_volume(original))
-    if not _overlap(grid_of(label), grid):
+    if not _overlap(own, grid):
         raise ValueError(
             f"The label map {prediction} must lie where its original {original} lies. "
             "They have no part of the world in common: is it the right one?"
@@ -237,24 +233,10 @@ def _restored(prediction: Path, original: Path) -> Volume:
     return resample_labels(label, grid)
 
 
-def _check_grid(prediction: Path, grid: Grid, record: Path, prepared: Grid) -> None:
-    """Refuse a label map that is not on the grid of the image that was prepared."""
-    if grid.shape != prepared.shape or not np.allclose(
-        grid.affine, prepared.affine, atol=1e-3, rtol=0
-    ):
-        raise ValueError(
-            f"The label map {prediction} must be on the grid of the prepared image of "
-            f"{record}, with the shape {prepared.shape}. Got {grid.shape}, or another "
-            "affine: it is of another image or patient."
-        )
-
-
 def _overlap(first: Grid, second: Grid) -> bool:
     """Return whether two grids can have a part of the world in common."""
     ends = [(-0.5, size - 0.5) for size in first.shape]
     corners = np.array([[*corner, 1] for corner in itertools.product(*ends)])
     there = corners @ (np.linalg.inv(second.affine) @ first.affine).T[:, :3]
-    inside = (there.max(axis=0) > -0.5) & (
-        there.min(axis=0) < np.array(second.shape) - 0.5
-    )
-    return bool(inside.all())
+    beyond = np.array(second.shape) - 0.5
+    return bool((there.max(axis=0) > -0.5).all() and (there.min(axis=0) < beyond).all())

@@ -1,0 +1,112 @@
+"""Tests of the command `nnunet-cel protocol`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnunet_cel import cli
+from nnunet_cel.study import workflow
+from nnunet_cel.study.study import read_study
+
+STUDY = """
+data:
+  wmh: {phantoms: {isbi2015: 3}}
+  cel: {phantoms: {cel-bids: 4}}
+device: cpu
+tables: [6]
+figures: []
+networks: [unet]
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder, as if Snakemake were there; nothing is really run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workflow, "run_workflow", None)
+    monkeypatch.setattr(workflow, "require_snakemake", lambda profile=None: None)
+
+
+def test_init_writes_a_study_that_can_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And does not replace one."""
+    path = tmp_path / "my study.yaml"
+
+    assert cli.main(["protocol", "init", str(path)]) == 0
+    assert read_study(path).splits == 1
+    path.write_text("mine")
+    assert cli.main(["protocol", "init", str(path)]) == 1
+    assert "is not replaced" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+
+
+def test_wrong_study_ends_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All that is wrong is said at once, and no folder is made."""
+    (tmp_path / "a.yaml").write_text(STUDY.replace("unet", "unett") + "sed: 1\n")
+
+    assert cli.main(["protocol", "run", "--config", "a.yaml"]) == 1
+    message = capsys.readouterr().err
+    assert "Did you mean 'unet'?" in message
+    assert "Did you mean 'seed'?" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
+
+
+def test_run_is_handed_to_the_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its status is the command's, and what to do after a failure is said."""
+    seen = {}
+
+    def run(study: object, out: Path, **options: object) -> int:
+        seen.update(options, out=out)
+        return 3
+
+    monkeypatch.setattr(workflow, "run_workflow", run)
+    (tmp_path / "a.yaml").write_text(STUDY)
+    command = ["protocol", "run", "--config", "a.yaml", "--cores", "3", "--gpus", "2"]
+
+    assert cli.main([*command, "--", "--quiet", "all"]) == 3
+    assert seen == {
+        **{"out": tmp_path / "a_study", "cores": 3, "gpus": 2, "profile": None},
+        **{"dry_run": False, "options": ["--quiet", "all"]},
+    }
+    assert "the same command goes on from there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cores", "0"], "--cores must be at least 1"),
+        (["--profile", "slrm"], "Did you mean 'slurm'?"),
+    ],
+)
+def test_wrong_options_are_named(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything else."""
+    (tmp_path / "a.yaml").write_text(STUDY)
+
+    assert cli.main(["protocol", "run", "--config", "a.yaml", *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_steps_need_a_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Tables, figures and settings of a folder that is no study's."""
+    for step in (["tables"], ["figures"], ["settings"]):
+        name = ["Dataset501_WMH"] if step == ["settings"] else []
+        assert cli.main(["protocol", *step, str(tmp_path), *name]) == 1
+        assert "There is no study in" in capsys.readouterr().err
+
+
+def test_on_gpu_runs_a_command(tmp_path: Path) -> None:
+    """What stands behind -- is not read as options."""
+    pytest.importorskip("fcntl")
+    line = [sys.executable, "-c", "import sys; sys.exit(5)"]
+
+    assert cli.main(["protocol", "on-gpu", "2", "--", *line]) == 5

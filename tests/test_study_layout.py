@@ -1,0 +1,99 @@
+"""Tests of tables as Markdown and TeX."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from nnunet_cel.study.layout import as_markdown, as_tex
+
+METRICS = ("DSC", "PPV", "TPR", "VD", "LFDR", "L-sens")
+TESTS = pd.DataFrame(
+    [
+        {
+            **{"block": "", "split": "", "metric": metric, "reference": "A"},
+            **{"other": "B", "mean_difference": -0.25, "ci_low": -0.5},
+            **{"ci_high": 0.0, "p_holm": 0.0004},
+        }
+        for metric in METRICS
+    ]
+)
+
+
+def values(**columns: object) -> pd.DataFrame:
+    """Return two methods, the first of which is the best."""
+    rows = [
+        {
+            **{"block": "", "method": method, "metric": metric, "over": "cases"},
+            **{"n": 3, "mean": mean, "sd": 0.1, "best": method == "A_1"},
+            "paper": "0.661* (0.187)*" if method == "A_1" else "",
+            **columns,
+        }
+        for method, mean in (("A_1", 0.5), ("B", math.nan))
+        for metric in METRICS
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_markdown_shows_means_stars_and_what_they_are_over() -> None:
+    """A cell without a value is a dash; the paper's numbers follow."""
+    text = as_markdown("table6", values())
+
+    assert "| DSC | 0.500\\* (0.100) | - |" in text
+    assert "| L-sensitivity |" in text
+    assert "over 3 cases; *, best mean." in text
+    assert "In the paper (Huang et al. 2024):" in text
+    assert "| DSC | 0.661\\* (0.187)\\* |" in text
+    assert "In the paper" not in as_markdown("table6", values(), paper=False)
+
+
+def test_markdown_shows_differences() -> None:
+    """With interval and corrected p, and what they mean."""
+    text = as_markdown("table6", values(), TESTS)
+
+    assert "A minus the others: mean difference" in text
+    assert "Holm's correction for 1 comparison." in text
+    assert "| DSC | -0.250 (-0.500 to +0.000), p < 0.001 |" in text
+
+
+def test_table_3_has_no_lesions() -> None:
+    """As in the paper."""
+    text = as_markdown("table3", values(over="folds"))
+
+    assert "LFDR" not in text
+    assert "over 3 folds" in text
+
+
+def test_blocks_have_headings() -> None:
+    """Table 5 has one for each window."""
+    two = pd.concat([values(block="64 x 64"), values(block="full window", paper="")])
+    text = as_markdown("table5", two)
+
+    assert text.index("## 64 x 64") < text.index("## full window")
+    assert text.count("In the paper") == 1
+
+
+def test_tex_has_nothing_that_tex_takes_for_a_command() -> None:
+    """Underscores are escaped, stars raised, and rows ended."""
+    text = as_tex("table6", values())
+
+    assert r"A\_1" in text
+    assert r"DSC & 0.500$^*$ (0.100) & - \\" in text
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert r"\caption{Fine-tuned models on the CEL test half." in text
+
+
+def test_networks_have_no_deviation() -> None:
+    """Table 2 shows parameters and times."""
+    table = pd.DataFrame(
+        {
+            **{"block": "", "method": ["A", "B"], "metric": "Training time (h)"},
+            **{"mean": [1.5, math.nan], "paper": ["~10", ""]},
+        }
+    )
+    text = as_markdown("table2", table)
+
+    assert "| Training time (h) | 1.500 | - |" in text
+    assert "| Training time (h) | ~10 |" in text
+    assert r"$\sim$10" in as_tex("table2", table)

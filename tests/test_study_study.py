@@ -1,0 +1,171 @@
+"""Tests of the reader of studies."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nnunet_cel.study.study import (
+    RESOURCES,
+    declared_networks,
+    parse_study,
+    read_study,
+)
+from nnunet_cel.study.workflow import workflow_file
+
+DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
+
+
+def test_template_shows_the_defaults() -> None:
+    """Taking the comment signs away changes nothing, and every key is there."""
+    path = workflow_file("config", "template.yaml")
+    text = re.sub(r"^( *)#(?=\w)", r"\1", path.read_text("utf-8"), flags=re.MULTILINE)
+    content = yaml.safe_load(text)
+    sparse = read_study(path)
+
+    assert parse_study({**content, "out": None}, folder=path.parent) == sparse
+    assert content["out"] == "my_study"
+    assert set(content) == set(vars(sparse))
+    assert set(content["resources"]) == set(RESOURCES)
+    for name in ("planning", "training", "nnunet"):
+        assert set(content[name]) == set(vars(getattr(sparse, name)))
+
+
+@pytest.mark.parametrize("name", ["demo", "template"])
+def test_examples_have_all_tables_and_networks_and_survive_their_record(
+    name: str,
+) -> None:
+    """What jobs of the workflow read is what the user wrote."""
+    study = read_study(workflow_file("config", f"{name}.yaml"))
+
+    assert study.tables == [2, 3, 4, 5, 6, 7, 8]
+    assert study.figures == [7, 8, 9]
+    assert study.networks == declared_networks()
+    record = study.model_dump(mode="json")
+    assert parse_study(record, folder=Path("/elsewhere")) == study
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    """So that a study can be started from anywhere."""
+    path = tmp_path / "my study.yaml"
+    path.write_text(
+        "data:\n  wmh: {dataset: x/Dataset501_A}\n  cel: {source: b c}\nout: x\n"
+    )
+    study = read_study(path)
+
+    assert study.data.wmh.dataset == str(tmp_path / "x" / "Dataset501_A")
+    assert study.data.cel.source == str(tmp_path / "b c")
+    assert study.out == str(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"split": 2}, "no setting 'split'. Did you mean 'splits'?"),
+        ({"training": {"fold": 1}}, "'training.fold'. Did you mean 'folds'?"),
+        ({"training": {"settings": {"max_epoch": 1}}}, "Did you mean 'max_epochs'?"),
+        ({"training": {"settings": {"loss": "dice"}}}, "that all rows can share"),
+        ({"training": {"finetuning": {"heads": 1}}}, "that all rows can share"),
+        ({"training": {"pretraining": {"patience": -1}}}, "integer >= 1. Got -1"),
+        ({"networks": ["unet", "fcadense"]}, "Did you mean 'fcadensenet'?"),
+        ({"networks": []}, "at least one network"),
+        ({"training": {"arch_kwargs": {"unnet": {}}}}, "Did you mean 'unet'?"),
+        (
+            {"training": {"arch_kwargs": {"unet": {"feature": 1}}}},
+            "arguments of unet: features",
+        ),
+        (
+            {"training": {"arch_kwargs": {"transunet": {"pretrained_file": "a.npz"}}}},
+            "a file that exists. Got 'a.npz'",
+        ),
+        ({"resources": {"train": {"gpu": "one"}}}, "Got 'one' for 'train.gpu'"),
+        ({"resources": {"train": {"threads": 0}}}, "Got 0 for 'train.threads'"),
+        ({"protocol": "none.yaml"}, "'protocol' of study.json must be a file"),
+        ({"nnunet": {"trainer": "a; b"}}, "the name of a trainer"),
+        ({"tables": [], "figures": []}, "must name something"),
+    ],
+)
+def test_wrong_values_are_named(content: Any, message: str, tmp_path: Path) -> None:
+    """With the rule, what was got, and the nearest known name."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_study({"data": DATA, **content}, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wmh", "cel", "message"),
+    [
+        ({"dataset": "Dataset501_A", "phantoms": {"isbi2015": 1}}, {}, "exactly one"),
+        (None, {}, "'data.wmh' of the study must be given"),
+        ({}, {"phantoms": {}}, "'data.cel' of the study must be given"),
+        ({"phantoms": {"cel-bids": 1}}, {}, "layouts of wmh"),
+        ({"phantoms": {"isbi2015": 0}}, {}, "must be from 1 to"),
+        ({}, {"options": ["--seed=3"]}, "Got '--seed=3': leave it out"),
+        ({"dataset": "lesions"}, {}, "as nnU-Net wants it"),
+        (
+            {"dataset": "Dataset510_A"},
+            {"phantoms": {}, "dataset": "Dataset510_B"},
+            "must have different numbers",
+        ),
+    ],
+)
+def test_data_come_from_one_place(
+    wmh: dict[str, Any] | None, cel: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """A data set is given by one key, by names that all commands know."""
+    data = {"wmh": wmh or (DATA["wmh"] if wmh == {} else None)}
+    with pytest.raises(ValueError, match=message):
+        parse_study({"data": {**data, "cel": DATA["cel"] | cel}}, folder=tmp_path)
+
+
+def test_table_5_alone_needs_no_pretraining(tmp_path: Path) -> None:
+    """Its models are trained directly."""
+    content = {"data": {"cel": DATA["cel"]}, "tables": [5], "figures": []}
+
+    assert not parse_study(content, folder=tmp_path).data.wmh.given
+
+
+def test_divided_data_set_is_not_divided_again(tmp_path: Path) -> None:
+    """Random splits need the scans."""
+    data = {**DATA, "cel": {"dataset": "Dataset502_CEL"}}
+    with pytest.raises(ValueError, match="'splits' of the study must be 1"):
+        parse_study({"data": data, "splits": 2}, folder=tmp_path)
+
+
+def test_resources_complete_the_defaults(tmp_path: Path) -> None:
+    """Names that only the executor knows are handed on."""
+    given = {"train": {"threads": 2, "slurm_partition": "long"}}
+    study = parse_study({"data": DATA, "resources": given}, folder=tmp_path)
+
+    assert study.resources["train"] == {
+        **{"threads": 2, "mem_mb": 24_000, "runtime": 4320, "gpu": 1},
+        "slurm_partition": "long",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("- a", "must be a mapping"),
+        ("", "must be a mapping"),
+        ("data: 1\nseed: -1\nfolds: 2", "study.yaml has 3 problems"),
+    ],
+)
+def test_what_is_no_study_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """The message names the file, and all that is wrong with it."""
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_study(path)
+
+    assert path.name in str(error.value)
+
+
+def test_missing_study_is_refused(tmp_path: Path) -> None:
+    """The message says how to make one."""
+    with pytest.raises(FileNotFoundError, match="protocol init"):
+        read_study(tmp_path / "none.yaml")
