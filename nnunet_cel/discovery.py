@@ -34,12 +34,20 @@ CLASSES: "dict[str, str]" = {
     "FCADensePreprocessor": "nnunet_cel.planning.preprocessor",
     "KDELastPeakNormalization": "nnunet_cel.planning.normalization",
     "KDEHighestPeakNormalization": "nnunet_cel.planning.normalization",
-    "WholeSimpleITKIO": "nnunet_cel.planning.label_map_writers",
-    "WholeSimpleITKIOWithReorient": "nnunet_cel.planning.label_map_writers",
-    "WholeNibabelIO": "nnunet_cel.planning.label_map_writers",
-    "WholeNibabelIOWithReorient": "nnunet_cel.planning.label_map_writers",
+    # plans made by earlier versions name these, which were these classes of nnU-Net
+    "WholeSimpleITKIO": "nnunetv2.imageio.simpleitk_reader_writer:SimpleITKIO",
+    "WholeSimpleITKIOWithReorient": (
+        "nnunetv2.imageio.simpleitk_reader_writer:SimpleITKIOWithReorient"
+    ),
+    "WholeNibabelIO": "nnunetv2.imageio.nibabel_reader_writer:NibabelIO",
+    "WholeNibabelIOWithReorient": (
+        "nnunetv2.imageio.nibabel_reader_writer:NibabelIOWithReorient"
+    ),
 }
-"""Name of each class that nnU-Net can ask for, and the module that defines it."""
+"""Name of each class that nnU-Net can ask for, and the module that defines it.
+
+A colon comes before the name that the class has there, if it is another one.
+"""
 
 DISABLE_VARIABLE = "NNUNET_CEL_DISABLE"
 
@@ -161,9 +169,9 @@ def _answer_first(original: "Callable[..., Any]") -> "Callable[..., Any]":
         folder: str, class_name: str, *args: "Any", **kwargs: "Any"
     ) -> "Any":
         if class_name in CLASSES and _is_inside_nnunet(folder):
-            name = CLASSES[class_name]
+            name, _, attribute = CLASSES[class_name].partition(":")
             __import__(name)
-            return getattr(sys.modules[name], class_name)
+            return getattr(sys.modules[name], attribute or class_name)
         return original(folder, class_name, *args, **kwargs)
 
     recursive_find_python_class.__doc__ = original.__doc__

@@ -87,8 +87,8 @@ class TestRealLookup:
         """Our class is found, as the very object that a direct import gives."""
         found = look_up(name, package)
 
-        module = importlib.import_module(discovery.CLASSES[name])
-        assert found is getattr(module, name)
+        module, _, attribute = discovery.CLASSES[name].partition(":")
+        assert found is getattr(importlib.import_module(module), attribute or name)
         assert pickle.loads(pickle.dumps(found)) is found
 
     def test_finds_trainer_by_name(self):
