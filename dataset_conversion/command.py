@@ -143,7 +143,7 @@ def _convert_public(args: argparse.Namespace) -> int:
         print(f"{module.TERMS.as_text()}\n")
         options = module.choices(args)
         if name == _WITH_SKULL:
-            extraction = brain_extraction(args, default="bet")
+            extraction = brain_extraction(args)
             extraction.check()
             options["strip"] = extraction.method != "none"
         found = module.find_cases(root, **options)
