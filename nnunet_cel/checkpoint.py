@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from nnunet_cel.schema import Model, parse
+from nnunet_cel.settings import Settings
 
 __all__ = [
     "Axes",
@@ -91,7 +92,7 @@ class _Configuration(_Known):
     resampling_fn_probabilities_kwargs: dict[str, Any]
     batch_dice: bool | None = None
     architecture: _Architecture
-    nnunet_cel: dict[str, Any] | None = None  # checked where it is used
+    nnunet_cel: Settings = Settings()
 
 
 class Plans(_Known):

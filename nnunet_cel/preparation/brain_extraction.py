@@ -32,7 +32,6 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.cases import walk_images
 from nnunet_cel.resampling import (
     grid_of,
     grid_with_spacing,
@@ -40,6 +39,7 @@ from nnunet_cel.resampling import (
     resample_labels,
     to_ras,
 )
+from nnunet_cel.scans import walk_images
 from nnunet_cel.volumes import Volume, check_same_grid, read_label_map
 
 __all__ = [
