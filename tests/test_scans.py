@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.scans import (
     case_name,
     find_bids_scans,
@@ -35,7 +33,7 @@ DICOM = bytes(128) + b"DICM"
 
 def make_tree(folder: Path, layout: str, n: int = 4) -> Path:
     """Write a tree of tiny scans."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "cel"))
+    return write_tree(folder, layout, n)
 
 
 def touch(root: Path, *names: str, content: bytes = b"") -> Path:
