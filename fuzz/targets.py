@@ -68,14 +68,19 @@ def _labels(path: Path) -> None:
 
 
 def _transform(path: Path) -> None:
-    from nnunet_cel.preparation.transform import read_grids
+    from nnunet_cel.preparation.record import read_record
 
-    read_grids(path)
+    read_record(path)
 
 
 def _grids() -> bytes:
     grid = {"shape": [2, 3, 4], "affine": np.eye(4).tolist()}
-    return json.dumps({"original": grid, "prepared": grid}).encode()
+    record = {
+        **{"case": "a", "source_sha256": "0", "original": grid, "prepared": grid},
+        **{"crop": {"first": [0] * 3, "stop": [2, 3, 4]}, "settings": {}},
+        "versions": {},
+    }
+    return json.dumps(record).encode()
 
 
 def _protocol(path: Path) -> None:
@@ -90,19 +95,19 @@ def _paper() -> bytes:
 
 
 def _scans(path: Path) -> None:
-    from nnunet_cel.scans import read_scan_table
+    from nnunet_cel.scans import find_described_scans
 
-    for scan in read_scan_table(path):
+    for scan in find_described_scans(path):
         if "/" in scan.name or scan.name.startswith("."):
             raise RuntimeError("a name that is no name of a file")
 
 
 def _pattern(path: Path) -> None:
-    from nnunet_cel.scans import find_scans
+    from nnunet_cel.scans import find_described_scans
 
     text = path.read_bytes().decode("utf-8", "replace")
     images, _, labels = text.partition("\n")
-    find_scans(path.parent, images[:80], labels[:80])
+    find_described_scans(path.parent, images[:80], labels[:80])
 
 
 def _evaluation(path: Path) -> None:

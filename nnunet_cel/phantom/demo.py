@@ -34,7 +34,7 @@ import pandas as pd
 
 from nnunet_cel.best_fold import choose, read_folds
 from nnunet_cel.files import write_whole
-from nnunet_cel.report.overlay import load_volume, save_overlays
+from nnunet_cel.pictures import load_volume, save_overlays
 
 __all__ = ["add_arguments", "run"]
 

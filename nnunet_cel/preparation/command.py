@@ -31,11 +31,10 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnunet_cel import parallel
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
@@ -46,7 +45,7 @@ from nnunet_cel.preparation.brain_extraction import (
 )
 from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
-from nnunet_cel.preparation.transform import transform_record
+from nnunet_cel.preparation.record import GridRecord, ScanRecord
 from nnunet_cel.resampling import grid_of
 from nnunet_cel.scans import (
     PREPARED,
@@ -55,6 +54,7 @@ from nnunet_cel.scans import (
     find_images,
     is_bids,
     is_single,
+    refuse_missing,
 )
 from nnunet_cel.volumes import (
     Volume,
@@ -70,21 +70,18 @@ _TABLES = (".csv", ".tsv")
 _USEFUL = ("diagnosis", "split")  # what `nnunet-cel convert cel` reads
 
 
-@dataclass(frozen=True)
-class _Case:
+class _Case(NamedTuple):
     """One image on its way.
 
     Args:
         name: Name of the case.
         image: File, or folder with a DICOM series.
         label: File of the label map, None if there is none.
-        scan: Whose image it is, None if nothing is known but the name.
     """
 
     name: str
     image: Path
-    label: Path | None
-    scan: Scan | None = None
+    label: Path | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,11 +189,12 @@ def prepare_images(
         ValueError: If anything is wrong with settings, images, label maps or masks.
     """
     settings.check()
+    scans: list[Scan] = []
     if images is not None or source.suffix.lower() in _TABLES or is_bids(source):
-        cases = _describe(source, images, labels)
+        scans = find_described_scans(source, images, labels and str(labels))
+        cases = [_Case(scan.name, scan.image, scan.label) for scan in scans]
     else:
-        labels = None if labels is None else Path(labels)
-        cases = _find_cases(source, labels)
+        cases = _find_cases(source, labels and Path(labels))
     paths = [path for case in cases for path in (case.image, case.label)]
     with new_folder(
         folder,
@@ -205,50 +203,42 @@ def prepare_images(
         inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
         overwrite=overwrite,
     ) as unfinished:
-        _check_cases(cases, settings, processes, progress)
-        for part in ("images", "masks", "qc", "transforms"):
-            (unfinished / part).mkdir()
-        if any(case.label is not None for case in cases):
-            (unfinished / "labels").mkdir()
+        problems = map_cases(
+            partial(_problem, settings),
+            cases,
+            processes=processes,
+            description="Checking" if progress else None,
+        )
+        if lines := [problem for problem in problems if problem]:
+            raise ValueError(
+                f"{len(lines)} of {len(cases)} images cannot be prepared. Nothing was "
+                "written.\n" + "\n".join(lines)
+            )
+        for part in ("images", "labels", "masks", "qc", "transforms"):
+            if part != "labels" or any(case.label for case in cases):
+                (unfinished / part).mkdir()
         records = map_cases(
             partial(_prepare_case, unfinished, settings),
             cases,
             processes=processes,
             description="Preparing" if progress else None,
         )
-        by_case = {
-            case.name: record for case, record in zip(cases, records, strict=True)
-        }
-        content = {
-            "settings": _settings_record(settings),
-            "versions": _versions(settings),
-            "cases": by_case,
-        }
-        write_whole(unfinished / PREPARED, to_json(content))
-        scans = [(case.name, case.scan) for case in cases if case.scan is not None]
+        by_case = dict(zip([case.name for case in cases], records, strict=True))
+        what = {**_circumstances(settings), "cases": by_case}
+        write_whole(unfinished / PREPARED, to_json(what))
         if scans:
             write_whole(unfinished / "cases.csv", _scan_table(scans))
     return by_case
 
 
-def _describe(
-    source: Path, images: str | None, labels: Path | str | None
-) -> list[_Case]:
-    """Return the scans of a table, of a BIDS data set or of two patterns."""
-    pattern = None if labels is None else str(labels)
-    scans = find_described_scans(source, images, pattern)
-    return [_Case(scan.name, scan.image, scan.label, scan) for scan in scans]
-
-
-def _scan_table(scans: Sequence[tuple[str, Scan]]) -> str:
+def _scan_table(scans: Sequence[Scan]) -> str:
     """Return the CSV table of prepared scans, for `nnunet-cel convert cel`."""
-    own = ("subject", "session", "image", "label")
     # Other columns may say more about a patient than anybody needs.
-    others = [name for name in _USEFUL if any(scan.row.get(name) for _, scan in scans)]
-    rows = [[*own, *others]]
-    for name, scan in scans:
-        files = (f"images/{name}_0000.nii.gz", f"labels/{name}.nii.gz")
-        rest = [scan.row.get(column, "") for column in others]
+    useful = [name for name in _USEFUL if any(scan.row.get(name) for scan in scans)]
+    rows = [["subject", "session", "image", "label", *useful]]
+    for scan in scans:
+        files = (f"images/{scan.name}_0000.nii.gz", f"labels/{scan.name}.nii.gz")
+        rest = [scan.row.get(column, "") for column in useful]
         rows.append([scan.subject, scan.session, *files, *rest])
     return to_csv(rows)
 
@@ -257,43 +247,20 @@ def _find_cases(source: Path, labels: Path | None) -> list[_Case]:
     """Return the images with their label maps, in the order of their names."""
     images = find_images(source)
     if labels is None:
-        return [_Case(name, path, None) for name, path in images.items()]
+        return [_Case(name, path) for name, path in images.items()]
     found = find_images(labels)
     if is_single(source) and is_single(labels):  # whatever their names are
         found = dict(zip(images, found.values(), strict=True))
-    missing = [
-        f"  {name} ({path})" for name, path in images.items() if name not in found
-    ]
-    if missing:
-        lines = "\n".join(missing)
-        raise ValueError(
-            f"Each image must have a label map of the same name in {labels}. "
-            f"{len(missing)} of {len(images)} have none:\n{lines}"
-        )
+    refuse_missing(
+        (path for name, path in images.items() if name not in found),
+        what=f"a label map of the same name in {labels}",
+        cure="Add an empty one for an image without lesion, or mend its name.",
+    )
     return [_Case(name, path, found[name]) for name, path in images.items()]
 
 
-def _check_cases(
-    cases: list[_Case], settings: Settings, processes: int, progress: bool
-) -> None:
-    """Refuse cases that cannot be prepared, all at once, before the slow work."""
-    problems = map_cases(
-        partial(_problem, settings),
-        cases,
-        processes=processes,
-        description="Checking" if progress else None,
-    )
-    problems = [problem for problem in problems if problem]
-    if problems:
-        lines = "\n".join(problems)
-        raise ValueError(
-            f"{len(problems)} of {len(cases)} images cannot be prepared. Nothing was "
-            f"written.\n{lines}"
-        )
-
-
 def _problem(settings: Settings, case: _Case) -> str:
-    """Return what is wrong with a case, empty if nothing is."""
+    """Return what is wrong with a case before the slow work, empty if nothing is."""
     try:
         image, _ = _read(case)
         if settings.extraction.method == "mask":
@@ -314,7 +281,7 @@ def _read(case: _Case) -> tuple[Volume, Volume | None]:
 
 
 def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, Any]:
-    """Write all files of a case, and return what the record says about it."""
+    """Write all files of a case, and return what `preparation.json` says about it."""
     image, label = _read(case)
     try:
         prepared = prepare_volume(case.name, image, settings, label=label)
@@ -325,51 +292,44 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     write_volume(folder / "masks" / f"{case.name}.nii.gz", mask)
     if prepared.label is not None:
         write_volume(folder / "labels" / f"{case.name}.nii.gz", prepared.label)
-    save_picture(
-        folder / "qc" / f"{case.name}.png",
-        title=case.name,
-        original=image,
-        mask=prepared.mask,
-        prepared=prepared.image,
-        label=label,
-        prepared_label=prepared.label,
-    )
-    digest = sha256(case.image)
-    transform = transform_record(
+    picture = folder / "qc" / f"{case.name}.png"
+    save_picture(picture, case.name, image, label, prepared)
+    record = ScanRecord(
         case=case.name,
-        source_sha256=digest,
-        original=grid_of(image),
-        box=prepared.box,
-        prepared=grid_of(prepared.image),
-        settings=_settings_record(settings),
-        versions=_versions(settings),
+        source_sha256=sha256(case.image),
+        original=GridRecord.of(grid_of(image)),
+        crop={
+            "first": [part.start for part in prepared.box],
+            "stop": [part.stop for part in prepared.box],
+        },
+        prepared=GridRecord.of(grid_of(prepared.image)),
+        **_circumstances(settings),
     )
-    write_whole(folder / "transforms" / f"{case.name}.json", to_json(transform))
+    transform = folder / "transforms" / f"{case.name}.json"
+    write_whole(transform, to_json(record.model_dump()))
     volume = float(prepared.mask.sum()) * image.voxel_volume / 1000
     return {
-        "source_sha256": digest,
+        "source_sha256": record.source_sha256,
         "brain_volume_ml": round(volume, 1),
         "warnings": prepared.warnings,
     }
 
 
-def _settings_record(settings: Settings) -> Mapping[str, Any]:
-    """Return the settings as they are recorded, without paths."""
-    return {
-        "brain_extraction": settings.extraction.method,
-        "n4": settings.n4,
-        "denoise": settings.denoise,
-        "spacing_mm": settings.spacing,
-        "margin_mm": settings.margin,
-    }
-
-
-def _versions(settings: Settings) -> Mapping[str, str]:
-    """Return the versions of everything that the voxels may depend on."""
+def _circumstances(settings: Settings) -> dict[str, Any]:
+    """Return settings, without paths, and versions of all that voxels depend on."""
     packages = ["nnunet-cel", "nibabel", "numpy", "SimpleITK"]
     if settings.denoise:
         packages.append("scikit-image")
     if settings.extraction.method == "bet":
         packages.append("brainextractor")
     versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}
+    return {
+        "settings": {
+            "brain_extraction": settings.extraction.method,
+            "n4": settings.n4,
+            "denoise": settings.denoise,
+            "spacing_mm": settings.spacing,
+            "margin_mm": settings.margin,
+        },
+        "versions": {"python": platform.python_version(), **versions},
+    }

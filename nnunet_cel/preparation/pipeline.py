@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nnunet_cel.preparation.bias_field import correct_bias
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
-from nnunet_cel.preparation.denoising import denoise
+from nnunet_cel.preparation.enhancement import correct_bias, denoise
 from nnunet_cel.resampling import (
     Box,
     box_around,
@@ -133,9 +132,7 @@ def prepare_volume(
             )
     box = box_around(keep, image.spacing, settings.margin)
     prepared = crop(Volume(voxels, image.affine), box)
-    cut_label = None
-    if label is not None:
-        cut_label = crop(Volume(label.voxels, image.affine), box)
+    cut_label = None if label is None else crop(label, box)
     if settings.spacing is not None:
         grid = grid_with_spacing(grid_of(prepared), settings.spacing)
         prepared = resample_image(prepared, grid)

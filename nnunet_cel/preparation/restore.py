@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from nnunet_cel.files import new_folder, sha256, to_json, write_whole
-from nnunet_cel.parallel import map_cases
-from nnunet_cel.preparation.transform import read_grids
+from nnunet_cel.preparation.record import read_record
 from nnunet_cel.resampling import Grid, grid_of, resample_labels
 from nnunet_cel.scans import find_images, is_single, read_table, walk_images
 from nnunet_cel.volumes import (
@@ -37,12 +36,10 @@ from nnunet_cel.volumes import (
     write_volume,
 )
 
-__all__ = ["add_arguments", "restore_label_maps", "run"]
+__all__ = ["add_arguments", "run"]
 
 RECORD = "restoration.json"
 """Name of the file by which a folder of restored label maps is known."""
-
-_ENDINGS = (".nii.gz", ".nii")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,80 +71,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
-    number, out = restore_label_maps(
-        args.prediction,
-        args.original,
-        args.out,
-        linking_table=args.linking_table,
-        overwrite=args.overwrite,
-    )
-    name = "1 label map" if number == 1 else f"{number} label maps"
-    print(f"Restored {name} to {out}")
-    return 0
-
-
-def restore_label_maps(
-    prediction: Path,
-    original: Path,
-    out: Path | None = None,
-    *,
-    linking_table: Path | None = None,
-    overwrite: bool = False,
-) -> tuple[int, Path]:
-    """Write label maps on the grids of the original images.
-
-    Args:
-        prediction: Label map, or folder of them.
-        original: Original image or transform, or folder of them.
-        out: File or folder to write; None for a file beside the one label map.
-        linking_table: Table of `nnunet-cel convert cel`, which gives the scan of each
-            case; None if label maps and originals have the same names.
-        overwrite: Whether what is there is replaced.
-
-    Returns:
-        The number of label maps, and where they are.
+    """Run the command and return its exit status.
 
     Raises:
-        FileExistsError: If the output exists and ``overwrite`` is False.
+        FileExistsError: If the output exists and is not to be overwritten.
         FileNotFoundError: If there is no such label map or original.
         ValueError: If a label map has no original, or lies elsewhere in the world.
     """
-    predictions = find_images(prediction)
-    if linking_table is not None:
-        predictions = _scans_of_cases(predictions, linking_table)
-    originals = _find_originals(original)
-    if is_single(prediction):
-        if is_single(original):  # whatever their names are
-            originals = dict(zip(predictions, originals.values(), strict=True))
-        _check_matched(predictions, originals, original)
+    predictions = find_images(args.prediction)
+    if args.linking_table is not None:
+        predictions = _scans_of_cases(predictions, args.linking_table)
+    originals = _find_originals(args.original)
+    alone = is_single(args.prediction)
+    if alone and is_single(args.original):  # whatever their names are
+        originals = dict(zip(predictions, originals.values(), strict=True))
+    _check_matched(predictions, originals, args.original)
+    if alone:
         ((name, path),) = predictions.items()
-        if out is None:
-            stem, _ = split_ending(path)
-            out = path.with_name(f"{stem}_restored.nii.gz")
-        _write_file(path, originals[name], out, overwrite)
-        return 1, out
-    if out is None:
+        out = args.out or path.with_name(f"{split_ending(path)[0]}_restored.nii.gz")
+        _check_file(out, [path, originals[name]], args.overwrite)
+        restored = _restored(path, originals[name])
+        write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
+        print(f"Restored 1 label map to {out}")
+        return 0
+    if args.out is None:
         raise ValueError(
             "Where the restored label maps go must be said if there is a folder of "
             "them: add -o OUT."
         )
-    _check_matched(predictions, originals, original)
     with new_folder(
-        out,
+        args.out,
         what="restoration",
         mark=RECORD,
-        inputs=[prediction, original],
-        overwrite=overwrite,
-    ) as unfinished:
-        map_cases(
-            partial(_restore_case, unfinished),
-            [(name, path, originals[name]) for name, path in predictions.items()],
-            description="Restoring",
-        )
+        inputs=[args.prediction, args.original],
+        overwrite=args.overwrite,
+    ) as folder:
+        for name, path in tqdm(predictions.items(), "Restoring", unit="case"):
+            restored = _restored(path, originals[name])
+            write_volume(folder / f"{name}.nii.gz", restored)
         record = {name: {"sha256": sha256(path)} for name, path in predictions.items()}
-        write_whole(unfinished / RECORD, to_json({"predictions": record}))
-    return len(predictions), out
+        write_whole(folder / RECORD, to_json({"predictions": record}))
+    count = len(predictions)
+    print(f"Restored {count} label map{'s' * (count > 1)} to {args.out}")
+    return 0
 
 
 def _scans_of_cases(predictions: dict[str, Path], table: Path) -> dict[str, Path]:
@@ -180,33 +146,24 @@ def _check_matched(
     predictions: dict[str, Path], originals: dict[str, Path], where: Path
 ) -> None:
     """Refuse label maps of which no original is known."""
-    missing = [
-        f"  {path}" for name, path in predictions.items() if name not in originals
-    ]
+    missing = [str(path) for name, path in predictions.items() if name not in originals]
     if missing:
-        lines = "\n".join(missing)
-        some = ", ".join(list(originals)[:5])
+        lines = "\n  ".join(missing)
         raise ValueError(
             f"Each label map must have an original of the same name in {where}. "
-            f"{len(missing)} of {len(predictions)} have none:\n{lines}\n"
-            f"The originals are named {some}{' ...' if len(originals) > 5 else ''}."
+            f"{len(missing)} of {len(predictions)} have none:\n  {lines}\n"
+            f"There are originals for {', '.join([*originals][:5])}."
         )
 
 
-def _restore_case(folder: Path, case: tuple[str, Path, Path]) -> None:
-    """Write the restored label map of a case."""
-    name, prediction, original = case
-    write_volume(folder / f"{name}.nii.gz", _restored(prediction, original))
-
-
-def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) -> None:
-    """Write one restored label map, whole or not at all."""
-    if not out.name.endswith(_ENDINGS) or out.is_dir():
+def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:
+    """Refuse a place for a restored label map, before any work."""
+    if not out.name.endswith((".nii.gz", ".nii")) or out.is_dir():
         raise ValueError(
-            f"The restored label map must be a file that ends in "
-            f"{' or '.join(_ENDINGS)}. Got {out} instead."
+            "The restored label map must be a file that ends in .nii.gz or .nii. "
+            f"Got {out} instead."
         )
-    for source in (prediction, original):
+    for source in read:
         if os.path.realpath(out) == os.path.realpath(source):
             raise ValueError(
                 f"The restored label map must not take the place of {source}, which is "
@@ -217,19 +174,26 @@ def _write_file(prediction: Path, original: Path, out: Path, overwrite: bool) ->
             f"The file {out} exists and is not replaced without being told so. Choose "
             "another one, or add --overwrite."
         )
-    restored = _restored(prediction, original)
-    write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
 
 
 def _restored(prediction: Path, original: Path) -> Volume:
     """Return a label map on the grid of its original."""
     label = read_label_map(prediction)
+    own = grid_of(label)
     if original.suffix == ".json":
-        grid, prepared = read_grids(original)
-        _check_grid(prediction, grid_of(label), original, prepared)
+        record = read_record(original)
+        grid, prepared = record.original.grid, record.prepared.grid
+        if own.shape != prepared.shape or not np.allclose(
+            own.affine, prepared.affine, atol=1e-3, rtol=0
+        ):
+            raise ValueError(
+                f"The label map {prediction} must be on the grid of the prepared image "
+                f"of {original}, with the shape {prepared.shape}. Got {own.shape}, or "
+                "another affine: it is of another image or patient."
+            )
     else:
         grid = grid_of(read_volume(original))
-    if not _overlap(grid_of(label), grid):
+    if not _overlap(own, grid):
         raise ValueError(
             f"The label map {prediction} must lie where its original {original} lies. "
             "They have no part of the world in common: is it the right one?"
@@ -237,24 +201,10 @@ def _restored(prediction: Path, original: Path) -> Volume:
     return resample_labels(label, grid)
 
 
-def _check_grid(prediction: Path, grid: Grid, record: Path, prepared: Grid) -> None:
-    """Refuse a label map that is not on the grid of the image that was prepared."""
-    if grid.shape != prepared.shape or not np.allclose(
-        grid.affine, prepared.affine, atol=1e-3, rtol=0
-    ):
-        raise ValueError(
-            f"The label map {prediction} must be on the grid of the prepared image of "
-            f"{record}, with the shape {prepared.shape}. Got {grid.shape}, or another "
-            "affine: it is of another image or patient."
-        )
-
-
 def _overlap(first: Grid, second: Grid) -> bool:
     """Return whether two grids can have a part of the world in common."""
     ends = [(-0.5, size - 0.5) for size in first.shape]
     corners = np.array([[*corner, 1] for corner in itertools.product(*ends)])
     there = corners @ (np.linalg.inv(second.affine) @ first.affine).T[:, :3]
-    inside = (there.max(axis=0) > -0.5) & (
-        there.min(axis=0) < np.array(second.shape) - 0.5
-    )
-    return bool(inside.all())
+    beyond = np.array(second.shape) - 0.5
+    return bool((there.max(axis=0) > -0.5).all() and (there.min(axis=0) < beyond).all())

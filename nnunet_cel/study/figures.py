@@ -79,7 +79,7 @@ def write_figures(
 
 def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> None:
     """Draw every scan of the test half with the predictions of all networks."""
-    from nnunet_cel.report.overlay import load_volume, save_overlays
+    from nnunet_cel.pictures import load_volume, save_overlays
 
     datasets = cel_datasets(study)
     for dataset in datasets:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from nnunet_cel.planning.declarations import BASE, configurations
@@ -85,12 +86,12 @@ class Method:
 
 def wmh_dataset(study: Study) -> str:
     """Return the name of the data set for pretraining."""
-    return _name_of(study.wmh) or "Dataset501_WMH"
+    return _name_of(study.data.wmh) or "Dataset501_WMH"
 
 
 def cel_datasets(study: Study) -> list[str]:
     """Return the name of the CEL data set of each split."""
-    name = _name_of(study.cel)
+    name = _name_of(study.data.cel)
     if name:
         return [name]
     first = 502 + (dataset_id(wmh_dataset(study)) == 502)
@@ -227,7 +228,7 @@ def _title(name: str) -> str:
 
 def _name_of(data: Data) -> str:
     """Return the name of a data set that exists, else an empty text."""
-    return data.dataset.rstrip("/").rpartition("/")[2]
+    return Path(data.dataset).name if data.dataset else ""
 
 
 def _network_methods(study: Study, stage: str, *, block: str = "") -> list[Method]:

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from nnunet_cel.report.paper import paper_table
-from nnunet_cel.study.feasibility import count_parameters
 from nnunet_cel.study.models import (
     FOLD,
     cel_datasets,
@@ -17,6 +16,7 @@ from nnunet_cel.study.models import (
     table_methods,
     wmh_dataset,
 )
+from nnunet_cel.study.plans import count_parameters
 from nnunet_cel.study.study import Study
 
 __all__ = ["PARAMETERS", "make_network_table", "training_hours"]

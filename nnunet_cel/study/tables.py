@@ -32,7 +32,7 @@ from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import write_whole
 from nnunet_cel.report.paper import PRINTED_NAMES, mean_and_sd, paper_table
-from nnunet_cel.study.keys import closest
+from nnunet_cel.schema import closest
 from nnunet_cel.study.layout import as_markdown, as_tex
 from nnunet_cel.study.measured import Measured, read_measured, summarize
 from nnunet_cel.study.models import Method, table_methods, table_names
