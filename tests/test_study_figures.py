@@ -12,7 +12,7 @@ import pytest
 from matplotlib.image import imread
 from studies import make_study, write_evaluation, write_log
 
-from nnunet_cel.report.overlay import TRUE_POSITIVE
+from nnunet_cel.pictures import TRUE_POSITIVE
 from nnunet_cel.study.figures import write_figures
 from nnunet_cel.study.models import evaluation_folders, figure_methods, fold_folder
 
