@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 
 from nnunet_cel import parallel
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
+from nnunet_cel.image_files import refuse_missing
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
@@ -54,7 +55,6 @@ from nnunet_cel.scans import (
     find_images,
     is_bids,
     is_single,
-    refuse_missing,
 )
 from nnunet_cel.volumes import (
     Volume,
