@@ -70,7 +70,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"training": {"settings": {"max_epoch": 1}}}, "Did you mean 'max_epochs'?"),
         ({"training": {"settings": {"loss": "dice"}}}, "that all rows can share"),
         ({"training": {"finetuning": {"heads": 1}}}, "that all rows can share"),
-        ({"training": {"pretraining": {"patience": -1}}}, "integer >= 1. Got -1"),
+        ({"training": {"pretraining": {"patience": -1}}}, "number > 0. Got -1"),
         ({"networks": ["unet", "fcadense"]}, "Did you mean 'fcadensenet'?"),
         ({"networks": []}, "at least one network"),
         ({"training": {"arch_kwargs": {"unnet": {}}}}, "Did you mean 'unet'?"),

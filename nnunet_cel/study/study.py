@@ -26,7 +26,7 @@ from nnunet_cel.evaluation.protocol import PROTOCOLS
 from nnunet_cel.phantom.layouts import LAYOUTS
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.schema import Model, closest, parse
-from nnunet_cel.settings import BLOCK, Settings
+from nnunet_cel.settings import Settings
 
 __all__ = [
     "RESOURCES",
@@ -122,7 +122,7 @@ def _settings(given: dict[str, Any]) -> dict[str, Any]:
     shared = [name for name in Settings().to_block() if name not in _NOT_FOR_ALL]
     _check_names(given, shared, "settings that all rows can share")
     try:
-        Settings.from_configuration({BLOCK: given}, name="study")
+        parse(Settings, given, "trainings")
     except ValueError as error:
         raise ValueError(f"must be settings of trainings. {error}") from error
     return given
