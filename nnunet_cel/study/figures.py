@@ -15,7 +15,6 @@ import pandas as pd
 
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder, write_whole
-from nnunet_cel.report.curves import draw_training
 from nnunet_cel.report.style import (
     COLORS,
     Chart,
@@ -23,7 +22,7 @@ from nnunet_cel.report.style import (
     new_figure,
     render,
 )
-from nnunet_cel.report.training_log import read_training
+from nnunet_cel.report.training_log import draw_training, read_training
 from nnunet_cel.scans import find_label_maps
 from nnunet_cel.study.measured import read_measured, summarize
 from nnunet_cel.study.models import (
