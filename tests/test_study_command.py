@@ -37,7 +37,7 @@ def test_init_writes_a_study_that_can_be_read(
     path = tmp_path / "my study.yaml"
 
     assert cli.main(["protocol", "init", str(path)]) == 0
-    assert read_study(path)[0].splits == 1
+    assert read_study(path).splits == 1
     path.write_text("mine")
     assert cli.main(["protocol", "init", str(path)]) == 1
     assert "is not replaced" in capsys.readouterr().err

@@ -24,10 +24,18 @@ from scipy import stats
 
 from nnunet_cel import cli
 from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.files import locked
 from nnunet_cel.study import workflow
-from nnunet_cel.study.folder import begin, only_run
+from nnunet_cel.study.folder import begin
 from nnunet_cel.study.study import Study, parse_study
-from nnunet_cel.study.workflow import find_profile, run_workflow, workflow_file
+from nnunet_cel.study.workflow import (
+    find_profile,
+    only_run,
+    run_on_gpu,
+    run_workflow,
+    visible_gpu,
+    workflow_file,
+)
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 
@@ -196,7 +204,9 @@ def start(out: Path) -> subprocess.Popen[bytes]:
         "study = parse_study(content, folder=Path('/nowhere'))\n"
         "sys.exit(run_workflow(study, Path(out), cores=1))\n"
     )
-    arguments = json.dumps([ONE.to_dict(), str(out), sysconfig.get_path("scripts")])
+    arguments = json.dumps(
+        [ONE.model_dump(mode="json"), str(out), sysconfig.get_path("scripts")]
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, arguments],
         start_new_session=True,
@@ -323,6 +333,33 @@ def test_profiles_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
     assert find_profile(str(tmp_path)) == tmp_path
     with pytest.raises(ValueError, match=r"Did you mean 'slurm'\?"):
         find_profile("slrum")
+
+
+def test_second_run_is_refused(tmp_path: Path) -> None:
+    """One that ended leaves nothing behind that would block the next."""
+    pytest.importorskip("fcntl")
+    with only_run(tmp_path), pytest.raises(ValueError, match="Another run"):
+        run_workflow(ONE, tmp_path)
+    with only_run(tmp_path) as held:
+        assert held is not None
+
+
+def test_command_sees_its_gpu_only_and_its_status_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two GPUs, while the first one is taken."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    check = "import os, sys; sys.exit(int(os.environ['CUDA_VISIBLE_DEVICES']))"
+    for gpu, number in (("4", 0), ("6", 1)):
+        with locked(tmp_path / f"{1 - number}.lock", "taken"):
+            line = [sys.executable, "-c", check]
+            assert run_on_gpu(line, locks=tmp_path, count=2) == int(gpu)
+
+
+def test_gpus_are_counted_without_a_list() -> None:
+    """Then their names are their numbers."""
+    assert visible_gpu({}, 1) == "1"
+    assert visible_gpu({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, 1) == "GPU-b"
 
 
 def test_missing_snakemake_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,43 +19,53 @@ __all__ = ["add_arguments", "run"]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands to the parser of the command."""
-    choices = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    _add_init(choices.add_parser("init", help="write a commented example of a study"))
+    choices = parser.add_subparsers(metavar="ACTION", required=True)
+
+    init = choices.add_parser("init", help="write a commented example of a study")
+    init.set_defaults(action=_init)
+    init.add_argument("file", type=Path, metavar="FILE", help="file to write")
+
     _add_run(choices.add_parser("run", help="run a study, or go on with it"))
-    tables = choices.add_parser("tables", help="write the tables of a study again")
-    _add_results(tables, "table")
-    figures = choices.add_parser("figures", help="draw the figures of a study again")
-    _add_results(figures, "figure")
+
+    for what, said in (("table", "write the tables"), ("figure", "draw the figures")):
+        results = choices.add_parser(f"{what}s", help=f"{said} of a study again")
+        results.set_defaults(action=_results, what=what)
+        results.add_argument("study", type=Path, metavar="FOLDER", help="of the study")
+        results.add_argument(
+            "--only",
+            nargs="+",
+            metavar="NAME",
+            help=f"names, such as {what}6 or {what}7",
+        )
+        results.add_argument(
+            "--partial",
+            action="store_true",
+            help="leave out what is not there yet, instead of ending with an error",
+        )
+
     settings = choices.add_parser(
         "settings", help="write the settings of a study into plans (a step of run)"
     )
+    settings.set_defaults(action=_settings)
     settings.add_argument("study", type=Path, metavar="FOLDER", help="of the study")
     settings.add_argument("dataset", metavar="DATASET", help="name of the data set")
+
     gpu = choices.add_parser(
         "on-gpu", help="run a command on a GPU that is free (a step of run)"
     )
+    gpu.set_defaults(action=_on_gpu)
     gpu.add_argument("count", type=int, metavar="N", help="number of GPUs")
     gpu.add_argument("line", nargs=argparse.REMAINDER, metavar="COMMAND")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    actions = {
-        "init": _init,
-        "run": _run,
-        "tables": _tables,
-        "figures": _figures,
-        "settings": _settings,
-        "on-gpu": _on_gpu,
-    }
-    return actions[args.action](args)
-
-
-def _add_init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="file to write")
+    status: int = args.action(args)
+    return status
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(action=_run)
     parser.add_argument(
         "--config", type=Path, required=True, metavar="FILE", help="the study"
     )
@@ -92,18 +102,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_results(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("study", type=Path, metavar="FOLDER", help="of the study")
-    parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help=f"names, such as {what}6 or {what}7"
-    )
-    parser.add_argument(
-        "--partial",
-        action="store_true",
-        help="leave out what is not there yet, instead of ending with an error",
-    )
-
-
 def _init(args: argparse.Namespace) -> int:
     from nnunet_cel.files import write_whole
     from nnunet_cel.study.workflow import workflow_file
@@ -122,29 +120,23 @@ def _init(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from nnunet_cel.study.feasibility import check_feasible, required_bytes
+    from nnunet_cel.study import workflow
+    from nnunet_cel.study.feasibility import check_feasible
     from nnunet_cel.study.folder import refuse_other_study
     from nnunet_cel.study.study import read_study
-    from nnunet_cel.study.workflow import (
-        find_profile,
-        require_snakemake,
-        run_workflow,
-    )
 
     for name, count in (("cores", args.cores), ("gpus", args.gpus)):
         if count is not None and count < 1:
             raise ValueError(f"The --{name} must be at least 1. Got {count} instead.")
-    require_snakemake(args.profile)
+    workflow.require_snakemake(args.profile)
     if args.profile is not None:
-        find_profile(args.profile)
-    study, out = read_study(args.config)
-    out = (args.out or out).absolute()
+        workflow.find_profile(args.profile)
+    study = read_study(args.config)
+    out = Path(args.out or study.out or f"{args.config.stem}_study").absolute()
     refuse_other_study(study, out)
-    check_feasible(study, out, local=args.profile is None)
-    print(
-        f"Study in {out}, at most {required_bytes(study, out) / 1e9:.1f} GB to write."
-    )
-    status = run_workflow(
+    needed = check_feasible(study, out, local=args.profile is None)
+    print(f"Study in {out}, at most {needed / 1e9:.1f} GB to write.")
+    status = workflow.run_workflow(
         study,
         out,
         cores=args.cores,
@@ -166,22 +158,14 @@ def _run(args: argparse.Namespace) -> int:
     return status
 
 
-def _tables(args: argparse.Namespace) -> int:
+def _results(args: argparse.Namespace) -> int:
+    from nnunet_cel.study.figures import write_figures
     from nnunet_cel.study.folder import continued_study
     from nnunet_cel.study.tables import write_tables
 
     study = continued_study(args.study)
-    for path in write_tables(study, args.study, only=args.only, partial=args.partial):
-        print(f"Wrote {path}")
-    return 0
-
-
-def _figures(args: argparse.Namespace) -> int:
-    from nnunet_cel.study.figures import write_figures
-    from nnunet_cel.study.folder import continued_study
-
-    study = continued_study(args.study)
-    for path in write_figures(study, args.study, only=args.only, partial=args.partial):
+    write = write_tables if args.what == "table" else write_figures
+    for path in write(study, args.study, only=args.only, partial=args.partial):
         print(f"Wrote {path}")
     return 0
 
@@ -197,7 +181,7 @@ def _settings(args: argparse.Namespace) -> int:
 
 
 def _on_gpu(args: argparse.Namespace) -> int:
-    from nnunet_cel.study.gpu import run_on_gpu
+    from nnunet_cel.study.workflow import run_on_gpu
 
     line = args.line[1:] if args.line[:1] == ["--"] else args.line
     return run_on_gpu(line, locks=Path(".gpus"), count=args.count)

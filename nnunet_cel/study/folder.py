@@ -1,8 +1,7 @@
-"""The folder of a study: begins it, continues it, and keeps two runs apart."""
+"""The folder of a study: what it is a study of, and whether it can go on."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,13 @@ from typing import Any
 from nnunet_cel.files import read_json, to_json, write_whole
 from nnunet_cel.study.study import Study, parse_study
 
-__all__ = ["RECORD", "begin", "continued_study", "only_run", "refuse_other_study"]
+__all__ = ["RECORD", "begin", "continued_study", "refuse_other_study"]
 
 RECORD = "study.json"
 """File in the folder of a study that says what it is."""
 
 # What trained models depend on; the rest may change while a study goes on.
-_FROZEN = ("data", "planning", "training", "seed")
+_FROZEN = {"data", "planning", "training", "seed"}
 _SHOWN = 5
 
 
@@ -36,12 +35,13 @@ def refuse_other_study(study: Study, out: Path) -> None:
         )
     if not (out / "done").is_dir():
         return
-    before, now = _read(out)["study"], study.to_dict()
-    changes = [
-        change
-        for key in _FROZEN
-        for change in _differences(before.get(key), now.get(key), key)
-    ]
+    before, now = continued_study(out), study
+    changes = list(
+        _differences(
+            before.model_dump(mode="json", include=_FROZEN),
+            now.model_dump(mode="json", include=_FROZEN),
+        )
+    )
     if changes:
         more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
         raise ValueError(
@@ -61,13 +61,13 @@ def begin(study: Study, out: Path, *, run: Mapping[str, Any]) -> None:
     """
     for name in ("raw", "linking_tables"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    for data in (study.wmh, study.cel):
+    for data in (study.data.wmh, study.data.cel):
         if data.dataset:
             link = out / "raw" / Path(data.dataset).name
-            if link.is_symlink():
-                link.unlink()
+            link.unlink(missing_ok=True)
             link.symlink_to(data.dataset, target_is_directory=True)
-    write_whole(out / RECORD, to_json({"study": study.to_dict(), **run}))
+    record = {"study": study.model_dump(mode="json"), **run}
+    write_whole(out / RECORD, to_json(record))
 
 
 def continued_study(out: Path) -> Study:
@@ -76,54 +76,19 @@ def continued_study(out: Path) -> Study:
     Raises:
         FileNotFoundError: If the folder is no study's.
     """
-    if not (out / RECORD).is_file():
+    path = out / RECORD
+    if not path.is_file():
         raise FileNotFoundError(
             f"There is no study in {out}. 'nnunet-cel protocol run' begins one."
         )
-    return parse_study(_read(out)["study"], folder=out)
+    return parse_study(read_json(path)["study"], folder=out)
 
 
-@contextlib.contextmanager
-def only_run(out: Path) -> Iterator[int | None]:
-    """Hold the folder of a study, so that no second run works in it.
-
-    The system itself lets go when the process ends, however it ends. Hand the number on
-    to a child process, and the folder is held until that ends as well.
-
-    Args:
-        out: The folder.
-
-    Yields:
-        Number of the open file that holds the folder; None if the file system cannot.
-
-    Raises:
-        ValueError: If another run holds it.
-    """
-    import fcntl  # not on Windows
-
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"Another run of the study in {out} is at work. Wait for it to end, or "
-                "stop it."
-            ) from None
-        except OSError:  # some network file systems have no locks
-            yield None
-            return
-        yield file.fileno()
-
-
-def _read(out: Path) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(out / RECORD)
-    return content
-
-
-def _differences(before: Any, now: Any, name: str) -> Iterator[str]:
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
     """Name every value that changed."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in sorted(set(before) | set(now)):
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}")
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            inner = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key), now.get(key), inner)
     elif before != now:
         yield f"{name} was {before!r} and is {now!r}"

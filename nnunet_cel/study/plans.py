@@ -1,20 +1,19 @@
-"""Writes the settings of a study into the plans of its data sets."""
+"""What a study changes in the plans of its data sets, and so in its networks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from nnunet_cel.files import to_json, write_whole
-from nnunet_cel.planning.declarations import configurations
-from nnunet_cel.settings import BLOCK
+from nnunet_cel.files import read_json, to_json, write_whole
+from nnunet_cel.planning.declarations import architecture, configurations
+from nnunet_cel.settings import BLOCK, Settings
 from nnunet_cel.study.models import wmh_dataset
 from nnunet_cel.study.study import Study
 
-__all__ = ["adapt_plans", "write_settings"]
+__all__ = ["adapt_plans", "count_parameters", "write_settings"]
 
 _PLANS = "FCADensePlans.json"
 _WINDOW = "training_window"
@@ -41,11 +40,7 @@ def write_settings(study: Study, preprocessed: Path, dataset: str) -> Path:
     training = study.training
     pretrains = dataset == wmh_dataset(study)
     settings = training.pretraining if pretrains else training.finetuning
-    plans = adapt_plans(
-        json.loads(path.read_text(encoding="utf-8")),
-        study,
-        {**training.settings, **settings},
-    )
+    plans = adapt_plans(read_json(path), study, {**training.settings, **settings})
     write_whole(path, to_json(plans))
     return path
 
@@ -86,3 +81,32 @@ def adapt_plans(
         arguments = study.training.arch_kwargs.get(declared["network"], {})
         entry["architecture"]["arch_kwargs"] |= arguments
     return changed
+
+
+def count_parameters(study: Study, configuration: str) -> int:
+    """Return the parameters of the network of a configuration, with two heads.
+
+    Raises:
+        ValueError: If the network cannot be built from its arguments.
+        ImportError: If it needs a package that is not installed.
+    """
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    declared = configurations()[configuration]
+    arguments = study.training.arch_kwargs.get(declared["network"], {})
+    entry = architecture(declared["network"], **arguments)
+    try:
+        network = get_network_from_plans(
+            entry["network_class_name"],
+            entry["arch_kwargs"],
+            entry["_kw_requires_import"],
+            Settings(**declared["settings"]).stack_size,
+            2,
+            allow_init=False,
+        )
+    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"The 'training.arch_kwargs.{declared['network']}' of the study must be "
+            f"what the network takes. Got {arguments}: {error}"
+        ) from error
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

@@ -1,4 +1,4 @@
-"""Starts Snakemake on the workflow of the study."""
+"""Starts Snakemake on the workflow of a study, and gives its jobs a GPU each."""
 
 from __future__ import annotations
 
@@ -11,19 +11,31 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
-from nnunet_cel.study.folder import RECORD, begin, only_run
-from nnunet_cel.study.keys import closest
+from nnunet_cel.files import locked
+from nnunet_cel.schema import closest
+from nnunet_cel.study.folder import RECORD, begin
 from nnunet_cel.study.study import Study
 
-__all__ = ["find_profile", "require_snakemake", "run_workflow", "workflow_file"]
+__all__ = [
+    "find_profile",
+    "only_run",
+    "require_snakemake",
+    "run_on_gpu",
+    "run_workflow",
+    "visible_gpu",
+    "workflow_file",
+]
 
 # What makes a job run again: its inputs changed, or what it is to do with them.
 _TRIGGERS = ("mtime", "input", "params")
 _SLURM = "snakemake_executor_plugin_slurm"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_PAUSE = 0.2  # s between two looks for a free GPU
 
 
 def workflow_file(*parts: str) -> Path:
@@ -91,10 +103,8 @@ def run_workflow(
         options: More options for Snakemake.
 
     Raises:
-        ImportError: If Snakemake is not installed.
         ValueError: If another run is at work in the folder, or the profile is unknown.
     """
-    require_snakemake(profile)
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(workflow_file("Snakefile"))]
     command += ["--rerun-triggers", *_TRIGGERS, "--rerun-incomplete", "--keep-going"]
@@ -104,22 +114,52 @@ def run_workflow(
         command += ["--cores", str(cores or os.cpu_count() or 1)]
         command += ["--resources", f"gpu={gpus}"]
     run = {"scripts": sysconfig.get_path("scripts"), "gpus": gpus}
-    with contextlib.ExitStack() as stack:
-        if dry_run:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            begin(study, scratch, run=run)
-            place = out if out.is_dir() else scratch
-            command += ["--directory", str(place), "--nolock", "--dry-run"]
-            command += ["--configfile", str(scratch / RECORD), *options]
-            return _wait(command)
-        out.mkdir(parents=True, exist_ok=True)
-        held = stack.enter_context(only_run(out))
+    if dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            begin(study, Path(scratch), run=run)
+            command += ["--directory", str(out if out.is_dir() else scratch)]
+            command += ["--configfile", str(Path(scratch) / RECORD)]
+            return _wait([*command, "--nolock", "--dry-run", *options])
+    out.mkdir(parents=True, exist_ok=True)
+    with only_run(out) as held:
         begin(study, out, run=run)
         if held is not None:
             # a run that was killed leaves Snakemake's own lock behind
             command.append("--nolock")
         command += ["--directory", str(out), "--configfile", str(out / RECORD)]
         return _wait([*command, *options], held)
+
+
+@contextlib.contextmanager
+def only_run(out: Path) -> Iterator[int | None]:
+    """Hold the folder of a study, so that no second run works in it.
+
+    Not by `files.locked`: Snakemake, a child process, inherits this lock, so that the
+    folder is held until Snakemake ends, also where this process is killed before.
+
+    Args:
+        out: The folder.
+
+    Yields:
+        Number of the open file that holds the folder; None if the file system cannot.
+
+    Raises:
+        ValueError: If another run holds it.
+    """
+    import fcntl  # not on Windows
+
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"Another run of the study in {out} is at work. Wait for it to end, or "
+                "stop it."
+            ) from None
+        except OSError:  # some network file systems have no locks
+            yield None
+            return
+        yield file.fileno()
 
 
 def _wait(command: Sequence[str], held: int | None = None) -> int:
@@ -140,3 +180,30 @@ def _wait(command: Sequence[str], held: int | None = None) -> int:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
+    """Run a command that sees one GPU only, once one is free, and return its status.
+
+    Args:
+        command: The command.
+        locks: Folder with one file for each GPU, made if it does not exist.
+        count: Number of GPUs.
+    """
+    locks.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        number = 0
+        while True:
+            with contextlib.suppress(ValueError):
+                stack.enter_context(locked(locks / f"{number}.lock", "taken"))
+                break
+            number = (number + 1) % count
+            time.sleep(_PAUSE / count)
+        environment = os.environ | {_VISIBLE: visible_gpu(os.environ, number)}
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+def visible_gpu(environment: Mapping[str, str], number: int) -> str:
+    """Return the name of one of the GPUs that the environment lets be seen."""
+    visible = [name for name in environment.get(_VISIBLE, "").split(",") if name]
+    return visible[number % len(visible)] if visible else str(number)

@@ -1,16 +1,11 @@
 # Raw data sets. One that exists is linked into the study before the workflow starts.
 
-WMH_SOURCES = dict(STUDY.wmh.sources) | {
-    name: f"sources/{name}" for name in STUDY.wmh.phantoms
-}
-CEL_SOURCES = dict(STUDY.cel.sources) | {
-    name: f"sources/{name}" for name in STUDY.cel.phantoms
-}
+DATA = STUDY.data
 
 
 def raw(dataset):
     """Return what says that a raw data set is there, nothing if it was before."""
-    data = STUDY.wmh if dataset == WMH else STUDY.cel
+    data = DATA.wmh if dataset == WMH else DATA.cel
     return [] if data.dataset else f"done/raw/{dataset}"
 
 
@@ -19,17 +14,20 @@ def phantoms(data):
     return [f"done/sources/{layout}" for layout in data.phantoms]
 
 
+def data_of(layout):
+    """Return the data set that synthetic scans are for."""
+    return DATA.wmh if layout in DATA.wmh.phantoms else DATA.cel
+
+
 rule phantom:
     output:
         touch("done/sources/{layout}"),
     log:
         "logs/phantom/{layout}.log",
     params:
-        kind=lambda w: "wmh" if w.layout in STUDY.wmh.phantoms else "cel",
-        scans=lambda w: (dict(STUDY.wmh.phantoms) | dict(STUDY.cel.phantoms))[w.layout],
-        spacing=lambda w: (
-            STUDY.wmh if w.layout in STUDY.wmh.phantoms else STUDY.cel
-        ).spacing,
+        kind=lambda w: data_of(w.layout).kind,
+        scans=lambda w: data_of(w.layout).phantoms[w.layout],
+        spacing=lambda w: data_of(w.layout).spacing,
     threads: STUDY.resources["convert"]["threads"]
     resources:
         **job("convert"),
@@ -41,16 +39,18 @@ rule phantom:
 
 rule convert_wmh:
     input:
-        phantoms(STUDY.wmh),
+        phantoms(DATA.wmh),
     output:
         touch(f"done/raw/{WMH}"),
     log:
         f"logs/convert/{WMH}.log",
     params:
         options=[
-            part for name, path in WMH_SOURCES.items() for part in (f"--{name}", path)
+            part
+            for name in [*DATA.wmh.sources, *DATA.wmh.phantoms]
+            for part in (f"--{name}", DATA.wmh.sources.get(name, f"sources/{name}"))
         ]
-        + list(STUDY.wmh.options),
+        + DATA.wmh.options,
         number=models.dataset_id(WMH),
     threads: STUDY.resources["convert"]["threads"]
     resources:
@@ -62,14 +62,14 @@ rule convert_wmh:
 
 rule convert_cel:
     input:
-        phantoms(STUDY.cel),
+        phantoms(DATA.cel),
     output:
         touch("done/raw/{dataset}"),
     log:
         "logs/convert/{dataset}.log",
     params:
-        source=list(CEL_SOURCES.values()),
-        options=list(STUDY.cel.options),
+        source=DATA.cel.source or [f"sources/{name}" for name in DATA.cel.phantoms],
+        options=DATA.cel.options,
         number=lambda w: models.dataset_id(w.dataset),
         seed=lambda w: STUDY.seed + CEL.index(w.dataset),
     wildcard_constraints:
