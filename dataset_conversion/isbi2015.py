@@ -19,7 +19,7 @@ from typing import Literal, get_args
 
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.dataset_conversion.terms import Terms
-from nnunet_cel.scans import find_files, find_unique, refuse_missing
+from nnunet_cel.image_files import find_files, find_unique, refuse_missing
 
 __all__ = ["TERMS", "add_arguments", "choices", "find_cases"]
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 
 from nnunet_cel.volumes import Volume
 
@@ -83,17 +84,15 @@ def box_around(
     Raises:
         ValueError: If no voxel of the mask is > 0.
     """
-    inside = mask > 0
-    if not inside.any():
+    found = find_objects((mask > 0).astype(np.int8))
+    if not found:
         raise ValueError("A mask must hold at least one voxel to be cropped to.")
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        used = np.flatnonzero(inside.any(axis=others))
-        more = int(np.ceil(margin / spacing[axis] - SAME_SPACING))
-        first = max(int(used[0]) - more, 0)
-        box.append(slice(first, min(int(used[-1]) + 1 + more, mask.shape[axis])))
-    return box[0], box[1], box[2]
+    more = np.ceil(margin / np.array(spacing) - SAME_SPACING).astype(int)
+    x, y, z = (
+        slice(max(used.start - extra, 0), min(used.stop + extra, size))
+        for used, extra, size in zip(found[0], more.tolist(), mask.shape, strict=True)
+    )
+    return x, y, z
 
 
 def crop(volume: Volume, box: Box) -> Volume:
@@ -207,29 +206,13 @@ def _interpolate(voxels: Array, affine: Array, grid: Grid) -> Array:
     import SimpleITK as sitk
 
     source = sitk.GetImageFromArray(np.ascontiguousarray(voxels.T))
-    spacing, directions, origin = _itk_geometry(affine)
-    source.SetSpacing(spacing)
-    source.SetDirection(directions)
-    source.SetOrigin(origin)
-    spacing, directions, origin = _itk_geometry(grid.affine)
-    resampled = sitk.Resample(
-        source,
-        grid.shape,
-        sitk.Transform(),
-        sitk.sitkLinear,
-        origin,
-        spacing,
-        directions,
-        0.0,
-    )
+    target = sitk.Image(grid.shape, sitk.sitkUInt8)
+    to_lps = np.diag([-1.0, -1.0, 1.0])  # ITK counts to the left and to the back
+    for image, its in ((source, affine), (target, grid.affine)):
+        spacing = np.linalg.norm(its[:3, :3], axis=0)
+        image.SetSpacing(spacing.tolist())
+        image.SetDirection((to_lps @ its[:3, :3] / spacing).ravel().tolist())
+        image.SetOrigin((to_lps @ its[:3, 3]).tolist())
+    resampled = sitk.Resample(source, target, sitk.Transform(), sitk.sitkLinear, 0.0)
     values: Array = sitk.GetArrayFromImage(resampled).T
     return values
-
-
-def _itk_geometry(affine: Array) -> tuple[list[float], list[float], list[float]]:
-    """Return spacing, directions and origin as ITK wants them."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    to_lps = np.diag([-1.0, -1.0, 1.0])  # ITK counts to the left and to the back
-    directions = to_lps @ affine[:3, :3] / spacing
-    origin = to_lps @ affine[:3, 3]
-    return spacing.tolist(), directions.ravel().tolist(), origin.tolist()

@@ -34,6 +34,8 @@ _RULES = {
     "model_type": "a mapping of keys and values",
     "none_required": "null",
     "string_type": "a text",
+    "string_too_short": "a text",
+    "tuple_type": "a list",
     "greater_than": "a number > {gt}",
     "greater_than_equal": "a number >= {ge}",
     "less_than": "a number < {lt}",
@@ -94,9 +96,12 @@ def _problems(
         path = [p for p in found["loc"] if isinstance(p, int) or _is_key(str(p))]
         name = ".".join(map(str, path)) or "content"
         if kind == "extra_forbidden":
-            known = _keys(model, path[:-1])
+            *above, key = found["loc"]  # a key that may be called "int"
+            path = [p for p in above if isinstance(p, int) or _is_key(str(p))]
+            name = ".".join(map(str, [*path, key]))
+            known = _keys(model, path)
             yield (
-                f"{what} has no setting {name!r}.{closest(path[-1], known)} "
+                f"{what} has no setting {name!r}.{closest(key, known)} "
                 f"Known here: {', '.join(known)}."
             )
         elif kind == "missing":

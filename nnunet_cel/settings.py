@@ -1,33 +1,34 @@
 """Settings of one configuration: the block ``"nnunet_cel"`` in the plans file.
 
 Everything that nnU-Net's own plans have no key for (neighbors, loss, optimizer,
-schedule, sampling) stands in one block of the configuration. It is parsed here, once,
-into a frozen dataclass that checks every value. A configuration without a block, such
-as one that stock nnU-Net planned, gets the defaults, which are the paper's values
-(Huang et al. 2024, sections "Hyperparameter settings", "Focal loss in FCA-DenseNet"
-and "2.5D MR image slicing strategy").
+schedule, sampling) stands in one block of the configuration. A configuration without a
+block, such as one that stock nnU-Net planned, gets the defaults, which are the paper's
+values (Huang et al. 2024, sections "Hyperparameter settings", "Focal loss in
+FCA-DenseNet" and "2.5D MR image slicing strategy").
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["BLOCK", "Settings"]
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+
+from nnunet_cel.schema import Model, closest, parse
+
+__all__ = ["BLOCK", "LOSSES", "Settings"]
 
 BLOCK = "nnunet_cel"
 
-LOSSES = ("focal", "cross_entropy", "dice")
-AUGMENTATIONS = ("paper", "nnunet")
-HEADS = ("softmax", "sigmoid")
+LOSSES = {
+    "focal": "nnunet_cel.training.losses.FocalLoss",
+    "cross_entropy": "nnunet_cel.training.losses.CrossEntropyLoss",
+    "dice": "nnunet_cel.training.losses.DiceLoss",
+}
+"""The losses by name. Import paths, because reading settings must not import torch."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Model):
     """All settings of a configuration that nnU-Net's plans have no key for.
 
     Args:
@@ -35,7 +36,8 @@ class Settings:
             ``2 * neighbor_pairs + 1`` slices (paper: 1).
         training_window: Edge length in voxels of the square windows that training
             crops from the slices. None stands for the patch size.
-        loss: ``"focal"`` (paper Eq. 1), ``"cross_entropy"`` or ``"dice"`` (Table 7).
+        loss: ``"focal"`` (paper Eq. 1), ``"cross_entropy"`` or ``"dice"`` (Table 7), or
+            another name in `LOSSES`.
         lesion_weight: Weight of lesion voxels in the focal loss, in (0, 1); background
             voxels weigh ``1 - lesion_weight``.
         gamma: Focusing exponent of the focal loss, >= 0.
@@ -64,42 +66,33 @@ class Settings:
         ValueError: If a value is out of its range or of the wrong type.
     """
 
-    neighbor_pairs: int = 1
-    training_window: int | None = None
+    neighbor_pairs: NonNegativeInt = 1
+    training_window: PositiveInt | None = None
     loss: str = "focal"
-    lesion_weight: float = 0.75
-    gamma: float = 1.0
-    learning_rate: float = 2e-4
-    max_epochs: int = 300
-    patience: int = 50
-    iterations_per_epoch: int | None = None
-    validation_iterations: int = 50
-    oversample_foreground_percent: float = 1.0
-    augmentation: str = "paper"
+    lesion_weight: float = Field(default=0.75, gt=0, lt=1)
+    gamma: float = Field(default=1.0, ge=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    max_epochs: PositiveInt = 300
+    patience: PositiveInt = 50
+    iterations_per_epoch: PositiveInt | None = None
+    validation_iterations: PositiveInt = 50
+    oversample_foreground_percent: float = Field(default=1.0, ge=0, le=1)
+    augmentation: Literal["paper", "nnunet"] = "paper"
     test_time_mirroring: bool = False
-    slice_batch_size: int | None = None
+    slice_batch_size: PositiveInt | None = None
     cpu_bfloat16: bool = False
-    heads: str = "softmax"
-    seed: int | None = 12345
+    heads: Literal["softmax", "sigmoid"] = "softmax"
+    seed: NonNegativeInt | None = 12345
 
-    def __post_init__(self) -> None:
-        _check_integer(self, "neighbor_pairs", minimum=0)
-        _check_integer(self, "training_window", minimum=1, optional=True)
-        _check_choice(self, "loss", LOSSES)
-        _check_number(self, "lesion_weight", low=0.0, high=1.0, open_interval=True)
-        _check_number(self, "gamma", low=0.0)
-        _check_number(self, "learning_rate", low=0.0, open_interval=True)
-        _check_integer(self, "max_epochs", minimum=1)
-        _check_integer(self, "patience", minimum=1)
-        _check_integer(self, "iterations_per_epoch", minimum=1, optional=True)
-        _check_integer(self, "validation_iterations", minimum=1)
-        _check_number(self, "oversample_foreground_percent", low=0.0, high=1.0)
-        _check_choice(self, "augmentation", AUGMENTATIONS)
-        _check_flag(self, "test_time_mirroring")
-        _check_integer(self, "slice_batch_size", minimum=1, optional=True)
-        _check_flag(self, "cpu_bfloat16")
-        _check_choice(self, "heads", HEADS)
-        _check_integer(self, "seed", minimum=0, optional=True)
+    @field_validator("loss")
+    @classmethod
+    def _is_known_loss(cls, name: str) -> str:
+        if name not in LOSSES:
+            raise ValueError(
+                f"must be one of {', '.join(map(repr, LOSSES))}. Got {name!r} instead."
+                f"{closest(name, LOSSES)}"
+            )
+        return name
 
     @property
     def stack_size(self) -> int:
@@ -121,77 +114,9 @@ class Settings:
             ValueError: If the block is no object, has an unknown key, or a value that
                 is not allowed. The message names setting and configuration.
         """
-        block = configuration.get(BLOCK, {})
-        if not isinstance(block, Mapping):
-            raise ValueError(
-                f"The {BLOCK!r} block of configuration {name!r} must be an object with "
-                f"settings. Got {block!r} instead."
-            )
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in block:
-            if key not in known:
-                closest = difflib.get_close_matches(str(key), known, n=1)
-                hint = f" Did you mean {closest[0]!r}?" if closest else ""
-                raise ValueError(
-                    f"The {BLOCK!r} block of configuration {name!r} has the unknown "
-                    f"setting {key!r}.{hint} Known settings: {', '.join(known)}."
-                )
-        try:
-            return cls(**block)
-        except ValueError as error:
-            message = str(error).replace(
-                " must be", f" of configuration {name!r} must be", 1
-            )
-            raise ValueError(message) from None
+        what = f"the block {BLOCK!r} of configuration {name!r}"
+        return parse(cls, configuration.get(BLOCK, {}), what)
 
     def to_block(self) -> dict[str, Any]:
         """Return all settings as a JSON-ready dict, the block of the plans file."""
-        return dataclasses.asdict(self)
-
-
-def _fail(name: str, rule: str, value: object) -> None:
-    raise ValueError(f"The {name!r} setting must be {rule}. Got {value!r} instead.")
-
-
-def _check_integer(
-    settings: Settings, name: str, *, minimum: int, optional: bool = False
-) -> None:
-    value = getattr(settings, name)
-    if optional and value is None:
-        return
-    # bool is an int in Python; "neighbor_pairs": true is a mistake all the same
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        _fail(name, f"an integer >= {minimum}{' or null' if optional else ''}", value)
-
-
-def _check_number(
-    settings: Settings,
-    name: str,
-    *,
-    low: float,
-    high: float = math.inf,
-    open_interval: bool = False,
-) -> None:
-    value = getattr(settings, name)
-    if high == math.inf:
-        rule = f"a number {'>' if open_interval else '>='} {low:g}"
-    else:
-        left, right = "()" if open_interval else "[]"
-        rule = f"a number in {left}{low:g}, {high:g}{right}"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        _fail(name, rule, value)
-    inside = low < value < high if open_interval else low <= value <= high
-    if not inside or value == math.inf:
-        _fail(name, rule, value)
-
-
-def _check_choice(settings: Settings, name: str, choices: tuple[str, ...]) -> None:
-    value = getattr(settings, name)
-    if value not in choices:
-        _fail(name, f"one of {', '.join(map(repr, choices))}", value)
-
-
-def _check_flag(settings: Settings, name: str) -> None:
-    value = getattr(settings, name)
-    if not isinstance(value, bool):
-        _fail(name, "true or false", value)
+        return self.model_dump()

@@ -12,7 +12,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import torch
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
@@ -29,8 +28,9 @@ settings.load_profile("project")
 os.environ.setdefault("nnUNet_def_n_proc", "2")
 os.environ.setdefault("nnUNet_n_proc_DA", "2")
 
-# the networks of the tests are too small for threads to pay
-torch.set_num_threads(1)
+# the networks of the tests are too small for threads to pay; torch itself is imported
+# where it is needed, because that takes seconds
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LESION_RADIUS = 0.14
 
@@ -156,6 +156,8 @@ def planned_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def train_tiny_model(dataset: Path) -> None:
     """Train a tiny network for a step, so that there are checkpoints of fold 0."""
+    import torch
+
     from nnunet_cel.settings import BLOCK
     from nnunet_cel.training.trainer import FCADenseTrainer
 

@@ -297,7 +297,7 @@ def test_linking_table_has_a_place_of_its_own(
     [
         ((), "source must be one of wmh, isbi2015, msseg2016, wmh2017, cel"),
         (("wmh",), "--isbi2015 DIR, --msseg2016 DIR, --wmh2017 DIR"),
-        (("isbi2015", "nothing", "-d", "1"), "must exist. Got nothing"),
+        (("isbi2015", "nothing", "-d", "1"), "There is no folder nothing"),
         (("isbi2015", ".", "-d", "1000"), "from 1 to 999"),
         (("isbi2015", ".", "-d", "1", "-np", "0"), "holds none"),
         (("wmh2017", ".", "-d", "1", "--no-strip"), "none of the scanners GE3T"),

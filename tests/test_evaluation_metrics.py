@@ -28,6 +28,13 @@ PAPER_EDGES = {
 }
 
 
+def edges(prediction: float, reference: float, both: float) -> EdgeCase:
+    """Return the values of a metric where there is nothing to measure."""
+    return EdgeCase(
+        empty_prediction=prediction, empty_reference=reference, both_empty=both
+    )
+
+
 def unfiltered() -> Protocol:
     """Return a protocol without a smallest lesion, NaN in all edge cases."""
     return Protocol(
@@ -37,10 +44,10 @@ def unfiltered() -> Protocol:
         connectivity=26,
         min_voxels=1,
         above_mm3=0,
-        overlap=Overlap("any"),
+        overlap=Overlap(rule="any"),
         on_dropped_reference="counted",
         size_bins_mm3=(10,),
-        edge_cases=dict.fromkeys(METRICS, EdgeCase(math.nan, math.nan, math.nan)),
+        edge_cases=dict.fromkeys(METRICS, edges(math.nan, math.nan, math.nan)),
     )
 
 
@@ -84,12 +91,12 @@ def test_random_masks_agree_with_lesion_metrics(rng: np.random.Generator) -> Non
             {
                 **protocol.edge_cases,
                 # that package has values here where nothing is there to be found
-                "PPV": EdgeCase(math.nan, 0, math.nan),
-                "TPR": EdgeCase(0, math.nan, math.nan),
-                "DSC": EdgeCase(0, 0, math.nan),
-                "VD": EdgeCase(1, math.nan, math.nan),
-                "LFDR": EdgeCase(math.nan, 1, math.nan),
-                "L-sens": EdgeCase(0, math.nan, math.nan),
+                "PPV": edges(math.nan, 0, math.nan),
+                "TPR": edges(0, math.nan, math.nan),
+                "DSC": edges(0, 0, math.nan),
+                "VD": edges(1, math.nan, math.nan),
+                "LFDR": edges(math.nan, 1, math.nan),
+                "L-sens": edges(0, math.nan, math.nan),
             },
         )
         theirs = {

@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_cel.settings import Settings
+from nnunet_cel.settings import LOSSES, Settings
 from nnunet_cel.training.losses import (
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
+    VoxelLoss,
     build_loss,
 )
 
@@ -193,3 +194,23 @@ def test_more_lesion_weight_pulls_towards_lesion() -> None:
 
     assert pulls[1][0] / pulls[0][0] == pytest.approx(3)
     assert pulls[1][1] / pulls[0][1] == pytest.approx(1 / 3)
+
+
+class ToyLoss(VoxelLoss):
+    """A loss of somebody else, with a setting of ours as its argument."""
+
+    def __init__(self, *, gamma: float, heads: str, ignore_label: int | None) -> None:
+        super().__init__(heads=heads, ignore_label=ignore_label)
+        self.gamma = gamma
+
+    def _voxel_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.gamma * torch.ones_like(logits)
+
+
+def test_another_loss_needs_a_name_and_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss is added by its import path; it is given the settings that it names."""
+    monkeypatch.setitem(LOSSES, "toy", f"{__name__}.ToyLoss")
+
+    loss = build_loss(Settings(loss="toy", gamma=3), ignore_label=None)
+
+    assert loss(*example(2)).item() == 3

@@ -48,7 +48,7 @@ def test_base_configuration(plans: dict[str, Any]) -> None:
     assert base.network_arch_class_name == "nnunet_cel.networks.FCADenseNet"
     assert base.preprocessor_name == "FCADensePreprocessor"
     assert plans["plans_name"] == "FCADensePlans"
-    assert plans["image_reader_writer"] == "WholeSimpleITKIO"
+    assert plans["image_reader_writer"] == "SimpleITKIO"
 
 
 def test_every_declared_configuration_is_planned(plans: dict[str, Any]) -> None:

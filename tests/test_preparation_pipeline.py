@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
-from nnunet_cel.preparation.pipeline import Settings, prepare_volume
+from nnunet_cel.preparation.pipeline import Prepared, Settings, prepare_volume
 from nnunet_cel.volumes import Volume, write_volume
 
 AFFINE = np.array([[0, 0, 3.0, -50], [-1, 0, 0, 40], [0, 1, 0, -30], [0, 0, 0, 1]])
@@ -79,49 +79,37 @@ def test_options_act_on_the_brain(head, given, option: str) -> None:
     assert after[inside].mean() == pytest.approx(before[inside].mean(), rel=0.01)
 
 
+def prepare_with(label: np.ndarray, head, settings: Settings) -> Prepared:
+    """Prepare the head with a label map."""
+    volume = Volume(label.astype(np.uint8), AFFINE)
+    return prepare_volume("p1", head[0], settings, label=volume)
+
+
 def test_label_outside_of_the_mask_is_kept(head, given) -> None:
-    """The crop holds every lesion, and the user is told."""
-    image, _ = head
-    label = np.zeros(image.voxels.shape, np.uint8)
+    """The crop holds every lesion; more than five percent outside is a warning."""
+    label = np.zeros(head[1].shape, np.uint8)
     label[2:4, 30, 12] = 1
     label[30, 30:36, 12] = 2
 
-    prepared = prepare_volume(
-        "p1", image, Settings(given, spacing=None), label=Volume(label, AFFINE)
-    )
+    prepared = prepare_with(label, head, Settings(given, spacing=None))
 
     assert prepared.label is not None
-    assert np.unique(prepared.label.voxels, return_counts=True)[1][1:].tolist() == [
-        2,
-        6,
-    ]
+    assert np.bincount(prepared.label.voxels.ravel())[1:].tolist() == [2, 6]
     assert prepared.box[0].start == 0
     assert prepared.warnings == ["2 of 8 lesion voxels lie outside of the brain mask."]
 
-
-def test_few_lesion_voxels_outside_are_no_warning(head, given) -> None:
-    """At the rim of the brain five percent may be outside."""
-    image, mask = head
-    label = mask.copy()
-    label[0, 0, 0] = True
-
-    prepared = prepare_volume(
-        "p1", image, Settings(given, spacing=None), label=Volume(label, AFFINE)
-    )
-
-    assert prepared.warnings == []
+    many = head[1].copy()
+    many[0, 0, 0] = True
+    assert prepare_with(many, head, Settings(given, spacing=None)).warnings == []
 
 
 def test_lesion_that_gets_lost_is_a_warning(head, given) -> None:
     """A voxel of 1 mm may have no place in voxels of 4 mm."""
-    image, _ = head
-    label = np.zeros(image.voxels.shape, np.uint8)
+    label = np.zeros(head[1].shape, np.uint8)
     label[36, 36, 12] = 3
     label[24:32, 20:28, 11:13] = 1
 
-    prepared = prepare_volume(
-        "p1", image, Settings(given, spacing=(4, 4, 4)), label=Volume(label, AFFINE)
-    )
+    prepared = prepare_with(label, head, Settings(given, spacing=(4, 4, 4)))
 
     assert prepared.warnings == ["1 of 2 lesions have no voxel left after resampling."]
 
@@ -147,11 +135,9 @@ def test_unusual_brain_volume_is_a_warning(head, monkeypatch) -> None:
 
     prepared = prepare_volume("p1", image, Settings(BrainExtraction("bet")))
 
-    (warning,) = prepared.warnings
-    assert (
-        warning
-        == f"The brain mask has {3 * mask.sum() / 1000:.0f} ml, which is unusual."
-    )
+    volume = 3 * mask.sum() / 1000
+    expected = f"The brain mask has {volume:.0f} ml, which is unusual."
+    assert prepared.warnings == [expected]
 
 
 def test_settings_are_checked() -> None:

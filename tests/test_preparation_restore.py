@@ -9,30 +9,24 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_cel.preparation import command, restore
+from nnunet_cel.preparation import restore
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
+from nnunet_cel.preparation.command import prepare_images
 from nnunet_cel.preparation.pipeline import Settings
 from nnunet_cel.volumes import Volume, read_label_map, read_volume, write_volume
 
 SHAPE = (70, 62, 24)
+A, B = np.deg2rad((17, -9))
+TILT = np.array([[1, 0, 0], [0, np.cos(A), -np.sin(A)], [0, np.sin(A), np.cos(A)]])
+TURN = np.array([[np.cos(B), -np.sin(B), 0], [np.sin(B), np.cos(B), 0], [0, 0, 1]])
+
+AFFINE = np.eye(4)  # of coronal slices of 3 mm, tilted and stored backwards
+AFFINE[:3, :3] = (TURN @ TILT)[:, [0, 2, 1]] * [-1.2, 1.2, 3]
+AFFINE[:3, 3] = (31, -44, 12)
+AFFINE = AFFINE.astype(np.float32).astype(float)  # as a file keeps it
 
 
-def oblique() -> np.ndarray:
-    """Return the affine of coronal slices of 3 mm, tilted and stored backwards."""
-    a, b = np.deg2rad((17, -9))
-    tilt = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    turn = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = (turn @ tilt)[:, [0, 2, 1]] * [-1.2, 1.2, 3]
-    affine[:3, 3] = (31, -44, 12)
-    # as a file keeps it
-    return affine.astype(np.float32).astype(float)
-
-
-AFFINE = oblique()
-
-
-def make_case() -> tuple[Volume, np.ndarray, Volume]:
+def make_case() -> tuple[Volume, Volume, Volume]:
     """Return a head, its brain mask, and two lesions of some voxels across."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     mask = x**2 + y**2 + z**2 < 0.6
@@ -41,12 +35,7 @@ def make_case() -> tuple[Volume, np.ndarray, Volume]:
     label[(i - 30) ** 2 + (j - 25) ** 2 + 9 * (k - 12) ** 2 < 7**2] = 1
     label[(i - 45) ** 2 + (j - 40) ** 2 + 6 * (k - 11) ** 2 < 3**2] = 2
     image = np.where(mask, 500, 200).astype(np.int16)
-    return Volume(image, AFFINE), mask, Volume(label, AFFINE)
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Return the Dice coefficient of two masks."""
-    return 2 * (first & second).sum() / (first.sum() + second.sum())
+    return Volume(image, AFFINE), Volume(mask, AFFINE), Volume(label, AFFINE)
 
 
 def run(*arguments: object) -> int:
@@ -56,77 +45,69 @@ def run(*arguments: object) -> int:
     return restore.run(parser.parse_args([*map(str, arguments)]))
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    """A root with ``scans`` and ``outlines``, and ``prepared`` at 1 mm."""
-    image, mask, label = make_case()
-    for folder, volume in (("scans", image), ("masks", Volume(mask, AFFINE))):
-        (tmp_path / folder).mkdir()
-        write_volume(tmp_path / folder / "p1.nii.gz", volume)
-    (tmp_path / "outlines").mkdir()
-    write_volume(tmp_path / "outlines/p1.nii.gz", label)
-    prepare(tmp_path, "prepared", (1.0, 1.0, 1.0))
-    return tmp_path
-
-
-def prepare(root: Path, out: str, spacing: tuple[float, float, float] | None) -> None:
+def prepare(out: str, spacing: tuple[float, float, float] | None) -> None:
     """Prepare the image with its label map and the given brain mask."""
-    command.prepare_images(
-        root / "scans",
-        root / out,
-        Settings(BrainExtraction("mask", root / "masks"), spacing=spacing),
-        labels=root / "outlines",
-    )
+    settings = Settings(BrainExtraction("mask", Path("masks")), spacing=spacing)
+    prepare_images(Path("scans"), Path(out), settings, labels="outlines")
 
 
-def test_round_trip(prepared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(autouse=True)
+def _prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with ``scans`` and ``outlines``, and ``prepared`` at 1 mm."""
+    monkeypatch.chdir(tmp_path)
+    for folder, volume in zip(("scans", "masks", "outlines"), make_case(), strict=True):
+        Path(folder).mkdir()
+        write_volume(f"{folder}/p1.nii.gz", volume)
+    prepare("prepared", (1.0, 1.0, 1.0))
+
+
+def test_round_trip(capsys: pytest.CaptureFixture[str]) -> None:
     """A label goes to 1 mm and back, and nearly all voxels are the same."""
-    status = run(
-        *(prepared / "prepared/labels", prepared / "scans", "-o", prepared / "back")
-    )
+    status = run("prepared/labels", "scans", "-o", "back")
 
     assert status == 0
-    back = read_label_map(prepared / "back/p1.nii.gz")
-    _, _, label = make_case()
+    assert capsys.readouterr().out == "Restored 1 label map to back\n"
+    back, label = read_label_map("back/p1.nii.gz"), make_case()[2]
     np.testing.assert_array_equal(back.affine, AFFINE)
     for value in (1, 2):
-        assert dice(back.voxels == value, label.voxels == value) >= 0.95
-    assert capsys.readouterr().out == f"Restored 1 label map to {prepared / 'back'}\n"
+        one, two = back.voxels == value, label.voxels == value
+        assert 2 * (one & two).sum() / (one.sum() + two.sum()) >= 0.95
 
 
-def test_round_trip_without_resampling(prepared: Path) -> None:
+def test_round_trip_without_resampling() -> None:
     """With the image's own voxels the label map comes back as it was."""
-    prepare(prepared, "native", None)
+    prepare("native", None)
 
-    run(prepared / "native/labels", prepared / "scans", "-o", prepared / "back")
+    run("native/labels", "scans", "-o", "back")
 
-    back = read_label_map(prepared / "back/p1.nii.gz")
+    back = read_label_map("back/p1.nii.gz")
     np.testing.assert_array_equal(back.voxels, make_case()[2].voxels)
 
 
 @pytest.mark.parametrize(
     "original", ["scans", "scans/p1.nii.gz", "prepared", "prepared/transforms"]
 )
-def test_original_or_its_record(prepared: Path, original: str) -> None:
+def test_original_or_its_record(original: str) -> None:
     """The image and the record of its transform give the same file, bit for bit."""
-    label = prepared / "prepared/labels/p1.nii.gz"
-    run(label, prepared / "prepared/transforms/p1.json", "-o", prepared / "a.nii.gz")
+    label = "prepared/labels/p1.nii.gz"
+    run(label, "prepared/transforms/p1.json", "-o", "a.nii.gz")
 
-    run(label, prepared / original, "-o", prepared / "b.nii.gz")
+    run(label, original, "-o", "b.nii.gz")
 
-    assert (prepared / "a.nii.gz").read_bytes() == (prepared / "b.nii.gz").read_bytes()
+    assert Path("a.nii.gz").read_bytes() == Path("b.nii.gz").read_bytes()
 
 
-def test_dicom_series_is_an_original(prepared: Path) -> None:
-    """A label map on the voxels of a series is returned to them."""
-    series = prepared / "series"
-    series.mkdir()
-    volume = sitk.GetImageFromArray(np.zeros((5, 8, 7), np.int16))
-    volume.SetSpacing((1, 1, 3))
+def test_dicom_series_there_and_back() -> None:
+    """A folder of slices is a case, and its labels are returned to its voxels."""
+    series = Path("dicom/patient 7")
+    series.mkdir(parents=True)
+    voxels = np.arange(1, 281, dtype=np.int16).reshape(5, 8, 7)
+    slices = sitk.GetImageFromArray(voxels)
+    slices.SetSpacing((1, 1, 3))
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for index in range(5):
-        one = volume[:, :, index]
+        one = slices[:, :, index]
         for key, value in {
             "0008|0060": "MR",
             "0008|0018": f"1.2.3.{index + 1}",
@@ -140,102 +121,103 @@ def test_dicom_series_is_an_original(prepared: Path) -> None:
             one.SetMetaData(key, value)
         writer.SetFileName(str(series / f"{index}.dcm"))
         writer.Execute(one)
-    affine = read_volume(series).affine
+    prepare_images(
+        series.parent, Path("out"), Settings(BrainExtraction("none"), spacing=None)
+    )
+    prepared = read_volume("out/images/patient 7_0000.nii.gz")
+    np.testing.assert_array_equal(prepared.voxels, voxels.T)
     label = np.zeros((7, 8, 5), np.uint8)
     label[2:5, 3, 1:3] = 1
-    flipped = affine @ np.diag([-1, 1, 1, 1])
-    flipped[:3, 3] += 6 * affine[:3, 0]
-    write_volume(prepared / "label.nii.gz", Volume(label[::-1], flipped))
+    flipped = prepared.affine @ np.diag([-1, 1, 1, 1])
+    flipped[:3, 3] += 6 * prepared.affine[:3, 0]
+    write_volume("label.nii.gz", Volume(label[::-1], flipped))
 
-    run(prepared / "label.nii.gz", series)
+    run("label.nii.gz", series)
 
-    back = read_label_map(prepared / "label_restored.nii.gz")
+    back = read_label_map("label_restored.nii.gz")
     np.testing.assert_array_equal(back.voxels, label)
-    np.testing.assert_allclose(back.affine, affine, atol=1e-6)
+    np.testing.assert_allclose(back.affine, read_volume(series).affine, atol=1e-6)
 
 
-def test_prediction_folder_of_nnunet(prepared: Path) -> None:
+def test_prediction_folder_of_nnunet() -> None:
     """Its JSON files are not label maps, and the folder of `prepare` is an original."""
-    folder = prepared / "predictions"
-    (prepared / "prepared/labels").rename(folder)
+    folder = Path("prepared/labels").rename("predictions")
     for name in ("dataset.json", "plans.json", "predict_from_raw_data_args.json"):
         (folder / name).write_text("{}")
 
-    run(folder, prepared / "prepared", "-o", prepared / "back")
+    run(folder, "prepared", "-o", "back")
 
-    assert (prepared / "back" / "p1.nii.gz").is_file()
-    assert len(list((prepared / "back").iterdir())) == 2  # and the record
+    names = {path.name for path in Path("back").iterdir()}
+    assert names == {"p1.nii.gz", "restoration.json"}
 
 
-def test_originals_are_missing(prepared: Path) -> None:
+def test_originals_are_missing() -> None:
     """All label maps without an original are named, and nothing is written."""
-    folder = prepared / "prepared/labels"
-    label = read_label_map(folder / "p1.nii.gz")
     for name in ("p2", "p3"):
-        write_volume(folder / f"{name}.nii.gz", label)
+        write_volume(f"prepared/labels/{name}.nii.gz", make_case()[2])
 
     with pytest.raises(ValueError, match=r"2 of 3 have none:\n.*p2\.nii.*\n.*p3\.nii"):
-        run(folder, prepared / "scans", "-o", prepared / "back")
+        run("prepared/labels", "scans", "-o", "back")
 
-    assert not (prepared / "back").exists()
+    assert not Path("back").exists()
 
 
-def test_label_map_of_another_place(prepared: Path) -> None:
-    """Grids without a common part of the world are an error."""
+@pytest.mark.parametrize(
+    ("original", "message"),
+    [
+        ("scans", r"p1\.nii\.gz must lie where its original"),
+        ("prepared", r"p1\.nii\.gz must be on the grid of the prepared image"),
+    ],
+)
+def test_label_map_of_another_place(original: str, message: str) -> None:
+    """Grids without a common part of the world, or of another image, are refused."""
     away = AFFINE.copy()
     away[0, 3] += 500
-    write_volume(prepared / "p1.nii.gz", make_case()[2]._replace(affine=away))
+    write_volume("p1.nii.gz", make_case()[2]._replace(affine=away))
 
-    with pytest.raises(ValueError, match=r"p1\.nii\.gz must lie where its original"):
-        run(prepared / "p1.nii.gz", prepared / "scans")
+    with pytest.raises(ValueError, match=message):
+        run("p1.nii.gz", original)
 
-    assert not (prepared / "p1_restored.nii.gz").exists()
+    assert not Path("p1_restored.nii.gz").exists()
 
 
-def test_nothing_is_overwritten_unasked(prepared: Path) -> None:
+def test_nothing_is_overwritten_unasked() -> None:
     """Files and folders are replaced on request, and only by what is alike."""
-    labels = prepared / "prepared/labels"
-    file = (labels / "p1.nii.gz", prepared / "scans")
-    for arguments, out in (
-        ((*file, "-o", prepared / "a.nii.gz"), prepared / "a.nii.gz"),
-        ((labels, prepared / "scans", "-o", prepared / "back"), prepared / "back"),
-    ):
+    labels = "prepared/labels"
+    file = (f"{labels}/p1.nii.gz", "scans")
+    for arguments in ((*file, "-o", "a.nii.gz"), (labels, "scans", "-o", "back")):
         run(*arguments)
         with pytest.raises(FileExistsError, match="--overwrite"):
             run(*arguments)
         run(*arguments, "--overwrite")
-        assert out.exists()
+        assert Path(arguments[-1]).exists()
     for folder in ("scans", "prepared"):
         with pytest.raises((FileExistsError, ValueError), match=r"[Cc]hoose another"):
-            run(labels, prepared / "scans", "-o", prepared / folder, "--overwrite")
+            run(labels, "scans", "-o", folder, "--overwrite")
     with pytest.raises(ValueError, match="must not take the place of"):
         run(*file, "-o", file[0], "--overwrite")
 
 
-def test_where_to_write(prepared: Path) -> None:
+def test_where_to_write() -> None:
     """A folder needs a name, a file an ending."""
-    labels = prepared / "prepared/labels"
     with pytest.raises(ValueError, match="add -o OUT"):
-        run(labels, prepared / "scans")
+        run("prepared/labels", "scans")
     with pytest.raises(ValueError, match=r"ends in \.nii\.gz or \.nii\. Got"):
-        run(labels / "p1.nii.gz", prepared / "scans", "-o", prepared / "back")
+        run("prepared/labels/p1.nii.gz", "scans", "-o", "back")
 
 
-def test_linking_table_tells_whose_prediction_it_is(prepared: Path) -> None:
+def test_linking_table_tells_whose_prediction_it_is() -> None:
     """Cases with neutral names come back under the names of the scans."""
-    (prepared / "predictions").mkdir()
-    label = (prepared / "prepared/labels/p1.nii.gz").read_bytes()
-    (prepared / "predictions/CEL_007.nii.gz").write_bytes(label)
-    table = prepared / "linking.csv"
-    table.write_text("case,split,subject,source\nCEL_007,test,p,p1\n,,q,q1\n")
-    arguments = (prepared / "predictions", prepared / "scans", "-o", prepared / "out")
+    Path("prepared/labels").rename("predictions")
+    label = Path("predictions/p1.nii.gz").rename("predictions/CEL_007.nii.gz")
+    Path("linking.csv").write_text(
+        "case,split,subject,source\nCEL_007,test,p,p1\n,,q,q1\n"
+    )
+    arguments = ("predictions", "scans", "-o", "out", "--linking-table", "linking.csv")
 
-    run(*arguments, "--linking-table", table)
+    run(*arguments)
 
-    assert {path.name for path in (prepared / "out").iterdir()} == {
-        "p1.nii.gz",
-        "restoration.json",
-    }
-    (prepared / "predictions/CEL_008.nii.gz").write_bytes(label)
+    assert Path("out/p1.nii.gz").is_file()
+    label.rename("predictions/CEL_008.nii.gz")
     with pytest.raises(ValueError, match=r"linking\.csv.*no line for CEL_008"):
-        run(*arguments, "--linking-table", table, "--overwrite")
+        run(*arguments, "--overwrite")

@@ -132,9 +132,8 @@ def test_an_axis_that_has_the_spacing_keeps_its_voxels() -> None:
 
     assert new.shape == (5, 6, 12)
     # 3 mm are cut into three, of which the first has its center 1 mm lower
-    np.testing.assert_allclose(
-        new.affine, affine_of(np.eye(3), (1.0004, 1, 1), (0, 0, -1))
-    )
+    lower = affine_of(np.eye(3), (1.0004, 1, 1), (0, 0, -1))
+    np.testing.assert_allclose(new.affine, lower)
 
 
 def test_linear_intensities_survive_resampling(affine: np.ndarray) -> None:
@@ -151,24 +150,17 @@ def test_linear_intensities_survive_resampling(affine: np.ndarray) -> None:
     np.testing.assert_allclose(image.voxels[inner], ramp(new)[inner], rtol=1e-5)
 
 
-def test_image_on_its_own_grid_keeps_its_values(rng: np.random.Generator) -> None:
-    """Nothing is interpolated where nothing needs to be."""
-    image = Volume(rng.integers(-900, 3000, (5, 6, 7)).astype(np.int16), np.eye(4))
+def test_image_on_its_own_grid_and_beyond(rng: np.random.Generator) -> None:
+    """Nothing is interpolated where nothing needs to be; outside of it is 0."""
+    image = Volume(rng.integers(-900, 3000, (4, 6, 7)).astype(np.int16), np.eye(4))
 
     same = resample_image(image, grid_of(image))
-
     assert same.voxels.dtype == np.float32
     np.testing.assert_array_equal(same.voxels, image.voxels)
 
-
-def test_outside_of_the_image_is_black() -> None:
-    """A grid that goes beyond the image is 0 there."""
-    image = Volume(np.full((4, 4, 4), 7.0), np.eye(4))
-
-    larger = resample_image(image, Grid((8, 4, 4), affine_of(np.eye(3), 1, (-4, 0, 0))))
-
-    assert larger.voxels[:4].max() == 0
-    np.testing.assert_array_equal(larger.voxels[4:], 7)
+    larger = resample_image(image, Grid((8, 6, 7), affine_of(np.eye(3), 1, (-4, 0, 0))))
+    assert not larger.voxels[:4].any()
+    np.testing.assert_array_equal(larger.voxels[4:], image.voxels)
 
 
 def test_labels_are_copied_between_grids_of_the_same_voxels(rng) -> None:
@@ -186,61 +178,36 @@ def test_labels_are_copied_between_grids_of_the_same_voxels(rng) -> None:
         np.testing.assert_array_equal(copied.voxels, turned)
 
 
-def test_labels_keep_the_halves_of_voxels() -> None:
-    """Two voxels become one: half a lesion stays, less than half does not."""
-    line = np.array([1, 0, 0, 0, 2, 2, 3, 1], np.uint8).reshape(8, 1, 1)
-    pairs = Grid((4, 1, 1), affine_of(np.eye(3), (2, 1, 1), (0.5, 0, 0)))
+@pytest.mark.parametrize(
+    ("labels", "step", "expected"),
+    [
+        # pairs: half a label stays, and of two halves the lower one wins
+        ([1, 0, 0, 0, 2, 2, 3, 1], 2, [1, 0, 2, 1]),
+        # less than half of four does not
+        ([1, 0, 0, 0, 2, 2, 3, 1], 4, [0, 2]),
+        # no gap where two labels meet
+        ([0, 1, 1, 2, 0], 0.5, [0, 0, 1, 1, 1, 1, 2, 2, 0, 0]),
+        # at the border of the image a label is as large as any other
+        ([1, 0, 0], 0.5, [1, 1, 0, 0, 0, 0]),
+        ([0, 0, 0, 0], 2, [0, 0]),
+    ],
+)
+def test_labels_by_hand(labels: list[int], step: float, expected: list[int]) -> None:
+    """A voxel belongs to the labels that cover at least half of it."""
+    line = Volume(np.array(labels, np.uint8).reshape(-1, 1, 1), np.eye(4))
+    grid = grid_with_spacing(grid_of(line), (step, 1, 1))
 
-    # the pairs are 1 and 0, 0 and 0, 2 and 2, 3 and 1, of which the lower one wins
-    halves = resample_labels(Volume(line, np.eye(4)), pairs)
-    assert halves.voxels.ravel().tolist() == [1, 0, 2, 1]
-
-    quarters = Grid((2, 1, 1), affine_of(np.eye(3), (4, 1, 1), (0.75, 0, 0)))
-    few = resample_labels(Volume(line, np.eye(4)), quarters)
-    assert few.voxels.ravel().tolist() == [0, 2]
-
-
-def test_no_gap_between_two_labels() -> None:
-    """Where two labels meet there is no background in finer voxels."""
-    line = np.array([0, 1, 1, 2, 2, 0], np.uint8).reshape(6, 1, 1)
-    finer = grid_with_spacing(Grid((6, 1, 1), np.eye(4)), (0.25, 1, 1))
-
-    labels = resample_labels(Volume(line, np.eye(4)), finer).voxels.ravel()
-
-    inside = np.flatnonzero(labels)
-    assert np.ptp(inside) + 1 == inside.size == 16
-    assert labels[inside].tolist() == [1] * 8 + [2] * 8
-
-
-def test_label_at_the_border_of_the_image_stays_whole() -> None:
-    """A lesion in the outermost voxel is as large as any other."""
-    corner = np.zeros((4, 4, 4), np.uint8)
-    corner[0, 0, 0] = 1
-    finer = grid_with_spacing(Grid((4, 4, 4), np.eye(4)), (0.5, 1, 1))
-
-    labels = resample_labels(Volume(corner, np.eye(4)), finer).voxels
-
-    assert labels.sum() == labels[:2, 0, 0].sum() == 2
-
-
-def test_empty_label_map_stays_empty() -> None:
-    """A label map without lesions has none on any grid."""
-    empty = Volume(np.zeros((3, 3, 3), np.uint8), np.eye(4))
-
-    assert not resample_labels(empty, Grid((5, 5, 5), np.eye(4))).voxels.any()
+    assert resample_labels(line, grid).voxels.ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("spacing", [(2, 2, 4), (3, 1, 2), (1, 1, 5)])
-def test_a_single_voxel_survives_where_voxels_become_smaller(
-    spacing: tuple[int, int, int],
-) -> None:
+def test_a_single_voxel_survives_where_voxels_become_smaller(spacing) -> None:
     """It keeps its volume, and comes back as the same voxel."""
     voxels = np.zeros((5, 4, 3), np.uint8)
     voxels[2, 1, 1] = 1
     source = Volume(voxels, np.diag([*spacing, 1.0]))
-    grid = grid_with_spacing(grid_of(source), (1, 1, 1))
 
-    finer = resample_labels(source, grid)
+    finer = resample_labels(source, grid_with_spacing(grid_of(source), (1, 1, 1)))
 
     assert finer.voxels.sum() == np.prod(spacing)
     back = resample_labels(finer, grid_of(source))
@@ -250,8 +217,7 @@ def test_a_single_voxel_survives_where_voxels_become_smaller(
 def test_shares_are_those_of_counted_subvoxels(rng) -> None:
     """A voxel of 3 x 2 x 1 voxels belongs to the labels if three of the six do."""
     voxels = (rng.random((12, 10, 6)) < 0.5).astype(np.uint8)
-    affine = np.diag([3.0, 2, 1, 1])
-    affine[:3, 3] = (1, 0.5, 0)
+    affine = affine_of(np.eye(3), (3, 2, 1), (1, 0.5, 0))
 
     coarse = resample_labels(Volume(voxels, np.eye(4)), Grid((4, 5, 6), affine))
 

@@ -37,31 +37,19 @@ def test_block_round_trips_through_json() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "rule"),
     [
-        ("neighbor_pairs", -1, "an integer >= 0"),
-        ("neighbor_pairs", 1.5, "an integer >= 0"),
-        ("neighbor_pairs", True, "an integer >= 0"),
-        ("neighbor_pairs", None, "an integer >= 0"),
-        ("training_window", 0, "an integer >= 1 or null"),
-        ("loss", "focl", "one of 'focal', 'cross_entropy', 'dice'"),
-        ("loss", ["focal"], "one of 'focal', 'cross_entropy', 'dice'"),
-        ("lesion_weight", 0, "a number in (0, 1)"),
-        ("lesion_weight", 1.0, "a number in (0, 1)"),
-        ("lesion_weight", float("nan"), "a number in (0, 1)"),
-        ("lesion_weight", "0.75", "a number in (0, 1)"),
-        ("gamma", -0.5, "a number >= 0"),
-        ("gamma", float("inf"), "a number >= 0"),
-        ("learning_rate", 0, "a number > 0"),
-        ("max_epochs", 0, "an integer >= 1"),
-        ("patience", "50", "an integer >= 1"),
-        ("iterations_per_epoch", 0, "an integer >= 1 or null"),
-        ("validation_iterations", 0, "an integer >= 1"),
-        ("oversample_foreground_percent", 1.2, "a number in [0, 1]"),
-        ("augmentation", "none", "one of 'paper', 'nnunet'"),
+        ("neighbor_pairs", -1, "a number >= 0"),
+        ("neighbor_pairs", True, "an integer"),
+        ("neighbor_pairs", None, "an integer"),
+        ("training_window", 0, "a number > 0"),
+        ("lesion_weight", 1.0, "a number < 1.0"),
+        ("lesion_weight", "0.75", "a number"),
+        ("gamma", float("inf"), "a finite number"),
+        ("learning_rate", 0, "a number > 0.0"),
+        ("patience", 1.5, "an integer"),
+        ("oversample_foreground_percent", 1.2, "a number <= 1.0"),
+        ("augmentation", "flips", "one of 'paper' or 'nnunet'"),
         ("test_time_mirroring", 1, "true or false"),
-        ("slice_batch_size", -4, "an integer >= 1 or null"),
-        ("cpu_bfloat16", "yes", "true or false"),
-        ("heads", "region", "one of 'softmax', 'sigmoid'"),
-        ("seed", -1, "an integer >= 0 or null"),
+        ("seed", -1, "a number >= 0"),
     ],
 )
 def test_wrong_value_is_refused(setting: str, value: object, rule: str) -> None:
@@ -70,21 +58,26 @@ def test_wrong_value_is_refused(setting: str, value: object, rule: str) -> None:
         Settings.from_configuration({BLOCK: {setting: value}}, name="2d_mine")
 
     assert str(error.value) == (
-        f"The {setting!r} setting of configuration '2d_mine' must be {rule}. "
-        f"Got {value!r} instead."
+        f"The {setting!r} of the block 'nnunet_cel' of configuration '2d_mine' must be "
+        f"{rule}. Got {value!r} instead."
     )
+    with pytest.raises(ValueError, match=setting):
+        Settings(**{setting: value})
 
 
-def test_unknown_setting_is_refused_with_the_closest_name() -> None:
-    """A misspelled setting is an error that says what was meant."""
-    with pytest.raises(ValueError, match="Did you mean 'neighbor_pairs'"):
-        Settings.from_configuration({BLOCK: {"neighbour_pairs": 1}})
-
-
-def test_block_must_be_an_object() -> None:
-    """A block that is no object is refused."""
-    with pytest.raises(ValueError, match="must be an object"):
-        Settings.from_configuration({BLOCK: [1]})
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"neighbour_pairs": 1}, "no setting 'neighbour_pairs'. Did you mean 'neighbo"),
+        ({"loss": "focl"}, "must be one of 'focal', .* Did you mean 'focal'"),
+        ({"int": 1}, "no setting 'int'"),
+        ([1], r"must be a mapping .* Got \[1\]"),
+    ],
+)
+def test_wrong_names_are_refused(block: object, message: str) -> None:
+    """What is misspelled is an error that says what was meant."""
+    with pytest.raises(ValueError, match=message):
+        Settings.from_configuration({BLOCK: block})
 
 
 @given(
@@ -98,7 +91,7 @@ def test_any_block_is_accepted_or_refused_by_name(block: dict[str, Any]) -> None
     try:
         settings = Settings.from_configuration({BLOCK: block})
     except ValueError as error:
-        named = [name for name in block if f"{name!r} setting" in str(error)]
+        named = [name for name in block if f"The {name!r} of the block" in str(error)]
         assert named
     else:
         assert Settings.from_configuration({BLOCK: settings.to_block()}) == settings

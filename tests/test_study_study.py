@@ -45,7 +45,7 @@ def test_examples_have_all_tables_and_networks_and_survive_their_record(
     assert study.tables == [2, 3, 4, 5, 6, 7, 8]
     assert study.figures == [7, 8, 9]
     assert study.networks == declared_networks()
-    record = study.model_dump(mode="json")
+    record = study.model_dump(mode="json", exclude_unset=True)
     assert parse_study(record, folder=Path("/elsewhere")) == study
 
 
@@ -69,8 +69,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"training": {"fold": 1}}, "'training.fold'. Did you mean 'folds'?"),
         ({"training": {"settings": {"max_epoch": 1}}}, "Did you mean 'max_epochs'?"),
         ({"training": {"settings": {"loss": "dice"}}}, "that all rows can share"),
-        ({"training": {"finetuning": {"heads": 1}}}, "that all rows can share"),
-        ({"training": {"pretraining": {"patience": -1}}}, "integer >= 1. Got -1"),
+        ({"training": {"finetuning": {"heads": "sigmoid"}}}, "that all rows can share"),
+        ({"training": {"pretraining": {"patience": -1}}}, "number > 0. Got -1"),
         ({"networks": ["unet", "fcadense"]}, "Did you mean 'fcadensenet'?"),
         ({"networks": []}, "at least one network"),
         ({"training": {"arch_kwargs": {"unnet": {}}}}, "Did you mean 'unet'?"),

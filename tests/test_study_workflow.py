@@ -205,7 +205,11 @@ def start(out: Path) -> subprocess.Popen[bytes]:
         "sys.exit(run_workflow(study, Path(out), cores=1))\n"
     )
     arguments = json.dumps(
-        [ONE.model_dump(mode="json"), str(out), sysconfig.get_path("scripts")]
+        [
+            ONE.model_dump(exclude_unset=True),
+            str(out),
+            sysconfig.get_path("scripts"),
+        ]
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, arguments],

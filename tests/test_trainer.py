@@ -385,7 +385,10 @@ def test_weights_of_another_configuration_are_refused(
     [
         ({"training_window": 128}, "at most the patch size, 64 voxels. Got 128"),
         ({"training_window": 2}, "2 x 2 voxels .* at least 4 x 4 voxels"),
-        ({"loss": "focl"}, "'loss' setting of configuration '2d' must be one of"),
+        (
+            {"loss": "focl"},
+            "'loss' of the block .* of configuration '2d' must be one of",
+        ),
         ({"neighbour_pairs": 1}, "Did you mean 'neighbor_pairs'"),
     ],
 )

@@ -122,7 +122,7 @@ HOSTILE: list[tuple[Change, str]] = [
     (_set(inherits_from="3d"), "inherits_from"),
     (_set(previous_stage="3d"), "previous_stage"),
     (_set(**{BLOCK: {"neighbor_pairs": -1}}), "neighbor_pairs"),
-    (_set(**{BLOCK: {"unknown": 1}}), "unknown setting"),
+    (_set(**{BLOCK: {"unknown": 1}}), "has no setting"),
     (lambda plans: _entry(plans).pop("spacing"), "'spacing'"),
     (lambda plans: plans.update(image_reader_writer="os"), "image_reader_writer"),
     (lambda plans: plans.update(label_manager="LabelMgr"), "label_manager"),

@@ -96,9 +96,8 @@ def _count_case(
         for channel, image in images.items():
             picture = read_volume(image)
             check_same_grid(f"The image {image}", picture, volume)
-            values = np.ascontiguousarray(picture.voxels[box]).ravel()[lesions.index]
             column = f"intensity_{channel}" if channel else "intensity"
-            table[column] = lesions.means(values.astype(float))
+            table[column] = lesions.means(picture.voxels[box])
     except (ValueError, OSError) as error:
         return str(error)
     dropped = is_dropped(lesions, protocol, volume.voxel_volume)

@@ -15,9 +15,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from nnunet_cel.schema import Model
 
 __all__ = ["METRICS", "Counts", "EdgeCase", "Metric", "compute_metrics"]
+
+
+def _not_infinite(value: float) -> float:
+    """Return a value that is a number or NaN."""
+    if math.isinf(value):
+        raise ValueError("must be a finite number, or .nan to leave the case out.")
+    return value
+
+
+_Edge = Annotated[float, Field(allow_inf_nan=True), AfterValidator(_not_infinite)]
 
 
 @dataclass(frozen=True)
@@ -67,8 +81,7 @@ class Counts:
         return self.reference_hit + self.reference_missed
 
 
-@dataclass(frozen=True)
-class EdgeCase:
+class EdgeCase(Model):
     """Values of a metric where it has nothing to measure; NaN leaves the case out.
 
     Args:
@@ -77,9 +90,9 @@ class EdgeCase:
         both_empty: Where both are.
     """
 
-    empty_prediction: float
-    empty_reference: float
-    both_empty: float
+    empty_prediction: _Edge
+    empty_reference: _Edge
+    both_empty: _Edge
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,9 @@ class Metric:
         better: Which values are better; ``"zero"`` are those close to zero.
         level: Whether it is about voxels or about lesions.
         function: Computes it from counts that are not empty on its level.
+        edge_case: Its values where there is nothing to measure, by protocols that do
+            not name it. None if every protocol must; that is for the first metrics
+            alone, because later ones are in no protocol that was written before.
     """
 
     name: str
@@ -99,6 +115,7 @@ class Metric:
     better: Literal["higher", "lower", "zero"]
     level: Literal["voxels", "lesions"]
     function: Callable[[Counts], float]
+    edge_case: EdgeCase | None = None
 
 
 def _dice(c: Counts) -> float:
@@ -137,7 +154,7 @@ def _lesion_f1(c: Counts) -> float:
     return 2 * precision * recall / total if total else 0.0
 
 
-METRICS: Mapping[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "DSC": Metric("Dice similarity coefficient", "", "higher", "voxels", _dice),
     "PPV": Metric("positive predictive value", "", "higher", "voxels", _ppv),
     "TPR": Metric("true positive rate", "", "higher", "voxels", _tpr),

@@ -40,7 +40,7 @@ from nnunet_cel.phantom.head import make_source_subject
 from nnunet_cel.phantom.layouts import LAYOUTS
 from nnunet_cel.phantom.source_subject import Kind, SourceSubject
 from nnunet_cel.phantom.source_tree import write_source_tree
-from nnunet_cel.report.overlay import load_volume, save_overlays
+from nnunet_cel.pictures import load_volume, save_overlays
 
 __all__ = ["add_arguments", "run"]
 

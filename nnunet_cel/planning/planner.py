@@ -16,7 +16,6 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 
 from nnunet_cel.planning.declarations import BASE, architecture, configurations
 from nnunet_cel.planning.extent import cubic_extent, training_shapes
-from nnunet_cel.planning.label_map_writers import writer_of_whole_files
 from nnunet_cel.planning.memory import fit_to_memory
 from nnunet_cel.planning.normalization import (
     KDEHighestPeakNormalization,
@@ -147,9 +146,7 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
             .round()
             .astype(int)
             .tolist(),
-            "image_reader_writer": writer_of_whole_files(
-                self.determine_reader_writer().__name__
-            ),
+            "image_reader_writer": self.determine_reader_writer().__name__,
             "transpose_forward": transpose_forward,
             "transpose_backward": transpose_backward,
             "configurations": planned,

@@ -45,7 +45,7 @@ from nnunet_cel.preparation.brain_extraction import (
 )
 from nnunet_cel.preparation.picture import save_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
-from nnunet_cel.preparation.record import CropRecord, GridRecord, ScanRecord
+from nnunet_cel.preparation.record import GridRecord, ScanRecord
 from nnunet_cel.resampling import grid_of
 from nnunet_cel.scans import (
     PREPARED,
@@ -292,20 +292,16 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     write_volume(folder / "masks" / f"{case.name}.nii.gz", mask)
     if prepared.label is not None:
         write_volume(folder / "labels" / f"{case.name}.nii.gz", prepared.label)
-    save_picture(
-        folder / "qc" / f"{case.name}.png",
-        title=case.name,
-        original=image,
-        mask=prepared.mask,
-        prepared=prepared.image,
-        label=label,
-        prepared_label=prepared.label,
-    )
+    picture = folder / "qc" / f"{case.name}.png"
+    save_picture(picture, case.name, image, label, prepared)
     record = ScanRecord(
         case=case.name,
         source_sha256=sha256(case.image),
         original=GridRecord.of(grid_of(image)),
-        crop=CropRecord.of(prepared.box),
+        crop={
+            "first": [part.start for part in prepared.box],
+            "stop": [part.stop for part in prepared.box],
+        },
         prepared=GridRecord.of(grid_of(prepared.image)),
         **_circumstances(settings),
     )

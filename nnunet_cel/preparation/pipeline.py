@@ -132,9 +132,7 @@ def prepare_volume(
             )
     box = box_around(keep, image.spacing, settings.margin)
     prepared = crop(Volume(voxels, image.affine), box)
-    cut_label = None
-    if label is not None:
-        cut_label = crop(Volume(label.voxels, image.affine), box)
+    cut_label = None if label is None else crop(label, box)
     if settings.spacing is not None:
         grid = grid_with_spacing(grid_of(prepared), settings.spacing)
         prepared = resample_image(prepared, grid)

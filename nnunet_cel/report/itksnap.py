@@ -15,9 +15,9 @@ from pathlib import Path
 
 from nnunet_cel.files import write_whole
 from nnunet_cel.parallel import map_cases
+from nnunet_cel.pictures import AGREEMENT_COLORS
 from nnunet_cel.report.agreement import KINDS, read_agreement
 from nnunet_cel.report.results import LabelMaps
-from nnunet_cel.report.style import AGREEMENT_COLORS
 from nnunet_cel.scans import raise_together
 from nnunet_cel.volumes import write_volume
 

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from nnunet_cel.pictures import AGREEMENT_COLORS
 from nnunet_cel.report.agreement import KINDS
 from nnunet_cel.report.lesion_views import LesionView, Panel
 from nnunet_cel.report.rendering import environment
-from nnunet_cel.report.style import AGREEMENT_COLORS, AGREEMENT_OPACITY
+from nnunet_cel.report.style import AGREEMENT_OPACITY
 
 __all__ = [
     "STATUS_MARKS",

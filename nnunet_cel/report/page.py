@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from nnunet_cel.evaluation.comparison import Comparison
 from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.pictures import AGREEMENT_COLORS
 from nnunet_cel.report.agreement import KINDS
 from nnunet_cel.report.case_pictures import CasePictures
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6, TABLE_6_NOTE
@@ -20,7 +21,6 @@ from nnunet_cel.report.protocol_words import describe_protocol
 from nnunet_cel.report.rendering import environment
 from nnunet_cel.report.results import Results
 from nnunet_cel.report.style import (
-    AGREEMENT_COLORS,
     AGREEMENT_OPACITY,
     COLORS,
     Chart,

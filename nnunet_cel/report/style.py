@@ -18,7 +18,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 __all__ = [
-    "AGREEMENT_COLORS",
     "AGREEMENT_OPACITY",
     "COLORS",
     "Chart",
@@ -38,9 +37,6 @@ COLORS = {
     "second": ("#a8480f", "#f0a06a"),
 }
 """Name of each color of charts and page: its light and its dark value."""
-
-AGREEMENT_COLORS = {"tp": "#e61a1a", "fp": "#1abf33", "fn": "#ffe61a"}
-"""True positive, false positive and false negative, as in Figure 7 of the paper."""
 
 AGREEMENT_OPACITY = {"tp": 0.68, "fp": 0.22, "fn": 0.45}
 """Opacity of each fill; high, because lesions that enhance are bright themselves."""

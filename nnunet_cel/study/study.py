@@ -26,7 +26,7 @@ from nnunet_cel.evaluation.protocol import PROTOCOLS
 from nnunet_cel.phantom.layouts import LAYOUTS
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.schema import Model, closest, parse
-from nnunet_cel.settings import BLOCK, Settings
+from nnunet_cel.settings import Settings
 
 __all__ = [
     "RESOURCES",
@@ -50,7 +50,7 @@ RESOURCES: Mapping[str, Mapping[str, int]] = {
 """What a job of each kind may take: threads, MB of memory, minutes, GPUs."""
 
 # What sets the rows of the tables apart, and what planner and trainer write.
-_NOT_FOR_ALL = ("neighbor_pairs", "loss", "lesion_weight", "heads")
+_NOT_FOR_ALL = {"neighbor_pairs", "loss", "lesion_weight", "heads"}
 # Options of `nnunet-cel convert` that the workflow gives itself.
 _OURS = ("-o", "--out", "-d", "--dataset-id", "--name", "--seed", "--overwrite")
 _ALSO_OURS = ("-np", "--processes", "--no-progress", "--linking-table", "--list")
@@ -117,15 +117,15 @@ def _trainer(name: str) -> str:
     return name
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Refuse settings that no training takes, or that make rows of tables."""
-    shared = [name for name in Settings().to_block() if name not in _NOT_FOR_ALL]
-    _check_names(given, shared, "settings that all rows can share")
-    try:
-        Settings.from_configuration({BLOCK: given}, name="study")
-    except ValueError as error:
-        raise ValueError(f"must be settings of trainings. {error}") from error
-    return given
+def _shared(settings: Settings) -> Settings:
+    """Refuse settings that make rows of tables, or that planner and trainer write."""
+    own = settings.model_fields_set & _NOT_FOR_ALL
+    if own:
+        raise ValueError(
+            f"must be settings that all rows can share. {', '.join(sorted(own))} is "
+            "none: leave it out."
+        )
+    return settings
 
 
 def _arguments(
@@ -165,7 +165,7 @@ def _resources(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 Place = Annotated[str, AfterValidator(_absolute)]
-SettingsOfTrainings = Annotated[dict[str, Any], AfterValidator(_settings)]
+SharedSettings = Annotated[Settings, AfterValidator(_shared)]
 InOrder = AfterValidator(lambda numbers: sorted(set(numbers)))
 
 
@@ -301,9 +301,9 @@ class Training(Section):
     folds: int = Field(5, ge=1, le=5)
     batch_size: int | None = Field(None, ge=1)
     small_window: int = Field(64, ge=1)
-    settings: SettingsOfTrainings = Field({})
-    pretraining: SettingsOfTrainings = Field({})
-    finetuning: SettingsOfTrainings = Field({})
+    settings: SharedSettings = Settings()
+    pretraining: SharedSettings = Settings()
+    finetuning: SharedSettings = Settings()
     arch_kwargs: Annotated[dict[str, dict[str, Any]], AfterValidator(_arguments)] = (
         Field({})
     )

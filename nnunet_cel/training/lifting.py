@@ -20,7 +20,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cel.planning.declarations import BASE, architecture, configurations
 from nnunet_cel.planning.extent import cubic_extent, training_shapes
-from nnunet_cel.planning.label_map_writers import writer_of_whole_files
 from nnunet_cel.planning.memory import BATCH_SIZE
 from nnunet_cel.settings import BLOCK, Settings
 
@@ -64,7 +63,6 @@ def lift_plans(
             f"FCADenseTrainer cannot train {configuration!r}: it is the second stage "
             f"of a cascade after {resolved.previous_stage_name!r}. Choose '2d'."
         )
-    plans["image_reader_writer"] = writer_of_whole_files(plans["image_reader_writer"])
     *heirs, root = _ancestry(plans, configuration)
     # planner and trainer write this key, users do not
     if "heads" not in root.get(BLOCK, {}):

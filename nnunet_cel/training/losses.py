@@ -16,19 +16,25 @@ Object Detection", 2018.
 
 from __future__ import annotations
 
+import inspect
+import pydoc
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.helpers import softmax_helper_dim1
 from torch import Tensor, nn
 
-from nnunet_cel.settings import Settings
+from nnunet_cel.settings import LOSSES, Settings
 
-__all__ = ["CrossEntropyLoss", "DiceLoss", "FocalLoss", "build_loss"]
+__all__ = ["CrossEntropyLoss", "DiceLoss", "FocalLoss", "VoxelLoss", "build_loss"]
 
 
-class _VoxelLoss(nn.Module):
-    """Split the ignored voxels off the target and average the loss of the others.
+class VoxelLoss(nn.Module):
+    """Base of all losses: a loss of voxels, averaged over those that are not ignored.
+
+    A new loss defines `_voxel_loss` and stands in `nnunet_cel.settings.LOSSES`.
 
     Args:
         heads: ``"softmax"`` or ``"sigmoid"``.
@@ -50,6 +56,7 @@ class _VoxelLoss(nn.Module):
         return valid, torch.where(valid, target, 0)
 
     def _voxel_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every voxel, one that can be expanded to the target."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -72,7 +79,7 @@ class _VoxelLoss(nn.Module):
             return (loss * valid).sum() / valid.sum().clamp(min=1)
 
 
-class FocalLoss(_VoxelLoss):
+class FocalLoss(VoxelLoss):
     """Focal loss on logits (Huang et al. 2024, Eq. 1).
 
     With softmax heads p is the probability of a voxel's own class: lesion voxels of any
@@ -117,7 +124,7 @@ class FocalLoss(_VoxelLoss):
         return weight * missing.pow(self.gamma) * surprise
 
 
-class CrossEntropyLoss(_VoxelLoss):
+class CrossEntropyLoss(VoxelLoss):
     """Cross-entropy (softmax heads) or its binary form (sigmoid heads), Table 7."""
 
     def _voxel_loss(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -128,7 +135,7 @@ class CrossEntropyLoss(_VoxelLoss):
         return F.cross_entropy(logits, target[:, 0].long(), reduction="none")[:, None]
 
 
-class DiceLoss(_VoxelLoss):
+class DiceLoss(VoxelLoss):
     """nnU-Net's soft Dice loss over the batch, without background (Table 7).
 
     It is -1 for a perfect prediction, as in nnU-Net.
@@ -165,22 +172,18 @@ class DiceLoss(_VoxelLoss):
 
 def build_loss(
     settings: Settings, *, ignore_label: int | None, ddp: bool = False
-) -> nn.Module:
+) -> VoxelLoss:
     """Return the loss that the settings name.
+
+    Its arguments are the settings of the same names, and what else is given here.
 
     Args:
         settings: Settings of the configuration.
         ignore_label: nnU-Net's ignore label, None if the data set has none.
         ddp: Whether training is distributed (the Dice loss gathers over processes).
     """
-    heads = settings.heads
-    if settings.loss == "focal":
-        return FocalLoss(
-            lesion_weight=settings.lesion_weight,
-            gamma=settings.gamma,
-            heads=heads,
-            ignore_label=ignore_label,
-        )
-    if settings.loss == "cross_entropy":
-        return CrossEntropyLoss(heads=heads, ignore_label=ignore_label)
-    return DiceLoss(heads=heads, ignore_label=ignore_label, ddp=ddp)
+    loss: Any = pydoc.locate(LOSSES[settings.loss])
+    known = settings.to_block() | {"ignore_label": ignore_label, "ddp": ddp}
+    wanted = inspect.signature(loss).parameters
+    built: VoxelLoss = loss(**{key: known[key] for key in wanted})
+    return built

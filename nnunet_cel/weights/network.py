@@ -39,7 +39,7 @@ def find_trainer(name: str) -> type[nnUNetTrainer]:
     """
     rule = "FCADenseTrainer, or a trainer nnUNetTrainer... that nnU-Net brings"
     found: Any = None
-    if name in CLASSES:
+    if name == "FCADenseTrainer":
         found = getattr(importlib.import_module(CLASSES[name]), name)
     elif re.fullmatch("nnUNetTrainer[A-Za-z0-9_]{0,99}", name):
         root = nnunetv2.__path__[0]
