@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel.dataset_conversion.cel import (
     find_cases,
@@ -16,13 +16,11 @@ from nnunet_cel.dataset_conversion.cel import (
 from nnunet_cel.dataset_conversion.conversion import Inspection
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.files import sha256
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 
 
 def make_tree(folder: Path, layout: str, n: int = 12) -> Path:
     """Write a tree of tiny scans."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "cel"))
+    return write_tree(folder, layout, n)
 
 
 def select(cases: list[SourceCase]) -> list[tuple[SourceCase, Inspection]]:

@@ -165,7 +165,7 @@ def test_lesions_counts_without_reference(
     files = ("-o", data / "lesions.csv", "--cases", data / "cases.csv")
     assert run("lesions", data / "good", *files, "-np", 1) == 0
 
-    assert "\nB           2  0.063" in capsys.readouterr().out
+    assert "\nB         2 0.063" in capsys.readouterr().out
     assert list(pd.read_csv(data / "lesions.csv")["voxels"]) == [36, 27] * 3
     assert list(pd.read_csv(data / "cases.csv")["lesions"]) == [2, 2, 2]
 

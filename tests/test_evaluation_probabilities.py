@@ -114,11 +114,11 @@ def test_turned_axes_are_noticed(rng: np.random.Generator) -> None:
     mask = probabilities > 0.5
     low = probabilities > 0.25
 
-    check_probabilities(probabilities, mask)
-    check_probabilities(probabilities, low)
-    check_probabilities(probabilities, np.zeros_like(mask))
+    check_probabilities(Path("a.npz"), probabilities, mask)
+    check_probabilities(Path("a.npz"), probabilities, low)
+    check_probabilities(Path("a.npz"), probabilities, np.zeros_like(mask))
     with pytest.raises(ValueError, match="turned the axes"):
-        check_probabilities(probabilities[::-1], mask)
+        check_probabilities(Path("a.npz"), probabilities[::-1], mask)
 
 
 def test_removed_lesions_are_no_reason_to_refuse(rng: np.random.Generator) -> None:
@@ -128,7 +128,7 @@ def test_removed_lesions_are_no_reason_to_refuse(rng: np.random.Generator) -> No
     probabilities[10:12, 10:12, 10:12] = 0.9
     mask = probabilities > 0.85
 
-    check_probabilities(probabilities, mask)
+    check_probabilities(Path("a.npz"), probabilities, mask)
     mask[:] = False
     mask[2:4, 2:4, 2:4] = True
-    check_probabilities(probabilities, mask)
+    check_probabilities(Path("a.npz"), probabilities, mask)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel.dataset_conversion.msseg2016 import check_empty, find_cases
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 
 
 def make_tree(folder: Path, layout: str = "msseg2016", n: int = 17) -> Path:
     """Write a tree of tiny scans; 15 are of the training part."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "wmh"))
+    return write_tree(folder, layout, n)
 
 
 @pytest.fixture(scope="module")

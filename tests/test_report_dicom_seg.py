@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import sys
@@ -12,9 +11,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from source_layouts import write_tree
 
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.report.dicom_seg import make_segmentation
 from nnunet_cel.volumes import Volume, read_volume, write_volume
 
@@ -186,8 +184,7 @@ def test_series_of_a_clinic(
     tmp_path: Path, rng: np.random.Generator, number: int
 ) -> None:
     """Oblique series as scanners write them work, even without frame of reference."""
-    make_subject = functools.partial(make_tiny_subject, "cel")
-    write_source_tree(tmp_path / "tree", "cel-dicom", 2, make_subject)
+    write_tree(tmp_path / "tree", "cel-dicom", 2)
     folders = {path.parent for path in (tmp_path / "tree").rglob("IM0001.dcm")}
     series = sorted(path for path in folders if "__MACOSX" not in path.parts)[number]
     prediction = predict(series, tmp_path / "p.nii.gz", rng)

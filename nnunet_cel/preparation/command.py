@@ -38,12 +38,13 @@ from typing import Any, NamedTuple
 
 from nnunet_cel import parallel
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
+from nnunet_cel.image_files import refuse
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
 )
-from nnunet_cel.preparation.picture import save_picture
+from nnunet_cel.preparation.picture import draw_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
 from nnunet_cel.preparation.record import GridRecord, ScanRecord
 from nnunet_cel.resampling import grid_of
@@ -54,7 +55,6 @@ from nnunet_cel.scans import (
     find_images,
     is_bids,
     is_single,
-    refuse_missing,
 )
 from nnunet_cel.volumes import (
     Volume,
@@ -160,7 +160,7 @@ def prepare_images(
     settings: Settings,
     *,
     images: str | None = None,
-    labels: Path | str | None = None,
+    labels: str | None = None,
     processes: int = 1,
     overwrite: bool = False,
     progress: bool = False,
@@ -191,10 +191,10 @@ def prepare_images(
     settings.check()
     scans: list[Scan] = []
     if images is not None or source.suffix.lower() in _TABLES or is_bids(source):
-        scans = find_described_scans(source, images, labels and str(labels))
+        scans = find_described_scans(source, images, labels)
         cases = [_Case(scan.name, scan.image, scan.label) for scan in scans]
     else:
-        cases = _find_cases(source, labels and Path(labels))
+        cases = _find_cases(source, labels)
     paths = [path for case in cases for path in (case.image, case.label)]
     with new_folder(
         folder,
@@ -243,18 +243,18 @@ def _scan_table(scans: Sequence[Scan]) -> str:
     return to_csv(rows)
 
 
-def _find_cases(source: Path, labels: Path | None) -> list[_Case]:
+def _find_cases(source: Path, labels: str | None) -> list[_Case]:
     """Return the images with their label maps, in the order of their names."""
     images = find_images(source)
     if labels is None:
         return [_Case(name, path) for name, path in images.items()]
-    found = find_images(labels)
-    if is_single(source) and is_single(labels):  # whatever their names are
+    found = find_images(Path(labels))
+    if is_single(source) and is_single(Path(labels)):  # whatever their names are
         found = dict(zip(images, found.values(), strict=True))
-    refuse_missing(
-        (path for name, path in images.items() if name not in found),
-        what=f"a label map of the same name in {labels}",
-        cure="Add an empty one for an image without lesion, or mend its name.",
+    refuse(
+        [path for name, path in images.items() if name not in found],
+        f"Each image must have a label map of the same name in {labels}. Got none for",
+        "Add an empty one for an image without lesion, or mend its name.",
     )
     return [_Case(name, path, found[name]) for name, path in images.items()]
 
@@ -292,8 +292,8 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     write_volume(folder / "masks" / f"{case.name}.nii.gz", mask)
     if prepared.label is not None:
         write_volume(folder / "labels" / f"{case.name}.nii.gz", prepared.label)
-    picture = folder / "qc" / f"{case.name}.png"
-    save_picture(picture, case.name, image, label, prepared)
+    picture = draw_picture(case.name, image, label, prepared)
+    write_whole(folder / "qc" / f"{case.name}.png", picture)
     record = ScanRecord(
         case=case.name,
         source_sha256=sha256(case.image),

@@ -31,8 +31,6 @@ _ENTRIES = (
     "thresholds",
     "versions",
     "sha256",
-    "files",
-    "seal",
 )
 
 
