@@ -57,7 +57,7 @@ _COMMANDS = {
     ),
     "weights": (
         "hand on models as files that cannot run code",
-        "nnunet_cel.weights.command",
+        "nnunet_cel.model_export",
     ),
     "phantom": ("write synthetic data", "nnunet_cel.phantom.command"),
     "demo": ("run the whole protocol on phantoms", "nnunet_cel.phantom.demo"),

@@ -53,17 +53,15 @@ DISABLE_VARIABLE = "NNUNET_CEL_DISABLE"
 
 _MODULE = "nnunetv2.utilities.find_class_by_name"
 _FUNCTION = "recursive_find_python_class"
-# Marks are attributes, not types: they are still known after this module is reloaded.
-_FINDER_MARK = "_nnunet_cel_finder"
-_ORIGINAL = "_nnunet_cel_original"
+_ORIGINAL = "_nnunet_cel_original"  # marks the function that stands in for theirs
 
 
 def install() -> None:
     """Put the finder in place, once; do nothing where it is switched off."""
     if os.environ.get(DISABLE_VARIABLE, "") not in ("", "0"):
         return
-    sys.meta_path[:] = [f for f in sys.meta_path if not _is_ours(f)]
-    sys.meta_path.insert(0, _Finder())
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
     module = sys.modules.get(_MODULE)
     if module is not None:
         _wrap_late(module)
@@ -74,18 +72,11 @@ def is_active() -> bool:
     module = sys.modules.get(_MODULE)
     if module is not None:
         return hasattr(getattr(module, _FUNCTION, None), _ORIGINAL)
-    return any(_is_ours(finder) for finder in sys.meta_path)
-
-
-def _is_ours(finder: object) -> bool:
-    return getattr(finder, _FINDER_MARK, False) is True
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 
 class _Finder:
     """Finds one module, through the other finders, and has it wrapped when loaded."""
-
-    def __init__(self) -> None:
-        setattr(self, _FINDER_MARK, True)
 
     def find_spec(
         self,
@@ -96,20 +87,11 @@ class _Finder:
         """Return the spec of nnU-Net's lookup module, None for any other name."""
         if fullname != _MODULE:
             return None
-        # Those before this one have been asked. Asking them again could go on forever,
-        # if one of them hands on to all the others as well.
-        behind = False
-        for finder in list(sys.meta_path):
-            find_spec = getattr(finder, "find_spec", None)
-            if finder is self:
-                behind = True
-                continue
-            if not behind or find_spec is None:
-                continue
-            spec: ModuleSpec | None = find_spec(fullname, path, target)
+        # Those before this one have been asked.
+        for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
+            spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
             if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # a stand-in, see there
+                spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # a stand-in, see there
                 return spec
         return None
 

@@ -34,6 +34,8 @@ _RULES = {
     "model_type": "a mapping of keys and values",
     "none_required": "null",
     "string_type": "a text",
+    "string_too_short": "a text",
+    "tuple_type": "a list",
     "greater_than": "a number > {gt}",
     "greater_than_equal": "a number >= {ge}",
     "less_than": "a number < {lt}",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.evaluation.metrics import METRICS, EdgeCase, Metric
 from nnunet_cel.evaluation.protocol import PROTOCOLS, load_protocol, parse_protocol
+from nnunet_cel.evaluation.tables import plain
 
 NAN = float("nan")
 
@@ -47,67 +49,46 @@ def leaves(content: dict[str, Any]) -> list[tuple[str, ...]]:
     return paths
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_protocols_of_the_package_are_complete(name: str) -> None:
-    """The protocols that come with the package load, under their own names."""
-    protocol = load_protocol(name)
+def test_rules_of_the_package() -> None:
+    """The default is the paper's, the other has animaSegPerfAnalyzer's numbers."""
+    paper, anima = load_protocol(), load_protocol("anima")
 
-    assert protocol.name == name
-    assert set(protocol.edge_cases) == set(METRICS)
-
-
-def test_paper_is_the_default_with_its_settled_rules() -> None:
-    """The default is the paper's: corners connect, 3 voxels at least, any overlap."""
-    protocol = load_protocol()
-
-    assert protocol.name == "paper"
-    assert (protocol.connectivity, protocol.min_voxels) == (26, 3)
-    assert protocol.overlap.rule == "any"
-    assert protocol.on_dropped_reference == "ignored"
-    assert protocol.size_bins_mm3 == (10, 70, 500)
-
-
-def test_anima_has_its_published_numbers() -> None:
-    """The second protocol has the defaults of animaSegPerfAnalyzer."""
-    protocol = load_protocol("anima")
-    overlap = protocol.overlap
-
+    assert (paper.name, anima.name) == PROTOCOLS
+    assert (paper.connectivity, paper.min_voxels, paper.overlap.rule) == (26, 3, "any")
+    assert paper.on_dropped_reference == "ignored"
+    assert paper.size_bins_mm3 == (10, 70, 500)
+    assert (anima.connectivity, anima.above_mm3) == (6, 3)
+    overlap = anima.overlap
     assert (overlap.alpha, overlap.beta, overlap.gamma) == (0.1, 0.7, 0.65)
-    assert (protocol.connectivity, protocol.above_mm3) == (6, 3)
 
 
-def test_own_protocol_is_read_from_a_file(
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_protocols_of_the_package_name_every_metric(name: str) -> None:
+    """No rule of theirs is left to the metric's own row."""
+    path = Path(__file__).parents[1] / f"nnunet_cel/evaluation/protocols/{name}.yaml"
+
+    assert set(yaml.safe_load(path.read_text())["edge_cases"]) == set(METRICS)
+
+
+def test_own_protocol_survives_file_and_json(
     content: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A protocol of one's own has all rules that stand in its file."""
+    """What stands in the file is what is saved with the results."""
     path = tmp_path / "my protocol.yaml"
     path.write_text(yaml.safe_dump(content))
 
     protocol = load_protocol(path)
 
-    assert protocol.connectivity == 18
     assert protocol.overlap.fraction == 0.25
-    assert protocol.edge_cases["DSC"].empty_prediction == 0
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_protocol_survives_json(name: str) -> None:
-    """What is saved with the results is valid JSON and gives the same protocol."""
-    saved = json.loads(json.dumps(load_protocol(name).to_dict(), allow_nan=False))
-    for values in saved["edge_cases"].values():
-        for edge, value in values.items():
-            values[edge] = NAN if value is None else value
-
-    again = parse_protocol(yaml.safe_dump(saved), "saved")
-
-    assert again.to_dict() == load_protocol(name).to_dict()
+    saved = json.loads(json.dumps(plain(protocol.to_dict()), allow_nan=False))
+    assert saved == plain(content)
+    assert list(saved["edge_cases"]) == list(METRICS)
 
 
 def test_every_missing_entry_is_refused_by_name(content: dict[str, Any]) -> None:
     """Whichever entry is left out, the message names it."""
     paths = leaves(content)
     assert len(paths) == 12 + 4 * len(METRICS)
-    paths.remove(("overlap", "rule"))  # without it, no fraction is known
     for path in paths:
         broken = copy.deepcopy(content)
         part = broken
@@ -115,54 +96,59 @@ def test_every_missing_entry_is_refused_by_name(content: dict[str, Any]) -> None
             part = part[key]
         del part[path[-1]]
 
-        with pytest.raises(ValueError, match=f"must have the entry '{path[-1]}'"):
-            parse_protocol(yaml.safe_dump(broken), "mine")
+        with pytest.raises(ValueError, match=rf"\b{path[-1]}\b"):
+            parse_protocol(yaml.safe_dump(broken), "my protocol")
 
 
-def test_every_unknown_entry_is_refused_by_name(content: dict[str, Any]) -> None:
-    """An entry that nothing reads is refused wherever it stands, with a hint."""
-    for path in [(), ("overlap",), ("edge_cases",), ("edge_cases", "DSC")]:
-        broken = copy.deepcopy(content)
-        part = broken
-        for key in path:
-            part = part[key]
-        part["min_voxel"] = 3
+@pytest.mark.parametrize(
+    ("path", "name", "right"),
+    [
+        ((), "min_voxel", "min_voxels"),
+        (("overlap",), "fractions", "fraction"),
+        (("edge_cases",), "L-sense", "L-sens"),
+        (("edge_cases", "DSC"), "both_emty", "both_empty"),
+    ],
+)
+def test_unknown_entries_are_refused_with_the_closest(
+    content: dict[str, Any], path: tuple[str, ...], name: str, right: str
+) -> None:
+    """An entry that nothing reads is refused wherever it stands."""
+    part = content
+    for key in path:
+        part = part[key]
+    part[name] = 3
 
-        with pytest.raises(ValueError, match="not known, 'min_voxel'"):
-            parse_protocol(yaml.safe_dump(broken), "mine")
-
-
-def test_closest_entry_is_suggested(content: dict[str, Any]) -> None:
-    """A misspelled metric is answered with the right spelling."""
-    content["edge_cases"]["L-sense"] = content["edge_cases"].pop("L-sens")
-
-    with pytest.raises(ValueError, match="Did you mean 'L-sens'"):
+    with pytest.raises(ValueError, match=f"{name}'.*Did you mean '{right}'"):
         parse_protocol(yaml.safe_dump(content), "mine")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(connectivity=8), "connectivity.*one of 6, 18, 26"),
-        (lambda c: c.update(connectivity=True), "connectivity.*one of 6, 18, 26"),
-        (lambda c: c.update(min_voxels=0), "min_voxels.*whole number >= 1"),
-        (lambda c: c.update(min_voxels=2.5), "min_voxels.*whole number"),
+        (lambda c: c.update(connectivity=8), "connectivity.*one of 6, 18 or 26"),
+        (lambda c: c.update(connectivity=True), "connectivity.*one of 6, 18 or 26"),
+        (lambda c: c.update(min_voxels=0), "min_voxels.*number >= 1"),
+        (lambda c: c.update(min_voxels=2.5), "min_voxels.*an integer"),
         (lambda c: c.update(above_mm3=-1), "above_mm3.*number >= 0"),
         (lambda c: c.update(above_mm3="3"), "above_mm3.*number"),
-        (lambda c: c.update(above_mm3=NAN), "above_mm3.*number"),
-        (lambda c: c.update(name=""), "name.*text"),
-        (lambda c: c.update(version="1"), "version.*whole number"),
+        (lambda c: c.update(above_mm3=NAN), "above_mm3.*finite number"),
+        (lambda c: c.update(name=" "), "name.*a text"),
+        (lambda c: c.update(version="1"), "version.*an integer"),
         (lambda c: c.update(on_dropped_reference=False), "on_dropped_reference"),
         (lambda c: c.update(size_bins_mm3=[]), "size_bins_mm3.*rising"),
         (lambda c: c.update(size_bins_mm3=[5, 5]), "size_bins_mm3.*rising"),
         (lambda c: c.update(size_bins_mm3=[0, 5]), "size_bins_mm3.*rising"),
-        (lambda c: c["overlap"].update(rule="some"), "not known|one of any"),
-        (lambda c: c["overlap"].update(fraction=0), "fraction.*above 0"),
-        (lambda c: c["overlap"].update(fraction=1.5), "fraction.*from 0 to 1"),
-        (lambda c: c.update(overlap="any"), "overlap.*must have the entries"),
-        (lambda c: c["edge_cases"]["DSC"].update(both_empty=None), "both_empty.*nan"),
-        (lambda c: c["edge_cases"]["DSC"].update(both_empty="nan"), "both_empty"),
-        (lambda c: c["edge_cases"].update(DSC=0), "DSC.*must have the entries"),
+        (lambda c: c.update(size_bins_mm3=5), "size_bins_mm3.*a list"),
+        (lambda c: c["overlap"].update(rule="any"), "must have the entries rule. Got"),
+        (lambda c: c["overlap"].update(rule="some"), "one of 'any'"),
+        (lambda c: c["overlap"].update(fraction=0), "fraction.*> 0"),
+        (lambda c: c["overlap"].update(fraction=1.5), "fraction.*<= 1"),
+        (lambda c: c.update(overlap="any"), "overlap.*a mapping"),
+        (lambda c: c["edge_cases"]["DSC"].update(both_empty=None), "DSC.both_empty"),
+        (lambda c: c["edge_cases"]["DSC"].update(both_empty="nan"), "DSC.both_empty"),
+        (lambda c: c["edge_cases"]["DSC"].update(both_empty=1e999), "or .nan to leave"),
+        (lambda c: c["edge_cases"].update(DSC=0), "DSC.*a mapping"),
+        (lambda c: c.update(edge_cases=[]), "edge_cases.*a mapping"),
     ],
 )
 def test_wrong_values_are_refused(
@@ -180,8 +166,8 @@ def test_wrong_values_are_refused(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must have the entries"),
-        ("- a list", "must have the entries"),
+        ("", "a mapping"),
+        ("- a list", "a mapping"),
         ("name: [", "is not YAML"),
         ("name: a\nname: b", "'name' is there twice"),
         ("!!python/object/apply:os.getcwd []", "is not YAML"),
@@ -197,3 +183,17 @@ def test_missing_file_is_refused_with_the_known_names() -> None:
     """A protocol that is neither known nor a file is answered with the known ones."""
     with pytest.raises(FileNotFoundError, match="one of paper, anima"):
         load_protocol("papre")
+
+
+def test_metric_that_came_later(
+    content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A protocol that does not name it takes the metric's own values, or its own."""
+    row = EdgeCase(empty_prediction=0, empty_reference=1, both_empty=NAN)
+    new: Metric = replace(METRICS["DSC"], edge_case=row)
+    monkeypatch.setitem(METRICS, "NEW", new)
+
+    assert parse_protocol(yaml.safe_dump(content), "mine").edge_cases["NEW"] == row
+    content["edge_cases"]["NEW"] = {**content["edge_cases"]["DSC"], "both_empty": 7}
+    own = parse_protocol(yaml.safe_dump(content), "mine").edge_cases["NEW"]
+    assert own.both_empty == 7

@@ -20,7 +20,6 @@ from nnunet_cel.evaluation.lesions import (
     size_bins,
 )
 from nnunet_cel.evaluation.metrics import Counts, compute_metrics
-from nnunet_cel.evaluation.probabilities import check_probabilities
 from nnunet_cel.evaluation.protocol import Protocol
 from nnunet_cel.evaluation.surface import surface_distances
 from nnunet_cel.evaluation.thresholds import count_reliability, sweep_thresholds
@@ -65,14 +64,9 @@ def evaluate_case(
         protocol: The rules.
         labels: What the values of both label maps mean.
         probabilities: Lesion probability, shape (X, Y, Z).
-
-    Raises:
-        ValueError: If the probabilities cannot be those of the prediction.
     """
     predicted_mask = prediction.voxels == labels.lesion
     reference_mask = reference.voxels == labels.lesion
-    if probabilities is not None:
-        check_probabilities(probabilities, predicted_mask)
     if labels.ignore is not None:
         left_out = reference.voxels == labels.ignore
         predicted_mask &= ~left_out
@@ -89,8 +83,8 @@ def evaluate_case(
     tp = int((predicted_mask[box] & reference_mask[box]).sum())
     counts = Counts(
         tp=tp,
-        fp=len(predicted.index) - tp,
-        fn=len(true.index) - tp,
+        fp=int(predicted.voxels.sum()) - tp,
+        fn=int(true.voxels.sum()) - tp,
         **match.tally(),
         hd95=hd95,
         assd=assd,
@@ -101,12 +95,10 @@ def evaluate_case(
     }
     if probabilities is None:
         return CaseResult(row, table)
-    inside = np.ascontiguousarray(probabilities[box]).ravel()
-    for lesions, name in ((true, "reference"), (predicted, "prediction")):
-        values = inside[lesions.index].astype(float)
-        rows = table["map"] == name
-        table.loc[rows, "mean_probability"] = lesions.means(values)
-        table.loc[rows, "max_probability"] = lesions.maxima(values)
+    both = (true, predicted)  # in the order of the table
+    inside = probabilities[box]
+    table["mean_probability"] = np.concatenate([part.means(inside) for part in both])
+    table["max_probability"] = np.concatenate([part.maxima(inside) for part in both])
     return CaseResult(
         row,
         table,
@@ -135,7 +127,6 @@ def tabulate_lesions(
     volumes = lesions.voxels * float(abs(np.linalg.det(affine[:3, :3])))
     centroids = lesions.centroids + np.asarray(offset)
     world = centroids @ affine[:3, :3].T + affine[:3, 3]
-    boxes = lesions.boxes + np.asarray(offset)
     columns: dict[str, Array] = {
         "voxels": lesions.voxels,
         "volume_mm3": volumes,
@@ -146,8 +137,8 @@ def tabulate_lesions(
     for axis, name in enumerate("xyz"):
         columns[f"centroid_{name}_mm"] = world[:, axis]
     for axis, name in enumerate("xyz"):
-        columns[f"box_{name}_first"] = boxes[:, 0, axis]
-        columns[f"box_{name}_last"] = boxes[:, 1, axis]
+        first, last = lesions.boxes[:, axis].T + offset[axis]
+        columns |= {f"box_{name}_first": first, f"box_{name}_last": last}
     return pd.DataFrame(columns)
 
 
@@ -162,31 +153,19 @@ def _tabulate(
     """Return the lesions of both maps, numbered from 1 as the largest."""
     offset = [part.start for part in box]
     parts = []
-    for name, lesions, status, overlap, partners in (
-        (
-            "reference",
-            true,
-            match.reference,
-            match.reference_overlap,
-            match.reference_partners,
-        ),
-        (
-            "prediction",
-            predicted,
-            match.predicted,
-            match.predicted_overlap,
-            match.predicted_partners,
-        ),
+    for name, lesions, found in (
+        ("reference", true, match.reference),
+        ("prediction", predicted, match.predicted),
     ):
         part = tabulate_lesions(lesions, affine, protocol, offset=offset)
         rank = np.empty(len(part), dtype=int)
         rank[np.argsort(-lesions.voxels, kind="stable")] = np.arange(len(part)) + 1
         part.insert(0, "map", name)
         part.insert(1, "lesion", rank)
-        part.insert(2, "status", status)
-        part.insert(6, "overlap_voxels", overlap)
-        part.insert(7, "overlap_fraction", overlap / lesions.voxels)
-        part.insert(8, "partners", partners)
+        part.insert(2, "status", found.status)
+        part.insert(6, "overlap_voxels", found.overlap)
+        part.insert(7, "overlap_fraction", found.overlap / lesions.voxels)
+        part.insert(8, "partners", found.partners)
         parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
@@ -202,11 +181,11 @@ def _count(
         "reference_lesions": counts.reference_lesions,
         "predicted_lesions": counts.predicted_lesions,
     }
-    kinds = [
-        ("reference", "reference", ("hit", "missed", "dropped")),
-        ("predicted", "prediction", ("hit", "false", "ignored", "dropped")),
-    ]
-    for name, of_map, statuses in kinds:
+    kinds = {
+        "reference": ("reference", ("hit", "missed", "dropped")),
+        "predicted": ("prediction", ("hit", "false", "ignored", "dropped")),
+    }
+    for name, (of_map, statuses) in kinds.items():
         for status in statuses:
             chosen = (lesions["map"] == of_map) & (lesions["status"] == status)
             row[f"{name}_{status}"] = int(chosen.sum())

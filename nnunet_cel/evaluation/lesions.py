@@ -4,7 +4,8 @@ Words:
 
 - *mask*: True where there is lesion, shape (X, Y, Z).
 - *partner*: a lesion of the other mask that shares a voxel.
-- *status*: what became of a lesion, one of :data:`STATUSES`.
+- *status*: what became of a lesion: a reference lesion is ``hit``, ``missed`` or
+  ``dropped``, a predicted one ``hit``, ``false``, ``ignored`` or ``dropped``.
 
 All lesions are handled at once, by sums over voxels and over pairs of lesions, so that
 time does not depend on how many there are.
@@ -15,16 +16,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from nnunet_cel.evaluation.protocol import Overlap, Protocol
 
 __all__ = [
-    "STATUSES",
+    "Found",
     "Lesions",
     "Match",
     "bounding_box",
@@ -37,9 +39,6 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-STATUSES = ("hit", "missed", "false", "ignored", "dropped")
-"""Reference lesions are hit, missed or dropped; predicted ones are never missed."""
-
 _TOLERANCE = 1e-6  # of volumes and fractions, which are rounded
 
 
@@ -49,85 +48,75 @@ class Lesions:
 
     Args:
         labels: Number of the lesion + 1 at each voxel, 0 elsewhere, shape (X, Y, Z).
-        index: Flat indices of all lesion voxels, rising, shape (V,).
-        number: Number of the lesion at each of them, shape (V,).
         voxels: Voxels of each lesion, shape (N,).
     """
 
     labels: Array
-    index: Array
-    number: Array
     voxels: Array
 
     def __len__(self) -> int:
         return len(self.voxels)
 
     @cached_property
-    def coordinates(self) -> Array:
-        """Voxel indices of all lesion voxels, shape (V, 3)."""
-        return np.stack(np.unravel_index(self.index, self.labels.shape), axis=1)
+    def _statistics(self) -> dict[str, Array]:
+        found = cc3d.statistics(self.labels, no_slice_conversion=True)
+        return {name: values[1:] for name, values in found.items()}
 
-    @cached_property
+    @property
     def centroids(self) -> Array:
         """Mean voxel index of each lesion, shape (N, 3)."""
-        return np.stack([self.means(axis) for axis in self.coordinates.T], axis=1)
+        return self._statistics["centroids"]
 
-    @cached_property
+    @property
     def boxes(self) -> Array:
-        """Smallest and largest voxel index of each lesion, shape (N, 2, 3)."""
-        if not len(self):
-            return np.zeros((0, 2, 3), dtype=int)
-        ordered = self.coordinates[np.argsort(self.number, kind="stable")]
-        starts = np.concatenate([[0], np.cumsum(self.voxels)[:-1]])
-        return np.stack(
-            [
-                np.minimum.reduceat(ordered, starts),
-                np.maximum.reduceat(ordered, starts),
-            ],
-            axis=1,
-        )
+        """First and last voxel index of each lesion along each axis, (N, 3, 2)."""
+        return self._statistics["bounding_boxes"].reshape(-1, 3, 2).astype(int)
 
     def means(self, values: Array) -> Array:
-        """Return the mean in each lesion of values at all lesion voxels (V,)."""
-        sums = np.bincount(self.number, values, minlength=len(self))
+        """Return the mean in each lesion of values at all voxels (X, Y, Z)."""
+        inside = self.labels > 0
+        weights = values[inside].astype(float)
+        sums = np.bincount(self.labels[inside] - 1, weights, minlength=len(self))
         return np.asarray(sums / self.voxels)
 
     def maxima(self, values: Array) -> Array:
-        """Return the maximum in each lesion of values at all lesion voxels (V,)."""
-        largest = np.full(len(self), -np.inf)
-        np.maximum.at(largest, self.number, values)
-        return largest
+        """Return the maximum in each lesion of values at all voxels (X, Y, Z)."""
+        numbers = np.arange(1, len(self) + 1)
+        return np.asarray(ndimage.maximum(values, self.labels, numbers), dtype=float)
 
 
-@dataclass(frozen=True)
-class Match:
-    """What became of the lesions of a case.
+class Found(NamedTuple):
+    """What became of the lesions of one map.
 
     Args:
-        reference: Status of each reference lesion.
-        predicted: Status of each predicted lesion.
-        reference_overlap: Voxels of each reference lesion in predicted lesions that are
-            not dropped.
-        predicted_overlap: Voxels of each predicted lesion in reference lesions that are
-            not dropped.
-        reference_partners: Number of partners, not dropped, of each reference lesion.
-        predicted_partners: The same of each predicted lesion.
+        status: Status of each lesion.
+        overlap: Voxels of each in lesions of the other map that are not dropped.
+        partners: Number of partners, not dropped, of each.
     """
 
-    reference: Array
-    predicted: Array
-    reference_overlap: Array
-    predicted_overlap: Array
-    reference_partners: Array
-    predicted_partners: Array
+    status: Array
+    overlap: Array
+    partners: Array
+
+
+class Match(NamedTuple):
+    """What became of the lesions of both maps.
+
+    Args:
+        reference: Of the reference lesions.
+        predicted: Of the predicted lesions.
+    """
+
+    reference: Found
+    predicted: Found
 
     def tally(self) -> dict[str, int]:
         """Return how many lesions were hit, missed and false, by map and status."""
         return {
-            "reference_hit": int((self.reference == "hit").sum()),
-            "reference_missed": int((self.reference == "missed").sum()),
-            "predicted_hit": int((self.predicted == "hit").sum()),
-            "predicted_false": int((self.predicted == "false").sum()),
+            "reference_hit": int((self.reference.status == "hit").sum()),
+            "reference_missed": int((self.reference.status == "missed").sum()),
+            "predicted_hit": int((self.predicted.status == "hit").sum()),
+            "predicted_false": int((self.predicted.status == "false").sum()),
         }
 
 
@@ -148,14 +137,13 @@ def find_lesions(mask: Array, *, connectivity: int) -> Lesions:
         mask: Booleans, shape (X, Y, Z).
         connectivity: 6, 18 or 26.
     """
-    mask = np.ascontiguousarray(mask)
     # cc3d fails on some booleans, such as two single voxels in a volume of (3, 1, 1).
     labels, count = cc3d.connected_components(
-        mask.view(np.uint8), connectivity=connectivity, return_N=True
+        np.ascontiguousarray(mask).view(np.uint8),
+        connectivity=connectivity,
+        return_N=True,
     )
-    index = np.flatnonzero(mask)
-    number = labels.ravel()[index].astype(np.intp) - 1
-    return Lesions(labels, index, number, np.bincount(number, minlength=count))
+    return Lesions(labels, np.bincount(labels.ravel(), minlength=count + 1)[1:])
 
 
 def is_dropped(lesions: Lesions, protocol: Protocol, voxel_volume: float) -> Array:
@@ -188,35 +176,36 @@ def match_lesions(
     """
     dropped_reference = is_dropped(reference, protocol, voxel_volume)
     dropped_predicted = is_dropped(predicted, protocol, voxel_volume)
-    pairs = _find_pairs(reference, predicted)
-    touches_dropped = np.zeros(len(predicted), dtype=bool)
-    touches_dropped[pairs[1][dropped_reference[pairs[0]]]] = True
-    kept = ~dropped_reference[pairs[0]] & ~dropped_predicted[pairs[1]]
-    first, second, shared = (part[kept] for part in pairs)
-
-    def judge(lesion: Array, partner: Array, own: Lesions, other: Lesions) -> Array:
-        overlap = protocol.overlap
-        return _is_hit(lesion, partner, shared, own.voxels, other.voxels, overlap)
-
-    reference_status = np.where(
-        judge(first, second, reference, predicted), "hit", "missed"
-    ).astype(object)
-    reference_status[dropped_reference] = "dropped"
-    predicted_status = np.where(
-        judge(second, first, predicted, reference), "hit", "false"
-    ).astype(object)
-    predicted_overlap = np.bincount(second, shared, len(predicted))
-    if protocol.on_dropped_reference == "ignored":
-        predicted_status[touches_dropped & (predicted_overlap == 0)] = "ignored"
-    predicted_status[dropped_predicted] = "dropped"
-    return Match(
-        reference=reference_status,
-        predicted=predicted_status,
-        reference_overlap=np.bincount(first, shared, len(reference)).astype(int),
-        predicted_overlap=predicted_overlap.astype(int),
-        reference_partners=np.bincount(first, minlength=len(reference)),
-        predicted_partners=np.bincount(second, minlength=len(predicted)),
+    both = (reference.labels > 0) & (predicted.labels > 0)
+    # numbers of the lesions of each pair, and how many voxels they share
+    (first, second), shared = np.unique(
+        np.stack([reference.labels[both], predicted.labels[both]]).astype(int) - 1,
+        axis=1,
+        return_counts=True,
     )
+    touches_dropped = np.isin(
+        np.arange(len(predicted)), second[dropped_reference[first]]
+    )
+    kept = ~dropped_reference[first] & ~dropped_predicted[second]
+    first, second, shared = first[kept], second[kept], shared[kept]
+
+    def judge(
+        lesion: Array, partner: Array, own: Array, other: Array, otherwise: str
+    ) -> Found:
+        hit = _is_hit(lesion, partner, shared, own, other, protocol.overlap)
+        return Found(
+            status=np.where(hit, "hit", otherwise).astype(object),
+            overlap=np.bincount(lesion, shared, len(own)).astype(int),
+            partners=np.bincount(lesion, minlength=len(own)),
+        )
+
+    true = judge(first, second, reference.voxels, predicted.voxels, "missed")
+    true.status[dropped_reference] = "dropped"
+    found = judge(second, first, predicted.voxels, reference.voxels, "false")
+    if protocol.on_dropped_reference == "ignored":
+        found.status[touches_dropped & (found.overlap == 0)] = "ignored"
+    found.status[dropped_predicted] = "dropped"
+    return Match(true, found)
 
 
 def size_bin_names(borders: tuple[float, ...]) -> list[str]:
@@ -238,17 +227,6 @@ def size_bins(volumes: Array, borders: tuple[float, ...]) -> Array:
     edges = np.array(borders, dtype=float) * (1 - _TOLERANCE)
     edges[-1] = borders[-1] * (1 + _TOLERANCE)
     return np.array(size_bin_names(borders), dtype=object)[np.digitize(volumes, edges)]
-
-
-def _find_pairs(first: Lesions, second: Lesions) -> tuple[Array, Array, Array]:
-    """Return the pairs of lesions that share voxels, and how many they share."""
-    partner = second.labels.ravel()[first.index].astype(np.intp) - 1
-    both = partner >= 0
-    keys, shared = np.unique(
-        first.number[both] * max(len(second), 1) + partner[both], return_counts=True
-    )
-    lesion, partner = np.divmod(keys, max(len(second), 1))
-    return lesion, partner, shared
 
 
 def _is_hit(

@@ -73,7 +73,7 @@ def sweep_thresholds(
         counts.append(
             Counts(
                 tp=tp,
-                fp=len(lesions.index) - tp,
+                fp=int(lesions.voxels.sum()) - tp,
                 fn=len(inside) - tp,
                 **match.tally(),
             )

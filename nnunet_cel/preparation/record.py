@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import model_validator
 
 from nnunet_cel.files import read_json
-from nnunet_cel.resampling import Box, Grid
+from nnunet_cel.resampling import Grid
 from nnunet_cel.schema import Model
 from nnunet_cel.volumes import MOST_VOXELS
 
-__all__ = ["CropRecord", "GridRecord", "ScanRecord", "read_record"]
+__all__ = ["GridRecord", "ScanRecord", "read_record"]
 
 
 class GridRecord(Model):
@@ -48,18 +48,6 @@ class GridRecord(Model):
         return self
 
 
-class CropRecord(Model):
-    """What was cut out of the original image: the first voxel, and that behind."""
-
-    first: list[int]
-    stop: list[int]
-
-    @classmethod
-    def of(cls, box: Box) -> CropRecord:
-        """Return the record of a box."""
-        return cls(first=[p.start for p in box], stop=[p.stop for p in box])
-
-
 class ScanRecord(Model):
     """How a scan was prepared.
 
@@ -67,7 +55,7 @@ class ScanRecord(Model):
         case: Name of the case.
         source_sha256: SHA-256 of the original file, or of those of the DICOM series.
         original: Grid of the original image.
-        crop: What was cut out of it.
+        crop: What was cut out of it: the first voxel, and the one behind the last.
         prepared: Grid of the prepared image.
         settings: What was done.
         versions: Versions of the packages that did it.
@@ -76,7 +64,7 @@ class ScanRecord(Model):
     case: str
     source_sha256: str
     original: GridRecord
-    crop: CropRecord
+    crop: dict[str, list[int]]
     prepared: GridRecord
     settings: dict[str, Any]
     versions: dict[str, str]

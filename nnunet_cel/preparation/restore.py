@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_cel.files import new_folder, sha256, to_json, write_whole
+from nnunet_cel.image_files import refuse
 from nnunet_cel.preparation.record import read_record
 from nnunet_cel.resampling import Grid, grid_of, resample_labels
 from nnunet_cel.scans import find_images, is_single, read_table, walk_images
@@ -36,7 +37,7 @@ from nnunet_cel.volumes import (
     write_volume,
 )
 
-__all__ = ["add_arguments", "restore_label_maps", "run"]
+__all__ = ["add_arguments", "run"]
 
 RECORD = "restoration.json"
 """Name of the file by which a folder of restored label maps is known."""
@@ -71,78 +72,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
-    number, out = restore_label_maps(
-        args.prediction,
-        args.original,
-        args.out,
-        linking_table=args.linking_table,
-        overwrite=args.overwrite,
-    )
-    name = "1 label map" if number == 1 else f"{number} label maps"
-    print(f"Restored {name} to {out}")
-    return 0
-
-
-def restore_label_maps(
-    prediction: Path,
-    original: Path,
-    out: Path | None = None,
-    *,
-    linking_table: Path | None = None,
-    overwrite: bool = False,
-) -> tuple[int, Path]:
-    """Write label maps on the grids of the original images.
-
-    Args:
-        prediction: Label map, or folder of them.
-        original: Original image or transform, or folder of them.
-        out: File or folder to write; None for a file beside the one label map.
-        linking_table: Table of `nnunet-cel convert cel`, which gives the scan of each
-            case; None if label maps and originals have the same names.
-        overwrite: Whether what is there is replaced.
-
-    Returns:
-        The number of label maps, and where they are.
+    """Run the command and return its exit status.
 
     Raises:
-        FileExistsError: If the output exists and ``overwrite`` is False.
+        FileExistsError: If the output exists and is not to be overwritten.
         FileNotFoundError: If there is no such label map or original.
         ValueError: If a label map has no original, or lies elsewhere in the world.
     """
-    if linking_table is None:
-        predictions = find_images(prediction)
-    else:
-        predictions = _scans_of_cases(find_images(prediction), linking_table)
-    originals = _find_originals(original)
-    if is_single(prediction) and is_single(original):  # whatever their names are
+    predictions = find_images(args.prediction)
+    if args.linking_table is not None:
+        predictions = _scans_of_cases(predictions, args.linking_table)
+    originals = _find_originals(args.original)
+    alone = is_single(args.prediction)
+    if alone and is_single(args.original):  # whatever their names are
         originals = dict(zip(predictions, originals.values(), strict=True))
-    _check_matched(predictions, originals, original)
-    if is_single(prediction):
+    refuse(
+        [path for name, path in predictions.items() if name not in originals],
+        f"Each label map must have an original of the same name in {args.original}. "
+        "Got none for",
+        f"There are originals for {', '.join([*originals][:5])}.",
+    )
+    if alone:
         ((name, path),) = predictions.items()
-        out = out or path.with_name(f"{split_ending(path)[0]}_restored.nii.gz")
-        _check_file(out, [path, originals[name]], overwrite)
+        out = args.out or path.with_name(f"{split_ending(path)[0]}_restored.nii.gz")
+        _check_file(out, [path, originals[name]], args.overwrite)
         restored = _restored(path, originals[name])
         write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
-        return 1, out
-    if out is None:
+        print(f"Restored 1 label map to {out}")
+        return 0
+    if args.out is None:
         raise ValueError(
             "Where the restored label maps go must be said if there is a folder of "
             "them: add -o OUT."
         )
     with new_folder(
-        out,
+        args.out,
         what="restoration",
         mark=RECORD,
-        inputs=[prediction, original],
-        overwrite=overwrite,
-    ) as unfinished:
+        inputs=[args.prediction, args.original],
+        overwrite=args.overwrite,
+    ) as folder:
         for name, path in tqdm(predictions.items(), "Restoring", unit="case"):
             restored = _restored(path, originals[name])
-            write_volume(unfinished / f"{name}.nii.gz", restored)
+            write_volume(folder / f"{name}.nii.gz", restored)
         record = {name: {"sha256": sha256(path)} for name, path in predictions.items()}
-        write_whole(unfinished / RECORD, to_json({"predictions": record}))
-    return len(predictions), out
+        write_whole(folder / RECORD, to_json({"predictions": record}))
+    count = len(predictions)
+    print(f"Restored {count} label map{'s' * (count > 1)} to {args.out}")
+    return 0
 
 
 def _scans_of_cases(predictions: dict[str, Path], table: Path) -> dict[str, Path]:
@@ -169,23 +146,6 @@ def _find_originals(path: Path) -> dict[str, Path]:
         if records and next(walk_images(folder), None) is None:
             return {record.stem: record for record in records}
     return find_images(path)
-
-
-def _check_matched(
-    predictions: dict[str, Path], originals: dict[str, Path], where: Path
-) -> None:
-    """Refuse label maps of which no original is known."""
-    missing = [
-        f"  {path}" for name, path in predictions.items() if name not in originals
-    ]
-    if missing:
-        lines = "\n".join(missing)
-        some = ", ".join(list(originals)[:5])
-        raise ValueError(
-            f"Each label map must have an original of the same name in {where}. "
-            f"{len(missing)} of {len(predictions)} have none:\n{lines}\n"
-            f"The originals are named {some}{' ...' if len(originals) > 5 else ''}."
-        )
 
 
 def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:

@@ -1,0 +1,305 @@
+"""Draws slices of scans with outlines: the one renderer of all such pictures.
+
+Words:
+
+- *slice*: a plane of a volume as it is looked at, rows from top to bottom. The
+  patient's right side, and the front in sagittal slices, are on the left.
+- *panel*: a square of pixels that shows a slice, or a part of it.
+- *sheet*: panels in rows, with a title above and a legend below.
+
+True positive is red, false positive green and false negative yellow, as in Figure 7 of
+the paper.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+from scipy.ndimage import binary_erosion
+
+from nnunet_cel.files import write_whole
+from nnunet_cel.resampling import to_ras
+from nnunet_cel.volumes import read_volume
+
+__all__ = [
+    "AGREEMENT_COLORS",
+    "AGREEMENT_NAMES",
+    "PANEL",
+    "Outline",
+    "Panel",
+    "cut_slice",
+    "dice",
+    "draw_background",
+    "draw_outlines",
+    "draw_panel",
+    "draw_sheet",
+    "load_volume",
+    "save_overlays",
+    "slice_to_show",
+    "to_gray",
+]
+
+Array = npt.NDArray[Any]
+
+PANEL = 240
+"""Edge of a panel in pixels."""
+
+AGREEMENT_COLORS = {"tp": "#e61a1a", "fp": "#1abf33", "fn": "#ffe61a"}
+"""Color of each kind of voxel where a prediction is held against a reference."""
+
+AGREEMENT_NAMES = {
+    "tp": "true positive",
+    "fp": "false positive",
+    "fn": "false negative",
+}
+"""Full name of each kind."""
+
+_BRIGHT = 99.5  # percentile of the intensities that is white
+_GAP, _HEAD, _NAME, _FOOT = 8, 34, 24, 24  # of a sheet, in pixels
+_TEXT, _FAINT, _BACKGROUND = "#d7dce2", "#8b949e", "#0b0d10"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How the voxels of a mask are drawn on a slice.
+
+    Args:
+        mask: The voxels, booleans, shape (H, W).
+        color: Their color, ``#rrggbb``.
+        fill: Opacity of the color inside of the line, from 0 to 1.
+        line: Whether there is a line around them.
+        dashed: Whether that line is dashed.
+        hatched: Whether the inside is hatched.
+    """
+
+    mask: Array
+    color: str
+    fill: float = 0
+    line: bool = True
+    dashed: bool = False
+    hatched: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A slice, and what is seen of it.
+
+    Args:
+        name: What stands below it.
+        gray: Brightness, uint8, shape (H, W).
+        size: Height and width of a voxel in mm.
+        edge: Edge of the square that is shown, in mm.
+        middle: Its middle in mm, down and to the right from the upper left corner of
+            the slice; None for the middle of the slice.
+        outlines: What is drawn over it, the last one on top.
+        sides: Letters of the left and of the right edge.
+        scale: Length of a bar in mm, 0 for none.
+        frame: Left, top and edge in mm of a square frame, None without one.
+    """
+
+    name: str
+    gray: Array
+    size: tuple[float, float]
+    edge: float
+    middle: tuple[float, float] | None = None
+    outlines: Sequence[Outline] = ()
+    sides: tuple[str, str] = ("R", "L")
+    scale: float = 0
+    frame: tuple[float, float, float] | None = None
+
+    @property
+    def corner(self) -> tuple[float, float]:
+        """Top and left of the square that is shown, in mm."""
+        height, width = self.gray.shape
+        middle = self.middle or (height * self.size[0] / 2, width * self.size[1] / 2)
+        return middle[0] - self.edge / 2, middle[1] - self.edge / 2
+
+
+def cut_slice(voxels: Array, axis: int, index: int) -> Array:
+    """Return a slice of voxels in RAS order, as it is looked at."""
+    return np.ascontiguousarray(voxels.take(index, axis=axis).T[::-1, ::-1])
+
+
+def to_gray(voxels: Array, inside: Array | None = None) -> Array:
+    """Return intensities as gray from 0 to 255, uint8.
+
+    Black is 0 or the smallest one; white is a high percentile of those above it.
+
+    Args:
+        voxels: Intensities; what is not finite is drawn as 0.
+        inside: Mask of the voxels whose intensities decide, None for all.
+    """
+    values = np.nan_to_num(voxels.astype(np.float32), posinf=0, neginf=0)
+    low = min(float(values.min()), 0.0)
+    deciding = values if inside is None else values[inside > 0]
+    deciding = deciding[deciding > low]
+    high = float(np.percentile(deciding, _BRIGHT)) if deciding.size else low + 1
+    scaled = (values - low) / max(high - low, 1e-6)
+    return np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
+
+
+def draw_panel(panel: Panel) -> Image.Image:
+    """Return a panel with its outlines, RGB."""
+    picture = draw_background(panel)
+    outlines = draw_outlines(panel)
+    picture.paste(outlines, mask=outlines)
+    return picture
+
+
+def draw_background(panel: Panel) -> Image.Image:
+    """Return what lies below the outlines, RGB: the slice, sides, bar and frame."""
+    picture = _enlarge(panel.gray, panel, Image.Resampling.BICUBIC).convert("RGB")
+    step = PANEL / panel.edge
+    draw = ImageDraw.Draw(picture)
+    write = partial(draw.text, fill=_TEXT, stroke_width=1, stroke_fill=_BACKGROUND)
+    if panel.frame is not None:
+        top, left = panel.corner
+        x, y = (panel.frame[0] - left) * step, (panel.frame[1] - top) * step
+        size = panel.frame[2] * step
+        draw.rectangle((x, y, x + size, y + size), outline=_TEXT)
+    if panel.scale:
+        end = 10 + panel.scale * step
+        draw.line((10, PANEL - 10, end, PANEL - 10), fill=_TEXT, width=2)
+        write((10, PANEL - 27), f"{panel.scale:g} mm", font=_font(11))
+    write((6, 4), panel.sides[0], font=_font(12))
+    write((PANEL - 6, 4), panel.sides[1], font=_font(12), anchor="ra")
+    return picture
+
+
+def draw_outlines(panel: Panel) -> Image.Image:
+    """Return the outlines of a panel alone, RGBA, transparent elsewhere."""
+    picture = Image.new("RGBA", (PANEL, PANEL))
+    diagonal = np.add(*np.indices((PANEL, PANEL)))
+    for outline in panel.outlines:
+        cut = _enlarge(outline.mask.astype(np.uint8), panel, Image.Resampling.NEAREST)
+        mask = np.asarray(cut) > 0
+        opacity = np.where(mask, outline.fill, 0)
+        if outline.hatched:
+            opacity[mask & (diagonal % 6 < 2)] = 0.9
+        if outline.line:
+            line = mask & ~binary_erosion(mask)
+            if outline.dashed:
+                line &= diagonal // 4 % 2 == 0
+            opacity[line] = 1
+        layer = Image.new("RGBA", picture.size, ImageColor.getrgb(outline.color))
+        layer.putalpha(Image.fromarray((opacity * 255).astype(np.uint8)))
+        picture.alpha_composite(layer)
+    return picture
+
+
+def draw_sheet(
+    rows: Sequence[Sequence[Panel]],
+    *,
+    title: str,
+    facts: str = "",
+    legend: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the PNG file of a sheet.
+
+    Args:
+        rows: The panels of each row.
+        title: What stands above them.
+        facts: What stands above them at the right.
+        legend: What each color means: text and color.
+    """
+    width = max(len(row) for row in rows) * (PANEL + _GAP) + _GAP
+    height = _HEAD + len(rows) * (PANEL + _NAME) + (_FOOT if legend else 0)
+    picture = Image.new("RGB", (width, height), _BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    draw.text((_GAP, 8), title, fill=_TEXT, font=_font(15))
+    draw.text((width - _GAP, 10), facts, fill=_FAINT, font=_font(12), anchor="ra")
+    for line, row in enumerate(rows):
+        top = _HEAD + line * (PANEL + _NAME)
+        for column, panel in enumerate(row):
+            left = _GAP + column * (PANEL + _GAP)
+            picture.paste(draw_panel(panel), (left, top))
+            place = (left, top + PANEL + 4)
+            draw.text(place, panel.name, fill=_FAINT, font=_font(12))
+    end = float(_GAP)
+    for text, color in (legend or {}).items():
+        draw.text((end, height - _FOOT + 2), text, fill=color, font=_font(12))
+        end += _font(12).getlength(text) + 3 * _GAP
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", compress_level=6)
+    return stream.getvalue()
+
+
+def load_volume(file: Path) -> Array:
+    """Return the voxels of an image, shape ``(X, Y, Z)``, axes in RAS order."""
+    return to_ras(read_volume(file)).voxels
+
+
+def dice(prediction: Array, reference: Array) -> float:
+    """Return the Dice similarity coefficient of two masks; NaN if both are empty."""
+    predicted, true = prediction > 0, reference > 0
+    total = int(predicted.sum()) + int(true.sum())
+    return 2 * int((predicted & true).sum()) / total if total else float("nan")
+
+
+def slice_to_show(reference: Array) -> int:
+    """Return the axial slice with the largest lesion area, else the middle one."""
+    area = (reference > 0).sum(axis=(0, 1))
+    return int(area.argmax()) if area.any() else reference.shape[2] // 2
+
+
+def save_overlays(
+    file: Path,
+    *,
+    image: Array,
+    reference: Array,
+    predictions: Mapping[str, Array],
+) -> None:
+    """Save one axial slice: the image, and each prediction over it.
+
+    Args:
+        file: PNG file to write.
+        image: Intensities, shape ``(X, Y, Z)`` in RAS order.
+        reference: Reference lesions, > 0, same shape.
+        predictions: Name and predicted lesions, > 0, of every model.
+    """
+    index = slice_to_show(reference)
+    gray = cut_slice(to_gray(image), 2, index)
+    true = cut_slice(reference > 0, 2, index)
+    bare = Panel("image", gray, size=(1, 1), edge=max(gray.shape))
+    panels = [bare]
+    for name, mask in predictions.items():
+        predicted = cut_slice(mask > 0, 2, index)
+        kinds = (predicted & true, predicted & ~true, ~predicted & true)
+        outlines = [
+            Outline(kind, color, fill=1)
+            for kind, color in zip(kinds, AGREEMENT_COLORS.values(), strict=True)
+        ]
+        title = f"{name.replace('_', ' ')}, DSC {dice(mask, reference):.2f}"
+        panels.append(replace(bare, name=title, outlines=outlines))
+    legend = {AGREEMENT_NAMES[kind]: color for kind, color in AGREEMENT_COLORS.items()}
+    write_whole(file, draw_sheet([panels], title="", legend=legend))
+
+
+def _enlarge(values: Array, panel: Panel, how: Image.Resampling) -> Image.Image:
+    """Return values of the voxels of a slice at the pixels of its panel."""
+    top, left = (mm / size for mm, size in zip(panel.corner, panel.size, strict=True))
+    box = np.array(
+        [left, top, left + panel.edge / panel.size[1], top + panel.edge / panel.size[0]]
+    )
+    # Whole voxels around the square; what lies beyond the slice becomes 0.
+    x, y = np.floor(box[:2]).astype(int).tolist()
+    x_end, y_end = np.ceil(box[2:]).astype(int).tolist()
+    cropped = Image.fromarray(values).crop((x, y, x_end, y_end))
+    within = box - [x, y, x, y]
+    return cropped.resize((PANEL, PANEL), how, box=tuple(within.tolist()))
+
+
+@lru_cache
+def _font(size: int) -> Any:
+    """Return matplotlib's font, which knows most alphabets."""
+    path = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), size)
