@@ -127,42 +127,38 @@ def test_several_channels_and_thick_slices(
     assert (steps > 1e-3).all()
 
 
-def test_regions_get_sigmoid_heads(
-    nnunet_folders: Path, dataset_writer: Writer
-) -> None:
-    """Labels that are regions are planned with sigmoid heads."""
-    dataset_writer(
-        nnunet_folders / "raw",
-        "Dataset503_Regions",
-        cases=2,
-        labels={"background": 0, "whole": [1, 2], "core": 2},
-    )
-    file = nnunet_folders / "raw" / "Dataset503_Regions" / "dataset.json"
-    file.write_text(
-        json.dumps(json.loads(file.read_text()) | {"regions_class_order": [1, 2]})
-    )
-
-    plans = plan(503)
-
-    assert {c[BLOCK]["heads"] for c in plans["configurations"].values()} == {"sigmoid"}
-
-
 def test_options_of_the_command_are_honored(
     nnunet_folders: Path, dataset_writer: Writer
 ) -> None:
-    """Target spacing, name of the plans, memory target and preprocessor."""
-    dataset_writer(nnunet_folders / "raw", "Dataset504_Options", cases=2)
+    """Target spacing, name, memory and preprocessor; regions get sigmoid heads.
 
-    plans = plan(
-        504,
-        overwrite_target_spacing=(0.25, 0.25, 0.25),
-        overwrite_plans_name="Mine",
-        gpu_memory_target_in_gb=4,
-        preprocess_class_name="SomeoneElses",
+    Planning again keeps what the user added to the plans file.
+    """
+    name = "Dataset504_Options"
+    raw = dataset_writer(
+        nnunet_folders / "raw",
+        name,
+        cases=2,
+        labels={"background": 0, "whole": [1, 2], "core": 2},
     )
+    content = json.loads((raw / "dataset.json").read_text())
+    content["regions_class_order"] = [1, 2]
+    (raw / "dataset.json").write_text(json.dumps(content))
+    file = nnunet_folders / "preprocessed" / name / "Mine.json"
+    options = {
+        "overwrite_target_spacing": (0.25, 0.25, 0.25),
+        "overwrite_plans_name": "Mine",
+        "gpu_memory_target_in_gb": 4,
+        "preprocess_class_name": "SomeoneElses",
+    }
+
+    plans = plan(504, **options)
+    edited = json.loads(file.read_text())
+    edited["configurations"]["2d_mine"] = {"inherits_from": "2d", "batch_size": 3}
+    file.write_text(json.dumps(edited))
+    api.plan_experiment_dataset(504, FCADensePlanner, **options)
 
     base = plans["configurations"]["2d"]
-    assert (nnunet_folders / "preprocessed/Dataset504_Options/Mine.json").is_file()
     assert base["spacing"] == [0.25] * 3
     assert base["data_identifier"] == "Mine_2d"
     assert base["patch_size"] == [160] * 3  # the head is 40 mm long
@@ -171,21 +167,7 @@ def test_options_of_the_command_are_honored(
     assert base["preprocessor_name"] == "SomeoneElses"
     small = plans["configurations"]["2d_64"]
     assert small["architecture"]["arch_kwargs"]["gradient_checkpointing"] is False
-
-
-def test_configurations_of_the_user_survive(
-    nnunet_folders: Path, dataset_writer: Writer
-) -> None:
-    """Planning again keeps what the user added to the plans file."""
-    dataset_writer(nnunet_folders / "raw", "Dataset505_Again", cases=2)
-    plan(505)
-    file = nnunet_folders / "preprocessed" / "Dataset505_Again" / "FCADensePlans.json"
-    edited = json.loads(file.read_text())
-    edited["configurations"]["2d_mine"] = {"inherits_from": "2d", "batch_size": 3}
-    file.write_text(json.dumps(edited))
-
-    plan(505)
-
+    assert {c[BLOCK]["heads"] for c in plans["configurations"].values()} == {"sigmoid"}
     assert PlansManager(str(file)).get_configuration("2d_mine").batch_size == 3
 
 

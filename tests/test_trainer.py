@@ -270,28 +270,6 @@ def test_resumed_training_equals_an_uninterrupted_one(
     assert resumed.logger.get_value("mean_fg_dice", None) == history
 
 
-def test_latest_checkpoint_knows_the_best_so_far(
-    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The counter of early stopping survives: it is derived from the log."""
-    monkeypatch.setattr("nnunet_cel.training.trainer.CHECKPOINT_EPOCHS", 1)
-    trainer = make_trainer(max_epochs=3)
-    trainer.on_train_start()
-    trainer.logger.load_checkpoint(
-        trainer.logger.get_checkpoint()
-        | {"ema_fg_dice": [0.2, 0.5, 0.4], "mean_fg_dice": [0.2, 0.5, 0.4]}
-    )
-    trainer._best_ema = 0.2  # what nnU-Net stores before it has compared
-    trainer.current_epoch = 2
-    trainer._save_latest()
-
-    resumed = make_trainer(max_epochs=3)
-    resumed.load_checkpoint(str(Path(trainer.output_folder, "checkpoint_latest.pth")))
-
-    assert resumed._best_ema == 0.5
-    assert resumed.epochs_without_new_best == 1
-
-
 def test_checkpoints_are_due_after_ten_epochs_or_ten_minutes(
     make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,10 +445,13 @@ def test_divergence_stops_training_and_keeps_the_best(
         assert all(v.isfinite().all() for v in checkpoint["network_weights"].values())
 
 
-def test_drawn_seed_is_kept_by_a_resumed_training(make_trainer: MakeTrainer) -> None:
-    """Without a seed in the plans the checkpoint says which one was drawn."""
+def test_checkpoint_knows_seed_and_best(make_trainer: MakeTrainer) -> None:
+    """The seed that was drawn, and the counter of early stopping, survive."""
     trainer = make_trainer(seed=None)
     trainer.initialize()
+    history = {"ema_fg_dice": [0.2, 0.5, 0.4], "mean_fg_dice": [0.2, 0.5, 0.4]}
+    trainer.logger.load_checkpoint(trainer.logger.get_checkpoint() | history)
+    trainer._best_ema = 0.2  # what nnU-Net stores before it has compared
     file = Path(trainer.output_folder, "checkpoint_latest.pth")
     trainer.save_checkpoint(str(file))
     resumed = make_trainer(seed=None)
@@ -478,6 +459,8 @@ def test_drawn_seed_is_kept_by_a_resumed_training(make_trainer: MakeTrainer) -> 
     resumed.load_checkpoint(str(file))
 
     assert resumed._seed == trainer._seed
+    assert resumed._best_ema == 0.5
+    assert resumed.epochs_without_new_best == 1
 
 
 def test_training_from_scratch_puts_earlier_checkpoints_aside(
