@@ -6,16 +6,14 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import damaged
 import numpy as np
 import SimpleITK as sitk
+from source_layouts import write_tree
 
 from nnunet_cel import cli
-from nnunet_cel.phantom.source_subject import Kind, make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.volumes import Volume, read_volume, write_volume
 
 CASES = ("A 1", "B", "C")
@@ -226,14 +224,14 @@ def make_workspace(root: Path) -> None:
     )
     own = (Path(cli.__file__).parent / "evaluation/protocols/anima.yaml").read_text()
     (root / "own.yaml").write_text(own)
-    trees: dict[str, tuple[str, Kind]] = {
-        "wmh": ("wmh2017", "wmh"),
-        "msseg": ("msseg2016", "wmh"),
-        "isbi": ("isbi2015", "wmh"),
-        "clinic": ("cel-dicom", "cel"),
+    trees = {
+        "wmh": "wmh2017",
+        "msseg": "msseg2016",
+        "isbi": "isbi2015",
+        "clinic": "cel-dicom",
     }
-    for name, (layout, kind) in trees.items():
-        write_source_tree(root / name, layout, 2, partial(make_tiny_subject, kind))
+    for name, layout in trees.items():
+        write_tree(root / name, layout, 2)
     shutil.copytree(root / "clinic/Doe_Jane/MR/T1_gado", root / "dicom")
     shutil.rmtree(root / "clinic")
     grid = read_volume(root / "dicom")

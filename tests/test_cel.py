@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import csv
-from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel.dataset_conversion.cel import (
     find_cases,
     linking_table,
     number_cases,
 )
-from nnunet_cel.dataset_conversion.conversion import Inspection
+from nnunet_cel.dataset_conversion.conversion import Finding, Kept
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.files import sha256
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 
 
 def make_tree(folder: Path, layout: str, n: int = 12) -> Path:
     """Write a tree of tiny scans."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "cel"))
+    return write_tree(folder, layout, n)
 
 
-def select(cases: list[SourceCase]) -> list[tuple[SourceCase, Inspection]]:
+def select(cases: list[SourceCase]) -> list[Kept]:
     """Return the cases as if they had been inspected."""
     return [
-        (case, Inspection(files={case.image: sha256(case.image)})) for case in cases
+        (case, Finding(i, {case.image: sha256(case.image)}))
+        for i, case in enumerate(cases)
     ]
 
 

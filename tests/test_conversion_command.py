@@ -10,17 +10,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from source_layouts import LAYOUTS, write_tree
 
 from nnunet_cel import cli
-from nnunet_cel.phantom.layouts import LAYOUTS
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.volumes import read_volume
 
 with warnings.catch_warnings():
@@ -43,8 +40,7 @@ OPTIONS = {  # how each layout is converted, beside its folder
 
 def make_tree(folder: Path, layout: str, n: int = 6) -> Path:
     """Write a tree of tiny scans, and return what is to be converted."""
-    kind = LAYOUTS[layout].kind
-    root = write_source_tree(folder, layout, n, partial(make_tiny_subject, kind))
+    root = write_tree(folder, layout, n)
     return root / "cases.csv" if (root / "cases.csv").exists() else root
 
 
@@ -273,9 +269,9 @@ def test_existing_data_set_is_kept(
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("../raw/Dataset502_CEL/linking.csv", "must lie outside the data set"),
-        ("taken.csv", "linking table taken.csv exists"),
-        ("no/folder/x.csv", "in a folder that exists. Got no/folder/x.csv"),
+        ("../raw/Dataset502_CEL/linking.csv", "which lies in the data set"),
+        ("taken.csv", "Got taken.csv, which exists"),
+        ("no/folder/x.csv", "x.csv, which is no file in a folder that exists"),
     ],
 )
 def test_linking_table_has_a_place_of_its_own(

@@ -6,16 +6,13 @@ import csv
 import io
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cel.csv_text import guard, to_csv, unguard
-from nnunet_cel.evaluation.tables import read_table, write_table
 from nnunet_cel.scans import read_table as read_scans
 
-FORMULA = "=HYPERLINK(\"http://x\";'a')"
 STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -39,19 +36,6 @@ def test_what_is_no_text_stays(value: object) -> None:
     """Numbers stay numbers."""
     assert guard(value) == value
     assert unguard(value) == value
-
-
-def test_tables_of_numbers_and_names(tmp_path: Path) -> None:
-    """Names are guarded, negative numbers are not; both come back."""
-    path = tmp_path / "a.csv"
-    table = pd.DataFrame({"case": [FORMULA, "-1", "'=b"], "RVD": [-0.5, -2.0, 1.0]})
-    write_table(path, table)
-
-    assert path.read_text().splitlines()[2] == "'-1,-2"
-    pd.testing.assert_frame_equal(read_table(path), table)
-    table["case"] = ["\r=1", "a\rb", "c\n"]
-    write_table(path, table)
-    pd.testing.assert_frame_equal(read_table(path), table)
 
 
 def test_tables_of_scans(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_cel.dicom import keep_locale, read_series
-from nnunet_cel.phantom.source_tree import _write_dicom
+from nnunet_cel.phantom.layouts import write_dicom
 from nnunet_cel.volumes import Volume
 
 
@@ -27,7 +27,7 @@ def test_dicom_leaves_the_locale_alone(tmp_path: Path) -> None:
     volume = Volume(np.arange(8 * 9 * 4, dtype=np.int16).reshape(8, 9, 4), np.eye(4))
     before = locale.setlocale(locale.LC_ALL)
 
-    _write_dicom(tmp_path / "scan", volume, "P_1")
+    write_dicom(tmp_path / "scan", volume, "P_1")
     image = read_series(tmp_path / "scan")
 
     assert locale.setlocale(locale.LC_ALL) == before

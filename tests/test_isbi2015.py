@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel.dataset_conversion.isbi2015 import find_cases
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 
 LAYOUTS = ["isbi2015", "isbi2015-hoisted", "isbi2015-timepoints", "isbi2015-flat"]
 LAST = ["01_04", "02_04", "03_05", "04_04", "05_04"]
@@ -18,7 +16,7 @@ LAST = ["01_04", "02_04", "03_05", "04_04", "05_04"]
 
 def make_tree(folder: Path, layout: str = "isbi2015", n: int = 21) -> Path:
     """Write a tree of tiny scans."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "wmh"))
+    return write_tree(folder, layout, n)
 
 
 @pytest.fixture(scope="module")

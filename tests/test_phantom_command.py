@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import pytest
 
 from nnunet_cel import cli
-from nnunet_cel.phantom import command
+from nnunet_cel.phantom import command, layouts
 from nnunet_cel.phantom.layouts import LAYOUTS
 
 pytest.importorskip("nilearn", reason="the extra `demo`")
@@ -134,45 +133,41 @@ def test_wrong_numbers_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_layout_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a layout the folder is the root of a tree, and one line says so."""
-    folder = tmp_path / "my scans"
-
-    assert run("cel", str(folder), "-n", "2", "--layout", "cel-pairs") == 0
-
-    assert {path.name for path in folder.glob("*Tr/[A-Z]*.nii.gz")} == {
-        *("Doe_Jane_0000.nii.gz", "Roe_Joe_0000.nii.gz"),
-        *("Doe_Jane.nii.gz", "Roe_Joe.nii.gz"),
-    }
-    line = f"Wrote 2 scans in the layout cel-pairs to {folder}\n"
-    assert capsys.readouterr().out == line
-
-
-def test_layout_depends_on_seed_and_not_on_processes(tmp_path: Path) -> None:
+def test_layout_depends_on_seed_and_not_on_processes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The same arguments give the same tree, another seed gives other scans."""
-    arguments = ("-n", "2", "--layout", "cel-pairs")
+    arguments = ("-n", "2", "--layout", "cel-bids")
     run("cel", str(tmp_path / "a"), *arguments)
+    line = f"Wrote 2 scans in the layout cel-bids to {tmp_path / 'a'}\n"
+    assert capsys.readouterr().out == line
     run("cel", str(tmp_path / "b"), *arguments, "-np", "2")
     run("cel", str(tmp_path / "c"), *arguments, "--seed", "3")
 
     first, again, other = (files(tmp_path / name) for name in "abc")
     assert first == again
-    image = "imagesTr/Doe_Jane_0000.nii.gz"
+    image = "sub-DoeJane/anat/sub-DoeJane_ce-gadolinium_T1w.nii.gz"
     assert first[image] != other[image]
 
 
-def test_slot_with_empty_consensus_shows_no_lesions() -> None:
+def test_slot_with_empty_consensus_shows_no_lesions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The image of that slot has no lesions, so that its label map is right."""
-    make = partial(command._make_source_subject, "msseg2016", 0, 8.0)
+    asked = []
+    monkeypatch.setattr(
+        command, "make_source_subject", lambda *args, **kw: asked.append(kw["lesions"])
+    )
+    monkeypatch.setattr(layouts, "_write_slot", lambda *_: None)
 
-    assert make(39).label.voxels.any()
-    assert not make(40).label.voxels.any()
-    assert not make(40).second_label.voxels.any()
+    run("wmh", str(tmp_path / "tree"), "-n", "41", "--layout", "msseg2016")
+
+    assert asked == [True] * 40 + [False]
 
 
 def test_layout_is_replaced_only_on_request(tmp_path: Path) -> None:
     """An existing tree stays unless overwrite is set."""
-    arguments = ("cel", str(tmp_path / "tree"), "-n", "1", "--layout", "cel-subjects")
+    arguments = ("cel", str(tmp_path / "tree"), "-n", "1", "--layout", "cel-dicom")
     run(*arguments)
 
     with pytest.raises(FileExistsError, match="overwrite"):
@@ -191,6 +186,7 @@ def test_layout_is_replaced_only_on_request(tmp_path: Path) -> None:
         (("wmh", "FOLDER", "--layout", "wmh2017", "--seed", "-1"), "seed must be"),
         (("wmh", "FOLDER", "--layout", "wmh2017", "--spacing", "9"), "from 1 to 8"),
         (("wmh", "FOLDER", "--layout", "wmh2017", "-np", "0"), "processes must be"),
+        (("wmh", "FOLDER", "--layout", "isbi2015", "-n", "22"), "to 21. Got 22"),
     ],
 )
 def test_layout_refuses_what_does_not_go_with_it(
@@ -199,7 +195,7 @@ def test_layout_refuses_what_does_not_go_with_it(
     """The error says what is wrong, and nothing is written."""
     folder = str(tmp_path / "tree")
     with pytest.raises(ValueError, match=message):
-        run(*(folder if part == "FOLDER" else part for part in arguments), "-n", "2")
+        run("-n", "2", *(folder if part == "FOLDER" else part for part in arguments))
 
     assert list(tmp_path.iterdir()) == []
 

@@ -27,12 +27,12 @@ def test_foreign_folder_is_refused(
 
 def test_failing_command_ends_the_demo_with_its_log(tmp_path: Path) -> None:
     """The message names the command, its log and the end of what it printed."""
-    steps = demo._Demo(tmp_path, "cpu")
+    log = tmp_path / "log.txt"
 
     with pytest.raises(ValueError, match=r"nnUNetv2_predict ended with exit status 2"):
-        steps._call(tmp_path / "log.txt", "nnUNetv2_predict", "--no-such-option")
+        demo._call(["A=1", "nnUNetv2_predict", "--no-such-option"], tmp_path, log)
 
-    assert "usage: nnUNetv2_predict" in (tmp_path / "log.txt").read_text()
+    assert "usage: nnUNetv2_predict" in log.read_text()
 
 
 @pytest.mark.slow
@@ -43,12 +43,13 @@ def test_whole_demo(
 ) -> None:
     """Subjects of 4 mm, one iteration: every step runs, table and pictures appear."""
     monkeypatch.setattr(demo, "SPACING", "4")
-    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1, "cel-bids": 10}
+    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1}
     monkeypatch.setattr(demo, "SCANS", scans)
     monkeypatch.setattr(demo, "STRIP", "--no-strip")
-    monkeypatch.setattr(demo, "TEST_FRACTION", "0.25")
-    monkeypatch.setattr(demo, "PRETRAINING", {"max_epochs": 1})
-    monkeypatch.setattr(demo, "FINE_TUNING", {"max_epochs": 1})
+    monkeypatch.setattr(demo, "TEST_SUBJECTS", 2)
+    monkeypatch.setattr(
+        demo, "SCHEDULES", {demo.WMH: {"max_epochs": 1}, demo.CEL: {"max_epochs": 1}}
+    )
     monkeypatch.setattr(
         demo,
         "SETTINGS",
@@ -62,8 +63,10 @@ def test_whole_demo(
         rows = list(csv.DictReader(file))
     *cases, mean = [row["case"] for row in rows]
     assert mean == "mean"
-    assert cases
     assert all(case.startswith("CEL_") for case in cases)
+    linked = list(csv.DictReader((out / "linking_table.csv").open()))
+    tested = {row["subject"] for row in linked if row["split"] == "test"}
+    assert tested == {"CEL_008", "CEL_009"}  # on every machine
     models = {"pretrained_only", "direct", "fine_tuned"}
     assert set(rows[0]) == {"case"} | models
     assert all(0 <= float(rows[0][model]) <= 1 for model in models)

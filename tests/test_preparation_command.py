@@ -158,7 +158,7 @@ def test_missing_labels(scans: Path) -> None:
     """Each image needs its label map; all that have none are named."""
     Path("outlines/p1.nii.gz").unlink()
 
-    with pytest.raises(ValueError, match=r"There is none for 1:\n  .*p1\.nii\.gz"):
+    with pytest.raises(ValueError, match=r"Got none for\n  .*p1\.nii\.gz"):
         run("scans", "out", "--labels", "outlines", "--no-strip")
 
 

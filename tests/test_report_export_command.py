@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel import cli
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.volumes import Volume, read_label_map, read_volume, write_volume
 
 needs_highdicom = pytest.mark.skipif(
@@ -84,8 +82,7 @@ def test_segmentation_of_a_series(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The file is written once, beside the series and not into it."""
-    make_subject = functools.partial(make_tiny_subject, "cel")
-    write_source_tree(tmp_path / "tree", "cel-dicom", 1, make_subject)
+    write_tree(tmp_path / "tree", "cel-dicom", 1)
     series = next(
         path.parent
         for path in (tmp_path / "tree").rglob("IM0001.dcm")

@@ -6,10 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel.files import to_csv
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.scans import (
     case_name,
     find_described_scans,
@@ -28,7 +27,7 @@ DICOM = bytes(128) + b"DICM"
 
 def make_tree(folder: Path, layout: str, n: int = 4) -> Path:
     """Write a tree of tiny scans."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "cel"))
+    return write_tree(folder, layout, n)
 
 
 def touch(root: Path, *names: str, content: bytes = b"") -> Path:

@@ -2,57 +2,46 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from studies import make_study, write_evaluation, write_log
 
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.study.models import evaluation_folders, table_methods
-from nnunet_cel.study.study import Study, parse_study
-from nnunet_cel.study.tables import make_table, write_tables
+from nnunet_cel.evaluation.summary import bootstrap_interval
+from nnunet_cel.study.models import evaluation_folders, fold_folder, table_methods
+from nnunet_cel.study.study import Study
+from nnunet_cel.study.tables import (
+    PARAMETERS,
+    make_network_table,
+    make_table,
+    read_cases,
+    summarize,
+    write_tables,
+)
 
-DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 CASES = 10
+OURS = make_study(networks=["fcadensenet", "unet", "resunet"])
 
 
-def study(**content: Any) -> Study:
-    """Return a study on phantoms."""
-    return parse_study({"data": DATA, **content}, folder=Path("/nowhere"))
-
-
-def write_evaluations(ours: Study, home: Path, name: str, seed: int = 0) -> None:
+def write_evaluations(ours: Study, home: Path, name: str) -> None:
     """Write random evaluations of all methods of a table."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for method in table_methods(ours, name):
         for folder in evaluation_folders(ours, method).values():
-            if (home / folder).exists():
-                continue
-            (home / folder).mkdir(parents=True)
-            cases = pd.DataFrame(
-                {
-                    "case": [f"{Path(folder).name}{n:02d}"[-2:] for n in range(CASES)],
-                    **{metric: rng.random(CASES) for metric in METRICS},
-                    "reference_ml": 1.0,
-                    "reference_lesions": 1,
-                }
-            )
-            write_table(home / folder / "cases.csv", cases)
-            (home / folder / "summary.json").write_text(
-                json.dumps({"protocol": {"name": "paper"}})
-            )
+            if not (home / folder).exists():
+                values = {metric: rng.random(CASES) for metric in METRICS}
+                write_evaluation(home / folder, values)
 
 
-def values_of(home: Path, configuration: str, metric: str) -> np.ndarray:
-    """Return the values of a metric in all cases of a fine-tuned model."""
-    folder = home / "evaluations" / "finetuned" / "Dataset502_CEL" / configuration
-    return np.asarray(pd.read_csv(folder / "cases.csv")[metric])
+def change(home: Path, configuration: str, **columns: float) -> None:
+    """Change columns in the evaluation of a fine-tuned model."""
+    path = home / "evaluations/finetuned/Dataset502_CEL" / configuration / "cases.csv"
+    pd.read_csv(path).assign(**columns).to_csv(path, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +49,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study with evaluations for Tables 5 and 6."""
     folder = tmp_path_factory.mktemp("my study")
     for name in ("table5", "table6"):
-        write_evaluations(study(), folder, name)
+        write_evaluations(OURS, folder, name)
     return folder
 
 
 def test_numbers_are_those_of_cases(home: Path) -> None:
     """Every mean and SD can be computed from the rows of the same table's cases."""
-    table = make_table(study(), home, "table6")
+    table = make_table(OURS, home, "table6")
     cases = table.cases.groupby("method")
 
-    assert len(table.values) == 6 * len(METRICS)
+    assert len(table.values) == 3 * len(METRICS)
     for row in table.values.itertuples():
         group = cases.get_group(row.method)
         assert row.mean == pytest.approx(group[row.metric].mean())
@@ -82,7 +71,7 @@ def test_numbers_are_those_of_cases(home: Path) -> None:
 
 def test_best_means_are_starred(home: Path) -> None:
     """The highest or the lowest one, whichever is better."""
-    values = make_table(study(), home, "table6").values
+    values = make_table(OURS, home, "table6").values
     for metric, best in (("DSC", "idxmax"), ("VD", "idxmin"), ("LFDR", "idxmin")):
         rows = values[values["metric"] == metric].set_index("method")
 
@@ -91,73 +80,53 @@ def test_best_means_are_starred(home: Path) -> None:
 
 def test_equal_means_have_no_star(tmp_path: Path) -> None:
     """Nothing is best where all are the same; the best of some may be several."""
-    ours = study(networks=["fcadensenet", "unet", "resunet"])
-    write_evaluations(ours, tmp_path, "table6")
+    write_evaluations(OURS, tmp_path, "table6")
     for name, dice in (("2d", 0.2), ("2d_unet", 0.2), ("2d_resunet", 0.1)):
-        path = tmp_path / f"evaluations/finetuned/Dataset502_CEL/{name}/cases.csv"
-        cases = pd.read_csv(path, dtype={"case": str})
-        write_table(path, cases.assign(DSC=dice, PPV=0.0))
-    values = make_table(ours, tmp_path, "table6").values.set_index("metric")
+        change(tmp_path, name, DSC=dice, PPV=0.0)
+    values = make_table(OURS, tmp_path, "table6").values.set_index("metric")
 
     assert list(values.loc["DSC", "best"]) == [True, True, False]
     assert not values.loc["PPV", "best"].any()
 
 
 def test_tests_are_paired_and_corrected(home: Path) -> None:
-    """Wilcoxon of SciPy, and Holm's steps by hand, over the five other networks."""
-    tests = make_table(study(), home, "table6").tests
+    """Wilcoxon of SciPy, and Holm's steps by hand, over the two other networks."""
+    tests, cases = make_table(OURS, home, "table6")[1:]
     rows = tests[tests["metric"] == "DSC"].set_index("other")
-    names = dict(zip(rows.index, ["fcdensenet", "unet", "resunet"], strict=False))
-    assert list(names) == ["FC-DenseNet", "U-Net", "ResUNet"]
+    dice = cases.pivot(index="case", columns="method", values="DSC")
     assert set(rows["reference"]) == {"FCA-DenseNet"}
-    ours = values_of(home, "2d", "DSC")
-    for title, name in names.items():
-        theirs = values_of(home, f"2d_{name}", "DSC")
-        assert rows.loc[title, "p"] == pytest.approx(
-            stats.wilcoxon(ours, theirs).pvalue
-        )
-        assert rows.loc[title, "mean_difference"] == pytest.approx(
-            (ours - theirs).mean()
-        )
+    for title, row in rows.iterrows():
+        differences = dice["FCA-DenseNet"] - dice[title]
+        assert row["p"] == pytest.approx(stats.wilcoxon(differences).pvalue)
+        assert row["mean_difference"] == pytest.approx(differences.mean())
+        assert row["better"] == ("FCA-DenseNet" if row["effect"] > 0 else title)
     expected, largest = {}, 0.0
     for rank, (title, p) in enumerate(sorted(rows["p"].items(), key=lambda x: x[1])):
-        largest = max(largest, min(1.0, (5 - rank) * p))
+        largest = max(largest, min(1.0, (2 - rank) * p))
         expected[title] = largest
-    assert len(rows) == 5
+    assert len(rows) == 2
     assert rows["p_holm"].to_dict() == pytest.approx(expected)
 
 
-def test_better_method_is_named(home: Path) -> None:
-    """A higher VD is worse, and a higher DSC better."""
-    tests = make_table(study(), home, "table6").tests
-    for metric, sign in (("DSC", 1), ("VD", -1)):
-        for row in tests[tests["metric"] == metric].itertuples():
-            winner = row.reference if sign * row.effect > 0 else row.other
-            assert row.better == winner
-
-
 def test_paper_stands_beside(home: Path) -> None:
-    """Cell and numbers, by network and metric, unless it is not wanted."""
-    values = make_table(study(), home, "table6").values.set_index(["method", "metric"])
+    """Cell and numbers; those of its Table 5 are not of full windows."""
+    values = make_table(OURS, home, "table6").values
+    cells = values.set_index(["method", "metric"])
+    assert cells.loc[("FCA-DenseNet", "L-sens"), "paper"] == "0.768* (0.230)*"
+    assert cells.loc[("U-Net", "DSC"), "paper_mean"] == 0.525
 
-    assert values.loc[("FCA-DenseNet", "L-sens"), "paper"] == "0.768* (0.230)*"
-    assert values.loc[("U-Net", "DSC"), "paper_mean"] == 0.525
-    without = make_table(study(paper=False), home, "table6").values
-    assert not without["paper"].any()
-
-
-def test_paper_has_small_windows_only(home: Path) -> None:
-    """The numbers of its Table 5 are not those of full windows."""
-    values = make_table(study(), home, "table5").values
-    shown = values[values["paper"] != ""]
-
-    assert set(shown["block"]) == {"64 x 64"}
+    values = make_table(OURS, home, "table5").values
     assert set(values["block"]) == {"64 x 64", "full window"}
+    assert set(values[values["paper"] != ""]["block"]) == {"64 x 64"}
+    without = make_table(
+        make_study(paper=False, networks=OURS.networks), home, "table6"
+    ).values
+    assert not without["paper"].any()
 
 
 def test_splits_are_tested_one_by_one(tmp_path: Path) -> None:
     """Mean and SD are over splits; patients may be in several of them."""
-    ours = study(splits=2, networks=["fcadensenet", "unet"])
+    ours = make_study(splits=2, networks=["fcadensenet", "unet"])
     write_evaluations(ours, tmp_path, "table6")
     table = make_table(ours, tmp_path, "table6")
 
@@ -167,21 +136,59 @@ def test_splits_are_tested_one_by_one(tmp_path: Path) -> None:
     assert len(table.cases) == 2 * 2 * CASES
 
 
-def test_different_references_are_refused(tmp_path: Path) -> None:
-    """Then the methods did not do the same thing."""
-    ours = study(networks=["fcadensenet", "unet"])
-    write_evaluations(ours, tmp_path, "table6")
-    path = tmp_path / "evaluations/finetuned/Dataset502_CEL/2d/cases.csv"
-    cases = pd.read_csv(path, dtype={"case": str})
-    write_table(path, cases.assign(reference_ml=2.0))
+@pytest.mark.parametrize(
+    ("name", "values", "n", "mean", "sd"),
+    [
+        # a case without a value is left out
+        ("table6", [[0.1, 0.5, 0.6, math.nan]], ("cases", 3), 0.4, [0.1, 0.5, 0.6]),
+        ("table3", [[0.2, 0.4], [0.5, 0.6, 0.7]], ("folds", 2), 0.45, [0.3, 0.6]),
+        ("table6", [[0.2, 0.4], [0.6]], ("splits", 2), 0.45, [0.3, 0.6]),
+    ],
+)
+def test_groups_are_summed_up(
+    name: str,
+    values: list[list[float]],
+    n: tuple[str, int],
+    mean: float,
+    sd: list[float],
+    tmp_path: Path,
+) -> None:
+    """One over its cases, several over their means; only splits share patients."""
+    ours = make_study(splits=len(values), training={"folds": 2})
+    (method, *_) = table_methods(ours, name)
+    folders = evaluation_folders(ours, method).values()
+    for folder, dice in zip(folders, values, strict=True):
+        write_evaluation(tmp_path / folder, {"DSC": dice})
+    found = summarize(read_cases(ours, tmp_path, [method]), "DSC")
 
+    assert (found["over"], found["n"]) == n
+    assert found["mean"] == pytest.approx(mean)
+    assert found["sd"] == pytest.approx(np.std(sd, ddof=1))
+    pooled = np.concatenate(values)
+    expected = bootstrap_interval(pooled[~np.isnan(pooled)])
+    if n[0] == "splits":
+        assert math.isnan(found["ci_low"])
+    else:
+        assert (found["ci_low"], found["ci_high"]) == expected
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    """Other references, or another protocol."""
+    ours = make_study(networks=["fcadensenet", "unet"])
+    write_evaluations(ours, tmp_path, "table6")
+    change(tmp_path, "2d", reference_ml=2.0)
     with pytest.raises(ValueError, match="same cases with the same references"):
+        make_table(ours, tmp_path, "table6")
+
+    (summary, _) = sorted(tmp_path.rglob("summary.json"))
+    summary.write_text('{"protocol": {"name": "other"}}')
+    with pytest.raises(ValueError, match="must be by the same protocol"):
         make_table(ours, tmp_path, "table6")
 
 
 def test_tables_are_written(home: Path) -> None:
     """Five files each, the same bytes twice; what is missing is said."""
-    ours = study(tables=[5, 6])
+    ours = make_study(tables=[5, 6], networks=OURS.networks)
     paths = write_tables(ours, home)
     before = {path.name: path.read_bytes() for path in (home / "tables").iterdir()}
     write_tables(ours, home)
@@ -194,23 +201,37 @@ def test_tables_are_written(home: Path) -> None:
     }
     assert before == {p.name: p.read_bytes() for p in (home / "tables").iterdir()}
     with pytest.raises(FileNotFoundError, match="There is no evaluation"):
-        write_tables(study(), home, only=["table7"])
+        write_tables(make_study(), home, only=["table7"])
+    with pytest.raises(ValueError, match="Did you mean 'table6'"):
+        write_tables(make_study(), home, only=["table66"])
 
 
 def test_missing_models_are_left_blank_on_demand(tmp_path: Path) -> None:
     """A table of what there is, and nothing that is not."""
-    ours = study(tables=[6])
-    write_evaluations(study(networks=["unet"]), tmp_path, "table6")
-    write_tables(ours, tmp_path, partial=True)
+    write_evaluations(make_study(networks=["unet"]), tmp_path, "table6")
+    write_tables(make_study(tables=[6, 7]), tmp_path, partial=True)
     values = pd.read_csv(tmp_path / "tables" / "table6.csv")
 
     assert set(values.dropna(subset="mean")["method"]) == {"U-Net"}
     assert not values["best"].any()
-    write_tables(study(tables=[7]), tmp_path, partial=True)
-    assert values[values["method"] == "ResUNet"]["mean"].map(math.isnan).all()
+    assert pd.read_csv(tmp_path / "tables" / "table7.csv")["mean"].isna().all()
 
 
-def test_unknown_table_gets_a_suggestion(home: Path) -> None:
-    """Only tables of the study can be written."""
-    with pytest.raises(ValueError, match="Did you mean 'table6'"):
-        write_tables(study(), home, only=["table66"])
+def test_networks_have_hours_and_parameters(tmp_path: Path) -> None:
+    """Half an hour and one and a half are one; fine-tuning took a quarter."""
+    ours = make_study(networks=["unet"], training={"folds": 2})
+    for fold, seconds in enumerate([[900.0, 900.0], [5400.0]]):
+        name = fold_folder(ours, "pretrained", "Dataset501_WMH", "2d_unet", fold)
+        write_log(tmp_path / name, seconds)
+    with pytest.raises(FileNotFoundError, match="2d_unet"):
+        make_network_table(ours, tmp_path)
+    table = make_network_table(ours, tmp_path, partial=True).set_index("metric")
+    assert math.isnan(table.loc["Fine-tuning time (h)", "mean"])
+    name = fold_folder(ours, "finetuned", "Dataset502_CEL", "2d_unet", 0)
+    write_log(tmp_path / name, [900.0])
+    table = make_network_table(ours, tmp_path).set_index("metric")
+
+    assert table.loc["Training time (h)", "mean"] == 1
+    assert table.loc["Fine-tuning time (h)", "mean"] == 0.25
+    assert table.loc[PARAMETERS, "mean"] == pytest.approx(2.0, abs=0.05)
+    assert table.loc["Training time (h)", "paper"] == "~7"

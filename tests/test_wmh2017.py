@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
+from source_layouts import write_tree
 
 from nnunet_cel.dataset_conversion.wmh2017 import find_cases
-from nnunet_cel.phantom.source_subject import make_tiny_subject
-from nnunet_cel.phantom.source_tree import write_source_tree
 
 GE3T = [*range(100, 111), 112, 113, 114, 115, 116, 126, 132, 137, 144]
 
 
 def make_tree(folder: Path, layout: str = "wmh2017", n: int = 22) -> Path:
     """Write a tree of tiny scans; the first 20 are the training part of GE3T."""
-    return write_source_tree(folder, layout, n, partial(make_tiny_subject, "wmh"))
+    return write_tree(folder, layout, n)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from nnunet_cel.evaluation.lesions import (
     size_bins,
 )
 from nnunet_cel.evaluation.metrics import Counts, compute_metrics
-from nnunet_cel.evaluation.probabilities import check_probabilities
 from nnunet_cel.evaluation.protocol import Protocol
 from nnunet_cel.evaluation.surface import surface_distances
 from nnunet_cel.evaluation.thresholds import count_reliability, sweep_thresholds
@@ -65,14 +64,9 @@ def evaluate_case(
         protocol: The rules.
         labels: What the values of both label maps mean.
         probabilities: Lesion probability, shape (X, Y, Z).
-
-    Raises:
-        ValueError: If the probabilities cannot be those of the prediction.
     """
     predicted_mask = prediction.voxels == labels.lesion
     reference_mask = reference.voxels == labels.lesion
-    if probabilities is not None:
-        check_probabilities(probabilities, predicted_mask)
     if labels.ignore is not None:
         left_out = reference.voxels == labels.ignore
         predicted_mask &= ~left_out

@@ -13,6 +13,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_cel.evaluation.options import add_options
+
 if TYPE_CHECKING:
     from nnunet_cel.evaluation.comparison import Comparison
 
@@ -37,16 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="names of the models (default: those of the folders)",
     )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of the bootstrap (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace OUT if it exists"
-    )
+    add_options(parser, "seed", "overwrite")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,26 +68,26 @@ def run(args: argparse.Namespace) -> int:
 
 def _describe(comparison: Comparison) -> str:
     """Return the comparison as text, in the manner of the paper's tables."""
-    from nnunet_cel.evaluation.tables import format_table, number
+    from nnunet_cel.evaluation.tables import number
 
-    names = list(comparison.summary["models"])
-    pair = len(names) == 2
-    rows = []
-    for metric, models in comparison.models.groupby("metric", sort=False):
-        row = [str(metric)]
-        for model in models.itertuples():
-            star = "*" if model.best else " "
-            row.append(f"{number(model.mean)} ({number(model.sd)}){star}")
-        if pair:
-            test = comparison.tests[comparison.tests["metric"] == metric].iloc[0]
-            low, high, mean = (
-                number(test[name], sign=True)
-                for name in ("ci_low", "ci_high", "mean_difference")
-            )
-            row += [f"{mean} ({low} to {high})", number(test["p"])]
-        rows.append(row)
-    header = ["", *names, *(["difference (95 % CI)", "p"] if pair else [])]
-    return (
-        f"{comparison.summary['n']} cases, mean (SD), * best mean\n"
-        f"{format_table(header, rows)}"
+    models = comparison.models.assign(
+        text=[
+            f"{number(row.mean)} ({number(row.sd)}){'*' if row.best else ' '}"
+            for row in comparison.models.itertuples()
+        ]
     )
+    table = models.pivot(index="metric", columns="model", values="text")
+    # in the order of the metrics and of the models
+    table = table.loc[models["metric"].unique(), comparison.summary["models"]]
+    if len(table.columns) == 2:
+        tests = comparison.tests.set_index("metric")
+        table["difference (95 % CI)"] = [
+            "{} ({} to {})".format(
+                *(number(v, sign=True) for v in (row.mean_difference, low, high))
+            )
+            for row in tests.itertuples()
+            for low, high in [(row.ci_low, row.ci_high)]
+        ]
+        table["p"] = tests["p"].map(number)
+    text = table.rename_axis(index=None, columns=None).to_string()
+    return f"{comparison.summary['n']} cases, mean (SD), * best mean\n{text}"

@@ -27,9 +27,12 @@ import pandas as pd
 from scipy import stats
 
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.seal import check_seal
-from nnunet_cel.evaluation.summary import bootstrap_interval, summarize_values
-from nnunet_cel.evaluation.tables import read_table
+from nnunet_cel.evaluation.summary import (
+    bootstrap_interval,
+    summarize_metric,
+    summarize_values,
+)
+from nnunet_cel.evaluation.tables import plain, read_table
 from nnunet_cel.files import read_json
 
 __all__ = [
@@ -83,46 +86,53 @@ def compare_evaluations(
             f"{len(folders)} folders and the names {', '.join(names)}: give one name "
             "for each with --names."
         )
-    evaluations = [read_evaluation(folder) for folder in folders]
-    _check_comparable(dict(zip(names, evaluations, strict=True)))
-    cases = [table for table, _ in evaluations]
+    evaluations = {
+        name: read_evaluation(folder)
+        for name, folder in zip(names, folders, strict=True)
+    }
+    _check_comparable(evaluations)
     models, tests = [], []
     for short, metric in METRICS.items():
-        columns = [table[short].to_numpy(dtype=float) for table in cases]
-        rows = [summarize_values(values, seed=seed) for values in columns]
-        best = best_means([row["mean"] for row in rows], metric.better)
+        values = {
+            name: cases[short].to_numpy(dtype=float)
+            for name, (cases, _) in evaluations.items()
+        }
+        rows = {name: summarize_values(v, seed=seed) for name, v in values.items()}
+        best = best_means([row["mean"] for row in rows.values()], metric.better)
         models += [
             {"metric": short, "model": name, "best": number in best, **row}
-            for number, (name, row) in enumerate(zip(names, rows, strict=True))
+            for number, (name, row) in enumerate(rows.items())
         ]
-        pairs = list(itertools.combinations(range(len(names)), 2))
-        found = [compare_pair(columns[a], columns[b], seed=seed) for a, b in pairs]
-        corrected = holm([row["p"] for row in found])
-        for (a, b), row, p in zip(pairs, found, corrected, strict=True):
-            tests.append(
-                {
-                    "metric": short,
-                    "first": names[a],
-                    "second": names[b],
-                    **row,
-                    "p_holm": p,
-                    "better": better_model(
-                        row["effect"], metric.better, (names[a], names[b])
-                    ),
-                }
-            )
-    summary = {
+        of_metric = [
+            {
+                "metric": short,
+                "first": first,
+                "second": second,
+                **compare_pair(values[first], values[second], seed=seed),
+            }
+            for first, second in itertools.combinations(names, 2)
+        ]
+        for row, p in zip(
+            of_metric, holm([row["p"] for row in of_metric]), strict=True
+        ):
+            pair = (row["first"], row["second"])
+            better = better_model(row["effect"], metric.better, pair)
+            tests.append({**row, "p_holm": p, "better": better})
+    cases, summary = evaluations[names[0]]
+    content = {
         "models": list(names),
-        "protocol": evaluations[0][1]["protocol"],
-        "n": len(cases[0]),
+        "protocol": summary["protocol"],
+        "n": len(cases),
         "test": "Wilcoxon signed-rank, two-sided, Holm over pairs of models per metric",
         "seed": seed,
     }
-    return Comparison(pd.DataFrame(models), pd.DataFrame(tests), summary)
+    return Comparison(pd.DataFrame(models), pd.DataFrame(tests), content)
 
 
 def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return the cases, in the order of their names, and the summary of an evaluation.
+
+    Metrics that were added after it was written have no value in it.
 
     Raises:
         FileNotFoundError: If the folder holds no evaluation.
@@ -139,12 +149,16 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         raise ValueError(
             f"The file {path} is not JSON: {error}. Evaluate again."
         ) from error
-    if isinstance(summary, dict):
-        check_seal(path, summary)
     cases = read_table(folder / "cases.csv")
+    later = {
+        short: metric.edge_case
+        for short, metric in METRICS.items()
+        if metric.edge_case is not None and short not in cases.columns
+    }
     needed = {"case", "reference_ml", "reference_lesions", *METRICS}
-    missing = sorted(needed - set(cases.columns))
-    if missing or not isinstance(summary, dict) or "protocol" not in summary:
+    missing = sorted(needed - set(cases.columns) - set(later))
+    protocol = summary.get("protocol") if isinstance(summary, dict) else None
+    if missing or not isinstance(protocol, dict):
         raise ValueError(
             f"The evaluation in {folder} must have all metrics and a protocol. It "
             f"lacks {', '.join(missing) or 'the protocol'}. Evaluate again."
@@ -154,6 +168,11 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
             f"The table {folder / 'cases.csv'} must have one row for each case. Some "
             "have several or no name. Evaluate again."
         )
+    for short, edge_case in later.items():
+        cases[short] = math.nan
+        row = plain(summarize_metric(short, cases[short].to_numpy()))
+        summary.setdefault("metrics", {})[short] = row
+        protocol.setdefault("edge_cases", {})[short] = plain(edge_case.model_dump())
     return cases.sort_values("case", ignore_index=True), summary
 
 
@@ -191,16 +210,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Reference: Holm 1979, Scand J Stat 6:65-70.
     """
-    corrected = [math.nan] * len(p_values)
-    order = sorted(
-        (i for i, p in enumerate(p_values) if not math.isnan(p)),
-        key=lambda i: p_values[i],
-    )
-    largest = 0.0
-    for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, p_values[i] * (len(order) - rank)))
-        corrected[i] = largest
-    return corrected
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN come last
+    factors = np.arange(len(order), 0, -1)
+    corrected = np.full(len(p), math.nan)
+    corrected[order] = np.maximum.accumulate(p[order] * factors).clip(max=1)
+    return corrected.tolist()
 
 
 def best_means(means: Sequence[float], better: str) -> set[int]:

@@ -27,9 +27,11 @@ import pandas as pd
 
 from nnunet_cel.evaluation.cases import CaseResult, evaluate_case
 from nnunet_cel.evaluation.labels import Labels, read_labels
-from nnunet_cel.evaluation.probabilities import read_probabilities
+from nnunet_cel.evaluation.probabilities import (
+    check_probabilities,
+    read_probabilities,
+)
 from nnunet_cel.evaluation.protocol import Protocol
-from nnunet_cel.evaluation.seal import sealed
 from nnunet_cel.evaluation.summary import (
     RESAMPLES,
     summarize_metrics,
@@ -53,7 +55,6 @@ from nnunet_cel.volumes import check_same_grid, read_label_map
 __all__ = [
     "FOLDERS",
     "WANTED_LFDR",
-    "CaseFiles",
     "Evaluation",
     "evaluate_folders",
     "write_evaluation",
@@ -76,23 +77,6 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True)
-class CaseFiles:
-    """The files of one case.
-
-    Args:
-        name: Name of the case.
-        prediction: Its predicted label map.
-        reference: Its reference.
-        probabilities: Its ``.npz`` file, None to leave probabilities out.
-    """
-
-    name: str
-    prediction: Path
-    reference: Path
-    probabilities: Path | None = None
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What the evaluation of a data set found.
 
@@ -101,18 +85,18 @@ class Evaluation:
         lesions: One row for each lesion of both maps.
         metrics: One row for each metric.
         summary: Content of ``summary.json``.
+        folders: Where predictions and references are.
         froc: One row for each threshold, None without probabilities.
         calibration: One row for each bin of probability, None without probabilities.
-        folders: Where predictions and references are; None if that is not written.
     """
 
     cases: pd.DataFrame
     lesions: pd.DataFrame
     metrics: pd.DataFrame
     summary: dict[str, Any]
+    folders: Mapping[str, str]
     froc: pd.DataFrame | None = None
     calibration: pd.DataFrame | None = None
-    folders: Mapping[str, str] | None = None
 
 
 def evaluate_folders(
@@ -156,34 +140,26 @@ def evaluate_folders(
     labels = read_labels(
         [references, references.parent, predictions], lesion=label, ignore=ignore_label
     )
-    files = [
-        CaseFiles(
-            name,
-            prediction,
-            reference,
-            predictions / f"{name}.npz" if probabilities else None,
-        )
-        for name, (prediction, reference) in pairs.items()
-    ]
     results = map_cases(
-        partial(_evaluate_files, protocol, labels),
-        files,
+        partial(_evaluate_files, protocol, labels, probabilities),
+        [(name, *files) for name, files in pairs.items()],
         processes=processes,
         description=description,
     )
-    raise_together(result for result, _ in results if isinstance(result, str))
+    raise_together(result for result in results if isinstance(result, str))
     done = {
-        file.name: result
-        for file, (result, _) in zip(files, results, strict=True)
-        if isinstance(result, CaseResult)
+        name: result
+        for name, result in zip(pairs, results, strict=True)
+        if not isinstance(result, str)
     }
-    cases = pd.DataFrame([{"case": n, **result.row} for n, result in done.items()])
-    lesions = _join(done)
+    cases = pd.DataFrame([{"case": n, **result.row} for n, (result, _) in done.items()])
+    lesions = _join({name: result.lesions for name, (result, _) in done.items()})
     metrics = summarize_metrics(cases, seed=seed)
     curve = calibration = None
     if probabilities:
-        curve = froc([r.sweep for r in done.values() if r.sweep is not None], protocol)
-        calibration = _calibrate(done.values(), lesions)
+        of_cases = [result for result, _ in done.values()]
+        curve = froc([r.sweep for r in of_cases if r.sweep is not None], protocol)
+        calibration = _calibrate(of_cases, lesions)
     summary = {
         "protocol": protocol.to_dict(),
         "label": labels.lesion,
@@ -196,72 +172,60 @@ def evaluate_folders(
         "thresholds": _summarize_thresholds(curve, calibration, wanted_lfdr),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "sha256": {
-            file.name: hashes for file, (_, hashes) in zip(files, results, strict=True)
-        },
+        "sha256": {name: hashes for name, (_, hashes) in done.items()},
     }
     folders = {
         "predictions": str(predictions.resolve()),
         "references": str(references.resolve()),
     }
-    return Evaluation(cases, lesions, metrics, summary, curve, calibration, folders)
+    return Evaluation(cases, lesions, metrics, summary, folders, curve, calibration)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write the files of an evaluation to a folder that exists."""
-    tables = []
-    for name in ("cases", "lesions", "metrics", "froc", "calibration"):
-        table = getattr(evaluation, name)
+    tables = {
+        "cases": evaluation.cases,
+        "lesions": evaluation.lesions,
+        "summary": evaluation.metrics,
+        "froc": evaluation.froc,
+        "calibration": evaluation.calibration,
+    }
+    for name, table in tables.items():
         if table is not None:
-            file = "summary" if name == "metrics" else name
-            tables.append(folder / f"{file}.csv")
-            write_table(tables[-1], table)
-    summary = sealed(plain(evaluation.summary), tables)
-    if evaluation.folders is not None:
-        write_whole(folder / FOLDERS, to_json(dict(evaluation.folders)), mode=0o600)
-    write_whole(folder / "summary.json", to_json(summary))
+            write_table(folder / f"{name}.csv", table)
+    write_whole(folder / FOLDERS, to_json(dict(evaluation.folders)), mode=0o600)
+    write_whole(folder / "summary.json", to_json(plain(evaluation.summary)))
 
 
 def _evaluate_files(
-    protocol: Protocol, labels: Labels, files: CaseFiles
-) -> tuple[CaseResult | str, dict[str, str]]:
-    """Return the result of a case, or what is wrong with it, and its files' hashes."""
+    protocol: Protocol, labels: Labels, probable: bool, files: tuple[str, Path, Path]
+) -> tuple[CaseResult, dict[str, str]] | str:
+    """Return the result of a case and its files' hashes, or what is wrong with it."""
+    name, predicted, true = files
     try:
-        prediction = read_label_map(files.prediction)
-        reference = read_label_map(files.reference)
-        check_same_grid(f"The prediction {files.prediction}", prediction, reference)
-        labels.check(files.prediction, prediction.voxels)
-        labels.check(files.reference, reference.voxels)
+        prediction, reference = read_label_map(predicted), read_label_map(true)
+        check_same_grid(f"The prediction {predicted}", prediction, reference)
+        labels.check(predicted, prediction.voxels)
+        labels.check(true, reference.voxels)
         probabilities = None
-        if files.probabilities is not None:
-            probabilities = read_probabilities(
-                files.probabilities, prediction.voxels.shape, labels
-            )
-        try:
-            result = evaluate_case(
-                prediction,
-                reference,
-                protocol,
-                labels=labels,
-                probabilities=probabilities,
-            )
-        except ValueError as error:
-            raise ValueError(f"Case {files.name}: {error}") from error
+        if probable:
+            saved = predicted.parent / f"{name}.npz"
+            probabilities = read_probabilities(saved, prediction.voxels.shape, labels)
+            lesion = prediction.voxels == labels.lesion
+            check_probabilities(saved, probabilities, lesion)
+        result = evaluate_case(
+            prediction, reference, protocol, labels=labels, probabilities=probabilities
+        )
     except (ValueError, OSError) as error:
-        return str(error), {}
-    hashes = {
-        "prediction": sha256(files.prediction),
-        "reference": sha256(files.reference),
-    }
-    return result, hashes
+        return str(error)
+    return result, {"prediction": sha256(predicted), "reference": sha256(true)}
 
 
-def _join(results: Mapping[str, CaseResult]) -> pd.DataFrame:
+def _join(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the lesions of all cases in one table."""
-    tables = [result.lesions.assign(case=name) for name, result in results.items()]
     # Empty tables have no types, and would change those of the others.
-    lesions = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
-    lesions.insert(0, "case", lesions.pop("case"))
+    filled = {name: table for name, table in tables.items() if len(table)} or tables
+    lesions = pd.concat(filled, names=["case"]).reset_index("case")
     return lesions.sort_values(
         ["case", "map", "lesion"], ascending=[True, False, True], ignore_index=True
     )

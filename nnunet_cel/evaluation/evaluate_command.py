@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_cel import parallel
+from nnunet_cel.evaluation.options import add_options
+
+if TYPE_CHECKING:
+    from nnunet_cel.evaluation.dataset import Evaluation
 
 __all__ = ["add_arguments", "run"]
-
-_SHOWN = ("DSC", "PPV", "TPR", "VD", "LFDR", "L-sens", "L-F1", "HD95", "ASSD")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write"
     )
-    parser.add_argument(
-        "--protocol",
-        default="paper",
-        metavar="NAME",
-        help="paper, anima, or a YAML file (default: %(default)s)",
-    )
+    add_options(parser, "protocol", "label", "seed", "overwrite")
     parser.add_argument(
         "--probabilities",
         action="store_true",
@@ -47,13 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="look for thresholds with these LFDR (default: 0.1 0.2 0.3 0.4 0.5)",
     )
     parser.add_argument(
-        "--label",
-        type=int,
-        metavar="N",
-        help="value of lesion voxels; all others are background (default: 1, and "
-        "values that dataset.json does not explain are refused)",
-    )
-    parser.add_argument(
         "--ignore-label",
         type=int,
         metavar="N",
@@ -62,17 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subset", action="store_true", help="allow references without a prediction"
     )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of the bootstrap (default: %(default)s)",
-    )
     parallel.add_arguments(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace OUT if it exists"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -110,33 +90,30 @@ def run(args: argparse.Namespace) -> int:
             description=None if args.no_progress else "Evaluating",
         )
         write_evaluation(evaluation, folder)
-    print(_describe(evaluation.summary))
+    print(_describe(evaluation))
     print(f"Wrote {args.out}")
     return 0
 
 
-def _describe(summary: dict[str, Any]) -> str:
-    """Return the summary as text."""
-    from nnunet_cel.evaluation.tables import format_table, number
+def _describe(evaluation: Evaluation) -> str:
+    """Return what was found as text."""
+    from nnunet_cel.evaluation.tables import number
 
-    rows = []
-    for short in _SHOWN:
-        row = summary["metrics"][short]
-        rows.append(
-            [
-                f"{short} ({row['unit']})" if row["unit"] else short,
-                number(row["mean"]),
-                number(row["sd"]),
-                number(row["median"]),
-                f"{number(row['ci_low'])} to {number(row['ci_high'])}",
-                str(row["n"]),
-            ]
-        )
-    header = ["", "mean", "SD", "median", "95 % CI of the mean", "cases"]
+    summary, metrics = evaluation.summary, evaluation.metrics
+    table = metrics[["mean", "sd", "median"]].map(number)
+    table.columns = ["mean", "SD", "median"]
+    table["95 % CI of the mean"] = [
+        f"{number(row.ci_low)} to {number(row.ci_high)}" for row in metrics.itertuples()
+    ]
+    table["cases"] = metrics["n"]
+    table.index = [
+        f"{row.metric} ({row.unit})" if row.unit else row.metric
+        for row in metrics.itertuples()
+    ]
     protocol, scans = summary["protocol"], summary["scans"]
     lines = [
         f"{summary['n']} cases, protocol {protocol['name']} {protocol['version']}",
-        format_table(header, rows),
+        table.to_string(),
         "Scans with lesions called so: " + _proportion(scans["sensitivity"]),
         "Scans without lesions called so: " + _proportion(scans["specificity"]),
     ]
@@ -147,10 +124,8 @@ def _describe(summary: dict[str, Any]) -> str:
             f"{free['false_ml']:.3f} ml per scan"
         )
     if summary["thresholds"] is not None:
-        lines.append(
-            "Average precision of lesions: "
-            + number(summary["thresholds"]["average_precision"])
-        )
+        precision = number(summary["thresholds"]["average_precision"])
+        lines.append(f"Average precision of lesions: {precision}")
         lines += [_threshold(entry) for entry in summary["thresholds"]["for_lfdr"]]
     return "\n".join(lines)
 

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_cel import parallel
+from nnunet_cel.evaluation.options import add_options
 
 __all__ = ["add_arguments", "run"]
 
@@ -38,34 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder with the images"
     )
-    parser.add_argument(
-        "--protocol",
-        default="paper",
-        metavar="NAME",
-        help="paper, anima, or a YAML file (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--label",
-        type=int,
-        metavar="N",
-        help="value of lesion voxels; all others are background (default: 1, and "
-        "values that dataset.json does not explain are refused)",
-    )
+    add_options(parser, "protocol", "label", "overwrite")
     parallel.add_arguments(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace tables that exist"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
     from nnunet_cel.evaluation.counting import count_lesions
     from nnunet_cel.evaluation.protocol import load_protocol
-    from nnunet_cel.evaluation.tables import format_table, write_table
+    from nnunet_cel.evaluation.tables import write_table
 
     files = [path for path in (args.out, args.cases) if path is not None]
     _check_files(files, overwrite=args.overwrite)
-    found = count_lesions(
+    lesions, cases = count_lesions(
         args.predictions,
         load_protocol(args.protocol),
         images=args.images,
@@ -73,14 +59,12 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         description=None if args.no_progress else "Counting",
     )
-    write_table(args.out, found.lesions)
+    write_table(args.out, lesions)
     if args.cases is not None:
-        write_table(args.cases, found.cases)
-    rows = [
-        [row.case, str(row.lesions), f"{row.volume_ml:.3f}"]
-        for row in found.cases.itertuples()
-    ]
-    print(format_table(["case", "lesions", "ml"], rows))
+        write_table(args.cases, cases)
+    table = cases.set_index("case")[["lesions", "volume_ml"]]
+    table.columns = ["lesions", "ml"]
+    print(table.rename_axis(None).to_string(float_format="{:.3f}".format))
     print(f"Wrote {' and '.join(map(str, files))}")
     return 0
 

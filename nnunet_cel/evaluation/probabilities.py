@@ -7,23 +7,18 @@ opened, because opening a pickle can run code.
 
 from __future__ import annotations
 
-import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.npyio import NpzFile
 
 from nnunet_cel.evaluation.labels import Labels
 
 __all__ = ["check_probabilities", "read_probabilities"]
 
 Array = npt.NDArray[Any]
-
-_MOST_CLASSES = 256
 
 
 def read_probabilities(path: Path, shape: Sequence[int], labels: Labels) -> Array:
@@ -48,9 +43,8 @@ def read_probabilities(path: Path, shape: Sequence[int], labels: Labels) -> Arra
         )
     expected = tuple(shape)[::-1]
     try:
-        _check_size(path, expected)
-        # np.load would leave a damaged file open
-        with path.open("rb") as file, NpzFile(file, allow_pickle=False) as content:
+        with path.open("rb") as file:  # numpy would leave a damaged one open
+            content = np.load(file, allow_pickle=False)
             saved = np.asarray(content["probabilities"])
     except Exception as error:  # a damaged archive can fail anywhere in numpy
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -76,34 +70,14 @@ def read_probabilities(path: Path, shape: Sequence[int], labels: Labels) -> Arra
     return np.asarray(chosen.transpose(2, 1, 0))
 
 
-def _check_size(path: Path, expected: Sequence[int]) -> None:
-    """Refuse an array that is much larger than it must be, before it is read."""
-    most = _MOST_CLASSES * math.prod(expected) * 8 + 4096
-    with zipfile.ZipFile(path) as archive:
-        size = archive.getinfo("probabilities.npy").file_size
-        with archive.open("probabilities.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read(member)
-    promised = math.prod(shape) * dtype.itemsize
-    if max(size, promised) > most:
-        raise ValueError(
-            f"it holds {max(size, promised)} bytes, and the label map has only "
-            f"{math.prod(expected)} voxels"
-        )
-
-
-def check_probabilities(probabilities: Array, mask: Array) -> None:
+def check_probabilities(path: Path, probabilities: Array, mask: Array) -> None:
     """Refuse probabilities that are low where the label map has lesion.
 
     Only their order is compared, because a label map may come from any threshold, and
     postprocessing may have removed lesions.
 
     Args:
+        path: Their file.
         probabilities: Lesion probability, shape (X, Y, Z).
         mask: Lesion voxels of the label map, same shape.
 
@@ -116,8 +90,8 @@ def check_probabilities(probabilities: Array, mask: Array) -> None:
     above = int(np.count_nonzero((probabilities >= usual) & ~mask))
     if above > max(mask.size // 100, int(np.count_nonzero(mask))):
         raise ValueError(
-            "The probabilities must be high where the label map has lesion. Got "
-            f"{above} voxels outside that have at least the median of those inside: "
-            "they are of another prediction, or nnU-Net turned the axes "
+            f"The probabilities {path} must be high where the label map has lesion. "
+            f"Got {above} voxels outside that have at least the median of those "
+            "inside: they are of another prediction, or nnU-Net turned the axes "
             "(NibabelIOWithReorient), so that they cannot be used."
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from nnunet_cel.evaluation.lesions import size_bin_names
 from nnunet_cel.evaluation.metrics import METRICS
@@ -23,11 +24,11 @@ from nnunet_cel.evaluation.protocol import Protocol
 __all__ = [
     "RESAMPLES",
     "bootstrap_interval",
+    "summarize_metric",
     "summarize_metrics",
     "summarize_scans",
     "summarize_sizes",
     "summarize_values",
-    "wilson_interval",
 ]
 
 Array = npt.NDArray[Any]
@@ -45,19 +46,25 @@ def summarize_metrics(cases: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
         cases: One row for each case, with a column for each metric.
         seed: Seed of the bootstrap.
     """
-    rows = []
-    for short, metric in METRICS.items():
-        values = cases[short].to_numpy(dtype=float)
-        rows.append(
-            {
-                "metric": short,
-                "name": metric.name,
-                "unit": metric.unit,
-                "better": metric.better,
-                **summarize_values(values, seed=seed),
-            }
-        )
+    rows = [
+        {
+            "metric": short,
+            **summarize_metric(short, cases[short].to_numpy(dtype=float), seed=seed),
+        }
+        for short in METRICS
+    ]
     return pd.DataFrame(rows)
+
+
+def summarize_metric(short: str, values: Array, *, seed: int = 0) -> dict[str, Any]:
+    """Return what a metric is and :func:`summarize_values` of it."""
+    metric = METRICS[short]
+    return {
+        "name": metric.name,
+        "unit": metric.unit,
+        "better": metric.better,
+        **summarize_values(values, seed=seed),
+    }
 
 
 def summarize_values(values: Array, *, seed: int = 0) -> dict[str, float | int]:
@@ -92,31 +99,15 @@ def bootstrap_interval(values: Array, *, seed: int = 0) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    block = max(1, _BLOCK // n)
-    means = np.concatenate(
-        [
-            values[rng.integers(0, n, (min(block, RESAMPLES - start), n))].mean(axis=1)
-            for start in range(0, RESAMPLES, block)
-        ]
-    )
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def wilson_interval(successes: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of a proportion, NaN without trials.
-
-    Reference: Wilson 1927, J Am Stat Assoc 22:209-212.
-    """
-    if not total:
-        return math.nan, math.nan
-    z = 1.959963984540054
-    p = successes / total
-    center = p + z * z / (2 * total)
-    spread = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, (center - spread) / scale), min(1.0, (center + spread) / scale)
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, _BLOCK // n),
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def summarize_scans(cases: pd.DataFrame) -> dict[str, Any]:
@@ -168,13 +159,16 @@ def summarize_sizes(lesions: pd.DataFrame, protocol: Protocol) -> dict[str, Any]
 
 def _proportion(successes: int, total: int) -> dict[str, float | int]:
     """Return a proportion with its 95 % Wilson interval."""
-    low, high = wilson_interval(successes, total)
+    low = high = math.nan
+    if total:
+        # Wilson 1927, J Am Stat Assoc 22:209-212
+        low, high = stats.binomtest(successes, total).proportion_ci(method="wilson")
     return {
         "value": successes / total if total else math.nan,
         "count": successes,
         "n": total,
-        "ci_low": low,
-        "ci_high": high,
+        "ci_low": float(low),
+        "ci_high": float(high),
     }
 
 

@@ -1,8 +1,7 @@
-"""Tables as CSV files and as text."""
+"""Tables as CSV files, and numbers as text."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,24 +10,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_cel.csv_text import guard, unguard
 from nnunet_cel.files import write_whole
 
-__all__ = ["format_table", "number", "plain", "read_table", "write_table"]
+__all__ = ["number", "plain", "read_table", "write_table"]
+
+_FORMULA = tuple("=+-@\t\r")  # what a spreadsheet would run
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a CSV file, whole or not at all; NaN becomes an empty cell."""
+    """Write a CSV file, whole or not at all.
+
+    NaN becomes an empty cell. Text that a spreadsheet would run gets an apostrophe in
+    front, which :func:`read_table` takes away.
+    """
     safe = table.copy()
-    for name in safe.columns:
-        if not pd.api.types.is_numeric_dtype(safe[name]):
-            safe[name] = safe[name].map(guard)
-    # Python's csv leaves a carriage return bare, which reading takes for a line's end.
-    bare = any("\r" in str(cell) for name in safe.columns for cell in safe[name])
-    quoting = csv.QUOTE_NONNUMERIC if bare else csv.QUOTE_MINIMAL
-    text = safe.to_csv(
-        index=False, lineterminator="\n", float_format="%.10g", quoting=quoting
-    )
+    for name in safe.select_dtypes(exclude="number"):
+        safe[name] = safe[name].map(
+            lambda c: f"'{c}" if isinstance(c, str) and c.startswith(_FORMULA) else c
+        )
+    text = safe.to_csv(index=False, lineterminator="\n", float_format="%.10g")
     write_whole(path, text)
 
 
@@ -54,23 +54,11 @@ def read_table(path: Path, *, text: Sequence[str] = ("case",)) -> pd.DataFrame:
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError) as error:
         raise ValueError(f"The table {path} cannot be read: {error}.") from error
-    for name in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            table[name] = table[name].map(unguard)
+    for name in table.select_dtypes(exclude="number"):
+        table[name] = table[name].map(
+            lambda c: c[1:] if str(c)[:1] == "'" and c[1:].startswith(_FORMULA) else c
+        )
     return table
-
-
-def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as text, the first column to the left, the others to the right."""
-    lines = [list(header), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
 
 
 def number(value: float, *, sign: bool = False) -> str:

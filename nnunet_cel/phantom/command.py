@@ -7,8 +7,8 @@ for trying out the commands, not for measuring how well a method works on patien
     nnunet-cel phantom wmh -n 20 --test 5
     nnunet-cel phantom cel FOLDER -n 12 --test 5 --spacing 2
 
-With --layout it writes scans with skull in the original layout of a public data set or
-in one of a clinic, to try out `nnunet-cel convert` and `nnunet-cel prepare`.
+With --layout it writes scans with skull as a public data set or a clinic keeps them, to
+try out `nnunet-cel convert` and `nnunet-cel prepare`.
 
     nnunet-cel phantom wmh FOLDER -n 5 --layout msseg2016
 """
@@ -18,10 +18,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -30,31 +29,26 @@ from nnunet_cel import parallel
 from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
 from nnunet_cel.phantom.anatomy import Grid, load_template
 from nnunet_cel.phantom.head import make_source_subject
-from nnunet_cel.phantom.layouts import LAYOUTS
-from nnunet_cel.phantom.source_subject import Kind, SourceSubject
-from nnunet_cel.phantom.source_tree import write_source_tree
-from nnunet_cel.phantom.subject import Modality, make_subject
+from nnunet_cel.phantom.layouts import LAYOUTS, write_source_tree
+from nnunet_cel.phantom.subject import Kind, Modality, make_subject
 from nnunet_cel.volumes import Volume
 
-__all__ = ["add_arguments", "run", "write_phantom_dataset"]
-
-_LARGEST_SEED = 2**63
+__all__ = ["add_arguments", "run"]
 
 
-@dataclass(frozen=True)
-class _KindSettings:
+class _DataSet(NamedTuple):
     """What distinguishes the two data sets."""
 
-    dataset_id: int
+    number: int
     name: str
     channel: str
     modality: Modality
     lesions: str
 
 
-_KINDS: dict[Kind, _KindSettings] = {
-    "wmh": _KindSettings(501, "WMH", "FLAIR", "flair", "white matter hyperintensities"),
-    "cel": _KindSettings(502, "CEL", "CE-T1w", "cet1w", "contrast-enhancing lesions"),
+_DATA_SETS: dict[Kind, _DataSet] = {
+    "wmh": _DataSet(501, "WMH", "FLAIR", "flair", "white matter hyperintensities"),
+    "cel": _DataSet(502, "CEL", "CE-T1w", "cet1w", "contrast-enhancing lesions"),
 }
 
 
@@ -125,39 +119,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    _check_range("seed", args.seed, 0, 2**63)
+    Grid.of_spacing(args.spacing)  # refuses a spacing out of range
     if args.layout is not None:
-        return _run_layout(args)
-    parent = args.out_folder
-    if parent is None:
-        if not os.environ.get("nnUNet_raw"):
-            raise ValueError(
-                "No folder for the data set: name one after the kind, or set the "
-                "environment variable nnUNet_raw."
-            )
-        parent = Path(os.environ["nnUNet_raw"])
-    folder = write_phantom_dataset(
-        args.kind,
-        parent,
-        n_train=args.train,
-        n_test=args.test,
-        n_lesion_free=args.lesion_free,
-        seed=args.seed,
-        spacing=args.spacing,
-        dataset_id=args.dataset_id,
+        return _write_layout(args)
+    for name, value, low, high in (
+        ("number of training cases", args.train, 1, 9999),
+        ("number of test cases", args.test, 0, 9999),
+        ("number of lesion-free cases", args.lesion_free, 0, args.train - 1),
+    ):
+        _check_range(name, value, low, high)
+    data_set = _DATA_SETS[args.kind]
+    number = data_set.number if args.dataset_id is None else args.dataset_id
+    _check_range("number of the data set", number, 1, 999)
+    parent = args.out_folder or os.environ.get("nnUNet_raw")
+    if not parent:
+        raise ValueError(
+            "No folder for the data set: name one after the kind, or set the "
+            "environment variable nnUNet_raw."
+        )
+    load_template()
+    folder = write_raw_dataset(
+        Path(parent) / f"Dataset{number:03d}_{data_set.name}",
+        _make_cases(args),
+        channel_names=[data_set.channel],
+        labels={"background": 0, "lesion": 1},
+        extra={
+            "description": (
+                f"Synthetic {data_set.channel} images with {data_set.lesions}, made "
+                "from the MNI152 template by nnunet-cel. No patient data."
+            ),
+            "phantom": {
+                "kind": args.kind,
+                "seed": args.seed,
+                "spacing_mm": args.spacing,
+                "training_cases": args.train,
+                "lesion_free_training_cases": args.lesion_free,
+                "test_cases": args.test,
+                "numpy": np.__version__,
+            },
+        },
         overwrite=args.overwrite,
-        progress=not args.no_progress,
     )
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
 
 
-def _run_layout(args: argparse.Namespace) -> int:
+def _make_cases(args: argparse.Namespace) -> Iterator[RawCase]:
+    """Make the cases of a data set, one by one.
+
+    The last of the training cases are those without lesions, the last numbers are the
+    test cases. A subject depends on kind, seed, its number and spacing only.
+    """
+    data_set = _DATA_SETS[args.kind]
+    numbers = range(1, args.train + args.test + 1)
+    for number in tqdm(numbers, desc=data_set.name, disable=args.no_progress):
+        subject = make_subject(
+            data_set.modality,
+            args.seed,
+            number,
+            spacing=args.spacing,
+            lesions=not args.train - args.lesion_free < number <= args.train,
+        )
+        yield RawCase(
+            identifier=f"{data_set.name}_{number:03d}",
+            images=[Volume(subject.image, subject.affine)],
+            label=Volume(subject.label, subject.affine),
+            split="train" if number <= args.train else "test",
+        )
+
+
+def _write_layout(args: argparse.Namespace) -> int:
     """Write a tree of source files and return the exit status."""
-    kind = LAYOUTS[args.layout].kind
-    if args.kind != kind:
+    layout = LAYOUTS[args.layout]
+    if args.kind != layout.kind:
         raise ValueError(
-            f"The kind of the layout {args.layout} must be {kind}. Got {args.kind} "
-            "instead: choose another layout or kind."
+            f"The kind of the layout {args.layout} must be {layout.kind}. Got "
+            f"{args.kind} instead: choose another layout or kind."
         )
     if args.out_folder is None:
         raise ValueError("No folder for the tree of files: name one after the kind.")
@@ -166,14 +204,15 @@ def _run_layout(args: argparse.Namespace) -> int:
             "The options --test, --lesion-free and --dataset-id must not be given with "
             "--layout, which fixes what the tree holds: leave them out."
         )
-    _check_range("seed", args.seed, 0, _LARGEST_SEED)
-    Grid.of_spacing(args.spacing)  # refuses a spacing out of range
+    _check_range(
+        f"number of scans in the layout {args.layout}", args.train, 1, layout.size
+    )
     load_template()
     folder = write_source_tree(
         args.out_folder,
-        args.layout,
+        layout,
         args.train,
-        partial(_make_source_subject, args.layout, args.seed, args.spacing),
+        partial(make_source_subject, layout.kind, args.seed, spacing=args.spacing),
         overwrite=args.overwrite,
         processes=args.processes,
         description=None if args.no_progress else args.layout,
@@ -182,122 +221,9 @@ def _run_layout(args: argparse.Namespace) -> int:
     return 0
 
 
-def _make_source_subject(
-    name: str, seed: int, spacing: float, number: int
-) -> SourceSubject:
-    """Make the subject for a slot of a layout."""
-    layout = LAYOUTS[name]
-    return make_source_subject(
-        layout.kind,
-        seed,
-        number,
-        spacing=spacing,
-        lesions=number not in layout.lesion_free,
-    )
-
-
 def _check_range(name: str, value: int, low: int, high: int) -> None:
     """Refuse a number out of its range."""
     if not low <= value <= high:
         raise ValueError(
             f"The {name} must be from {low} to {high}. Got {value} instead."
         )
-
-
-def write_phantom_dataset(
-    kind: Kind,
-    parent: Path | str,
-    *,
-    n_train: int,
-    n_test: int = 0,
-    n_lesion_free: int = 0,
-    seed: int = 0,
-    spacing: float = 1.0,
-    dataset_id: int | None = None,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> Path:
-    """Write a raw data set of synthetic subjects.
-
-    The last of the training cases are those without lesions, the last numbers are the
-    test cases. A subject depends on kind, seed, its number and spacing only.
-
-    Args:
-        kind: ``"wmh"`` or ``"cel"``.
-        parent: Folder that gets the data set, usually nnU-Net's raw folder.
-        n_train: Number of training cases, those without lesions included.
-        n_test: Number of test cases; their labels go to ``labelsTs``.
-        n_lesion_free: Number of training cases without lesions.
-        seed: Seed of the data set.
-        spacing: Voxel edge in mm, from 1 to 8.
-        dataset_id: Number of the data set; None for 501 (wmh) or 502 (cel).
-        overwrite: Whether an existing data set is replaced.
-        progress: Whether to show a progress bar.
-
-    Returns:
-        The folder of the data set, for example ``Dataset501_WMH``.
-
-    Raises:
-        FileExistsError: If the data set exists and ``overwrite`` is False.
-        ImportError: If nilearn is not installed.
-        ValueError: If a number is out of its range.
-    """
-    if kind not in _KINDS:
-        raise ValueError(
-            f"The kind of a phantom must be one of {', '.join(_KINDS)}. Got {kind!r}."
-        )
-    settings = _KINDS[kind]
-    if dataset_id is None:
-        dataset_id = settings.dataset_id
-    for name, value, low, high in (
-        ("number of training cases", n_train, 1, 9999),
-        ("number of test cases", n_test, 0, 9999),
-        ("number of lesion-free cases", n_lesion_free, 0, n_train - 1),
-        ("seed", seed, 0, _LARGEST_SEED),
-        ("number of the data set", dataset_id, 1, 999),
-    ):
-        _check_range(name, value, low, high)
-    Grid.of_spacing(spacing)  # refuses a spacing out of range before anything is done
-    load_template()
-
-    def make_cases() -> Iterator[RawCase]:
-        numbers = range(1, n_train + n_test + 1)
-        for number in tqdm(numbers, desc=settings.name, disable=not progress):
-            lesion_free = n_train - n_lesion_free < number <= n_train
-            subject = make_subject(
-                settings.modality,
-                seed,
-                number,
-                spacing=spacing,
-                lesions=not lesion_free,
-            )
-            yield RawCase(
-                identifier=f"{settings.name}_{number:03d}",
-                images=[Volume(subject.image, subject.affine)],
-                label=Volume(subject.label, subject.affine),
-                split="train" if number <= n_train else "test",
-            )
-
-    folder: Path = write_raw_dataset(
-        Path(parent) / f"Dataset{dataset_id:03d}_{settings.name}",
-        make_cases(),
-        channel_names=[settings.channel],
-        labels={"background": 0, "lesion": 1},
-        extra={
-            "description": (
-                f"Synthetic {settings.channel} images with {settings.lesions}, made "
-                "from the MNI152 template by nnunet-cel. No patient data."
-            ),
-            "phantom": {
-                "kind": kind,
-                "seed": seed,
-                "spacing_mm": spacing,
-                "training_cases": n_train,
-                "lesion_free_training_cases": n_lesion_free,
-                "test_cases": n_test,
-                "numpy": np.__version__,
-            },
-        },
-        overwrite=overwrite,
-    )
-    return folder

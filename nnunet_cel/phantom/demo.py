@@ -1,4 +1,4 @@
-"""Runs the protocol of the paper on synthetic subjects, with the stock commands.
+"""Runs the method of the paper on synthetic subjects, with the stock commands.
 
 Scans are made in the layouts of the public data sets and of a clinic, converted,
 planned and preprocessed. FCA-DenseNet is pretrained on white matter hyperintensities in
@@ -9,10 +9,10 @@ seen. A table compares them, pictures show the predictions as in Figure 7 of the
 (true positive red, false positive green, false negative yellow), and a report shows
 every lesion.
 
-Every step runs nnU-Net's own command in a process of its own and keeps its output in
-OUT/logs. An interrupted demo goes on where it was; a finished one shows its results
-again. The subjects are phantoms and the trainings are short: this shows that everything
-works, not how well it works on patients.
+Every command is printed, runs in a process of its own and keeps its output in OUT/logs.
+An interrupted demo goes on where it was; a finished one shows its results again. The
+subjects are phantoms and the trainings are short: this shows that everything works, not
+how well it works on patients.
 """
 
 from __future__ import annotations
@@ -21,33 +21,27 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
+from nnunet_cel.best_fold import choose, read_folds
 from nnunet_cel.files import write_whole
-from nnunet_cel.parallel import DEFAULT_PROCESSES
-from nnunet_cel.phantom.head import make_source_subject
-from nnunet_cel.phantom.layouts import LAYOUTS
-from nnunet_cel.phantom.source_subject import Kind, SourceSubject
-from nnunet_cel.phantom.source_tree import write_source_tree
 from nnunet_cel.pictures import load_volume, save_overlays
 
 __all__ = ["add_arguments", "run"]
 
 WMH, CEL = "Dataset501_WMH", "Dataset502_CEL"
 MODEL = "FCADenseTrainer__FCADensePlans__2d"
+TRAINER = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans")
 SPACING = "2"  # mm
-FOLDS = 2
 
 # What it takes to learn something on two CPU cores in minutes. Everything else is as
 # planned.
@@ -58,26 +52,20 @@ SETTINGS = {
     "cpu_bfloat16": True,
 }
 BATCH_SIZE = 8
-PRETRAINING = {"max_epochs": 5, "learning_rate": 1e-3}
-FINE_TUNING = {"max_epochs": 4, "learning_rate": 5e-4}  # and direct training
-SCANS = {"isbi2015": 5, "msseg2016": 3, "wmh2017": 2, "cel-bids": 12}  # of layouts
-TEST_FRACTION = "0.4"
+SCHEDULES = {
+    WMH: {"max_epochs": 5, "learning_rate": 1e-3},
+    CEL: {"max_epochs": 4, "learning_rate": 5e-4},  # fine-tuning and direct training
+}
+SCANS = {"isbi2015": 5, "msseg2016": 3, "wmh2017": 2}  # of the layouts
+TRAINING_SUBJECTS, TEST_SUBJECTS = 7, 5  # of the clinic
 STRIP = "--bet" if importlib.util.find_spec("brainextractor") else "--no-strip"
 
-
-@dataclass(frozen=True)
-class _Step:
-    """One step of the demo.
-
-    Args:
-        name: Short name, also of its log.
-        title: What the progress bar says.
-        action: What it does; gets the file for its log.
-    """
-
-    name: str
-    title: str
-    action: Callable[[Path], None]
+# The folder of results and the number of the data set of every model.
+MODELS = {
+    "pretrained_only": ("results", "501"),
+    "direct": ("results_direct", "502"),
+    "fine_tuned": ("results", "502"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,22 +99,25 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.restart and out.exists():
         shutil.rmtree(out)
-    for folder in ("raw", "preprocessed", "results", "logs", "done", "pictures"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
     device = args.device or _best_device()
+    for name in ("raw", "preprocessed", "results", "results_direct", "logs", "done"):
+        (out / name).mkdir(parents=True, exist_ok=True)
     marker.write_text(json.dumps({"device": device, "settings": SETTINGS}, indent=1))
-
-    demo = _Demo(out, device)
     print(f"Demo in {out}, on {device}. Logs are in {out / 'logs'}.")
     start = time.monotonic()
-    with tqdm(demo.steps(), unit="step", dynamic_ncols=True) as bar:
-        for step in bar:
-            bar.set_description(step.title)
-            done = out / "done" / step.name
-            if done.exists():
-                continue
-            step.action(out / "logs" / f"{step.name}.log")
-            done.touch()
+    steps = _steps(out, device)
+    for number, (name, step) in enumerate(steps.items(), start=1):
+        text = step.__doc__ if callable(step) else shlex.join(step)
+        done = out / "done" / name
+        again = " (done before)" if done.exists() else ""
+        print(f"[{number}/{len(steps)}] {text}{again}", flush=True)
+        if again:
+            continue
+        if callable(step):
+            step(out)
+        else:
+            _call(step, out, out / "logs" / f"{name}.log")
+        done.touch()
     print(f"Finished after {(time.monotonic() - start) / 60:.1f} minutes.\n")
     print((out / "table.txt").read_text(encoding="utf-8"))
     print(f"The report is {out / 'report.html'}: open it in a browser.")
@@ -142,250 +133,181 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-class _Demo:
-    """The steps of the demo in one folder.
+def _steps(out: Path, device: str) -> dict[str, list[str] | Callable[[Path], None]]:
+    """Return the commands, and what happens between them, by their names.
 
-    Args:
-        out: Folder of the demo.
-        device: Device for nnU-Net's commands.
+    The first word of a command may set a variable of the environment, as in a shell.
     """
-
-    def __init__(self, out: Path, device: str) -> None:
-        self.out = out
-        self.device = device
-        self.environment = os.environ | {
-            "nnUNet_raw": str(out / "raw"),
-            "nnUNet_preprocessed": str(out / "preprocessed"),
-            "nnUNet_results": str(out / "results"),
-            # nnU-Net's default of eight processes takes longer to start than to work
-            "nnUNet_def_n_proc": "2",
-        }
-
-    def steps(self) -> list[_Step]:
-        """Return all steps in their order."""
-        pretraining = [
-            _Step(
-                f"pretrain_fold_{fold}",
-                f"Pretraining on WMH, fold {fold}",
-                lambda log, fold=fold: self._train(log, WMH, fold),  # type: ignore[misc]  # binds fold
-            )
-            for fold in range(FOLDS)
+    raw, sources = out / "raw" / CEL, out / "sources"
+    evaluations, predictions = out / "evaluations", out / "predictions"
+    phantom = ["nnunet-cel", "phantom"]
+    small = ["--spacing", SPACING, "--overwrite", "--no-progress"]
+    train = ["nnUNetv2_train"]
+    how = ["-device", device, *TRAINER]
+    steps: dict[str, list[str] | Callable[[Path], None]] = {
+        f"phantom_{name}": [
+            *(*phantom, "wmh", f"{sources / name}", "--layout", name),
+            *("-n", str(n), *small),
         ]
-        predictions = [
-            _Step(
-                f"predict_{name}",
-                f"Predicting unseen subjects, {name}",
-                lambda log, name=name: self._predict(log, name),  # type: ignore[misc]  # binds name
-            )
-            for name in self._models()
-        ]
-        return [
-            _Step("sources", "Making synthetic scans", self._make_sources),
-            _Step("convert", "Converting them", self._convert),
-            _Step("plan", "Planning and preprocessing", self._plan),
-            *pretraining,
-            _Step("fine_tune", "Fine-tuning on CEL", self._fine_tune),
-            _Step("direct", "Training directly on CEL", self._train_directly),
-            *predictions,
-            _Step("evaluate", "Evaluating", self._evaluate),
-            _Step("report", "Writing the report", self._report),
-            _Step("table", "Comparing", self._compare),
-        ]
-
-    def _models(self) -> dict[str, tuple[Path, int]]:
-        """Return the results folder and the number of the data set of every model."""
-        return {
-            "pretrained_only": (self.out / "results", 501),
-            "direct": (self.out / "results_direct", 502),
-            "fine_tuned": (self.out / "results", 502),
-        }
-
-    def _make_sources(self, log: Path) -> None:
-        for layout, count in SCANS.items():
-            write_source_tree(
-                self.out / "sources" / layout,
-                layout,
-                count,
-                partial(_make_subject, LAYOUTS[layout].kind, float(SPACING)),
-                overwrite=True,
-                processes=DEFAULT_PROCESSES,
-            )
-
-    def _convert(self, log: Path) -> None:
-        sources = self.out / "sources"
-        public = [
-            part
-            for layout in SCANS
-            if LAYOUTS[layout].kind == "wmh"
-            for part in (f"--{layout}", str(sources / layout))
-        ]
-        table = str(self.out / "linking_table.csv")
-        self._call(log, "nnunet-cel", "convert", "wmh", *public, STRIP, "--overwrite")
-        self._call(
-            log.with_name(f"{log.stem}_cel.log"),
-            *("nnunet-cel", "convert", "cel", str(sources / "cel-bids")),
-            *("--test-fraction", TEST_FRACTION, "--linking-table", table),
-            "--overwrite",
-        )
-
-    def _plan(self, log: Path) -> None:
-        self._call(
-            log,
-            "nnUNetv2_plan_and_preprocess",
-            *("-d", "501", "502", "-pl", "FCADensePlanner", "-c", "2d"),
+        for name, n in SCANS.items()
+    }
+    # Scans of the clinic are skull-stripped already, to save time.
+    n_clinic = str(TRAINING_SUBJECTS + TEST_SUBJECTS)
+    steps |= {
+        "phantom_clinic": [*phantom, "cel", f"{sources}", "-n", n_clinic, *small],
+        "clinic_table": _write_clinic_table,
+        "convert_wmh": [
+            *("nnunet-cel", "convert", "wmh", STRIP, "--overwrite"),
+            *(part for name in SCANS for part in (f"--{name}", f"{sources / name}")),
+        ],
+        "convert_cel": [
+            *("nnunet-cel", "convert", "cel", f"{sources / 'cases.csv'}"),
+            *("--linking-table", f"{out / 'linking_table.csv'}", "--overwrite"),
+        ],
+        "plan": [
+            *("nnUNetv2_plan_and_preprocess", "-d", "501", "502", "-c", "2d"),
+            *("-pl", "FCADensePlanner", "-np", "2", "-npfp", "2"),
             *("-overwrite_target_spacing", SPACING, SPACING, SPACING),
-            *("-np", "2", "-npfp", "2", "--verify_dataset_integrity"),
-        )
-        for name, schedule in ((WMH, PRETRAINING), (CEL, FINE_TUNING)):
-            file = self.out / "preprocessed" / name / "FCADensePlans.json"
-            plans = json.loads(file.read_text())
-            configuration = plans["configurations"]["2d"]
-            configuration["nnunet_cel"] |= SETTINGS | schedule
-            configuration["batch_size"] = BATCH_SIZE
-            file.write_text(json.dumps(plans, indent=1))
-
-    def _train(self, log: Path, dataset: str, fold: int, *options: str) -> None:
-        results = Path(self.environment["nnUNet_results"])
-        folder = results / dataset / MODEL / f"fold_{fold}"
-        begun = any(folder.glob("checkpoint_*.pth"))
-        self._call(
-            log,
-            "nnUNetv2_train",
-            *(dataset, "2d", str(fold), "-tr", "FCADenseTrainer"),
-            *("-p", "FCADensePlans", "-device", self.device),
-            *(("--c",) if begun else options),
-        )
-
-    def _fine_tune(self, log: Path) -> None:
-        best = subprocess.run(
-            [_command("nnunet-cel"), "best-fold", "501", "-c", "2d"],
-            env=self.environment,
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        if best.returncode != 0:
-            raise ValueError(best.stderr.strip())
-        self._train(log, CEL, 0, "-pretrained_weights", best.stdout.strip())
-
-    def _train_directly(self, log: Path) -> None:
+            "--verify_dataset_integrity",
+        ],
+        "settings": _write_settings,
+        # --c goes on with a training that was interrupted
+        "pretrain_fold_0": [*train, WMH, "2d", "0", *how, "--c"],
+        "pretrain_fold_1": [*train, WMH, "2d", "1", *how, "--c"],
+        "best_fold": _keep_best_fold,
+        "fine_tune": [
+            *(*train, CEL, "2d", "0", *how),
+            *("-pretrained_weights", f"{out / 'pretrained.pth'}"),
+        ],
         # the same trainer, plans and configuration: only the results folder differs
-        results, _ = self._models()["direct"]
-        results.mkdir(exist_ok=True)
-        direct = _Demo(self.out, self.device)
-        direct.environment["nnUNet_results"] = str(results)
-        direct._train(log, CEL, 0)
-
-    def _predict(self, log: Path, name: str) -> None:
-        results, dataset = self._models()[name]
-        folds = range(FOLDS if name == "pretrained_only" else 1)
-        self._call(
-            log,
-            "nnUNetv2_predict",
-            *("-d", str(dataset), "-c", "2d", "-tr", "FCADenseTrainer"),
-            *("-p", "FCADensePlans", "-f", *map(str, folds), "-device", self.device),
-            *("-i", str(self.out / "raw" / CEL / "imagesTs")),
-            *("-o", str(self.out / "predictions" / name), "-npp", "1", "-nps", "1"),
-            "--save_probabilities",
-            results=results,
-        )
-
-    def _evaluate(self, log: Path) -> None:
-        for name in self._models():
-            self._call(
-                log.with_name(f"{log.stem}_{name}.log"),
-                *("nnunet-cel", "evaluate", str(self.out / "predictions" / name)),
-                str(self.out / "raw" / CEL / "labelsTs"),
-                *("-o", str(self.out / "evaluations" / name)),
-                *("--probabilities", "--no-progress", "--overwrite"),
-            )
-
-    def _report(self, log: Path) -> None:
-        evaluations = self.out / "evaluations"
-        self._call(
-            log,
-            *("nnunet-cel", "report", str(evaluations / "fine_tuned")),
-            *("-o", str(self.out / "report.html"), "--no-progress", "--overwrite"),
-            *("--images", str(self.out / "raw" / CEL / "imagesTs")),
-            *("--model", str(self.out / "results" / CEL / MODEL)),
-            *("--compare", str(evaluations / "direct")),
-            str(evaluations / "pretrained_only"),
-            *("--title", "Demo: fine-tuned on synthetic scans"),
-        )
-
-    def _compare(self, log: Path) -> None:
-        raw = self.out / "raw" / CEL
-        table = pd.DataFrame(
-            {
-                name: pd.read_csv(
-                    self.out / "evaluations" / name / "cases.csv", index_col="case"
-                )["DSC"]
-                for name in self._models()
-            }
-        )
-        for case in table.index:
-            save_overlays(
-                self.out / "pictures" / f"{case}.png",
-                image=load_volume(raw / "imagesTs" / f"{case}_0000.nii.gz"),
-                reference=load_volume(raw / "labelsTs" / f"{case}.nii.gz"),
-                predictions={
-                    name: load_volume(
-                        self.out / "predictions" / name / f"{case}.nii.gz"
-                    )
-                    for name in self._models()
-                },
-            )
-        table.loc["mean"] = table.mean()
-        table.to_csv(self.out / "table.csv", index_label="case")
-        titles = {name: name.replace("_", " ") for name in self._models()}
-        text = table.rename(columns=titles).to_string(
-            float_format="{:.3f}".format, col_space=16
-        )
-        write_whole(self.out / "table.txt", f"DSC of unseen CE-T1w subjects\n{text}\n")
-
-    def _call(
-        self, log: Path, command: str, *options: str, results: Path | None = None
-    ) -> None:
-        """Run a command, its output in the log.
-
-        Raises:
-            ValueError: If the command fails; the message holds the end of its log.
-        """
-        environment = self.environment
-        if results is not None:
-            environment = environment | {"nnUNet_results": str(results)}
-        with log.open("w", encoding="utf-8") as file:
-            file.write(f"{command} {' '.join(options)}\n")
-            file.flush()
-            status = subprocess.run(
-                [_command(command), *options],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
-        if status != 0:
-            tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
-            raise ValueError(
-                f"{command} ended with exit status {status}. The end of {log}:\n"
-                + "\n".join(tail)
-            )
+        "direct": [
+            *(f"nnUNet_results={out / 'results_direct'}", *train),
+            *(CEL, "2d", "0", *how, "--c"),
+        ],
+    }
+    for name, (results, dataset) in MODELS.items():
+        steps[f"predict_{name}"] = [
+            *(f"nnUNet_results={out / results}", "nnUNetv2_predict"),
+            *("-d", dataset, "-c", "2d", *how),
+            *("-f", "0", *(["1"] if dataset == "501" else [])),
+            *("-i", f"{raw / 'imagesTs'}", "-o", f"{predictions / name}"),
+            *("-npp", "1", "-nps", "1", "--save_probabilities"),
+        ]
+    for name in MODELS:
+        steps[f"evaluate_{name}"] = [
+            *("nnunet-cel", "evaluate", f"{predictions / name}"),
+            *(f"{raw / 'labelsTs'}", "-o", f"{evaluations / name}"),
+            *("--probabilities", "--no-progress", "--overwrite"),
+        ]
+    others = [f"{evaluations / name}" for name in ("direct", "pretrained_only")]
+    steps["report"] = [
+        *("nnunet-cel", "report", f"{evaluations / 'fine_tuned'}"),
+        *("-o", f"{out / 'report.html'}", "--no-progress", "--overwrite"),
+        *("--images", f"{raw / 'imagesTs'}", "--compare", *others),
+        *("--model", f"{out / 'results' / CEL / MODEL}"),
+        *("--title", "Demo: fine-tuned on synthetic scans"),
+    ]
+    steps["table"] = _compare
+    return steps
 
 
-def _command(name: str) -> str:
-    """Return the path of a command of this environment, activated or not."""
-    folder = sysconfig.get_path("scripts")
-    path = shutil.which(name, path=folder) or shutil.which(name)
-    if path is None:
+def _call(command: list[str], out: Path, log: Path) -> None:
+    """Run a command, its output in the log.
+
+    Raises:
+        ValueError: If the command fails; the message holds the end of its log.
+    """
+    environment = os.environ | {
+        "nnUNet_raw": str(out / "raw"),
+        "nnUNet_preprocessed": str(out / "preprocessed"),
+        "nnUNet_results": str(out / "results"),
+        # nnU-Net's default of eight processes takes longer to start than to work
+        "nnUNet_def_n_proc": "2",
+    }
+    if "=" in command[0]:
+        name, _, value = command[0].partition("=")
+        environment[name], command = value, command[1:]
+    scripts = sysconfig.get_path("scripts")
+    program = shutil.which(command[0], path=scripts) or shutil.which(command[0])
+    if program is None:
         raise FileNotFoundError(
-            f"The command {name} must be installed beside {sys.executable}. It was "
-            "found neither there nor on the PATH. Run `nnunet-cel doctor`."
+            f"The command {command[0]} must be installed beside {sys.executable}. It "
+            "was found neither there nor on the PATH. Run `nnunet-cel doctor`."
         )
-    return path
+    with log.open("w", encoding="utf-8") as file:
+        status = subprocess.run(
+            [program, *command[1:]],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+        ).returncode
+    if status != 0:
+        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
+        raise ValueError(
+            f"{command[0]} ended with exit status {status}. The end of {log}:\n"
+            + "\n".join(tail)
+        )
 
 
-def _make_subject(kind: Kind, spacing: float, number: int) -> SourceSubject:
-    """Make a subject; a clinic's scans are skull-stripped already, to save time."""
-    subject = make_source_subject(kind, 0, number, spacing=spacing)
-    return replace(subject, raw=subject.brain_image) if kind == "cel" else subject
+def _write_clinic_table(out: Path) -> None:
+    """Saying which subjects of the clinic are for training and which for testing."""
+    # By number: chance would follow checksums of the images, whose last bits differ
+    # between processors, and the demo would test other subjects on other machines.
+    lines = ["subject,image,label,split"]
+    for number in range(1, TRAINING_SUBJECTS + TEST_SUBJECTS + 1):
+        split = "train" if number <= TRAINING_SUBJECTS else "test"
+        name = f"CEL_{number:03d}"
+        image = f"{CEL}/imagesTr/{name}_0000.nii.gz"
+        lines.append(f"{name},{image},{CEL}/labelsTr/{name}.nii.gz,{split}")
+    write_whole(out / "sources" / "cases.csv", "\n".join(lines) + "\n")
+
+
+def _write_settings(out: Path) -> None:
+    """Writing short trainings into the plans."""
+    for dataset, schedule in SCHEDULES.items():
+        file = out / "preprocessed" / dataset / "FCADensePlans.json"
+        plans = json.loads(file.read_text())
+        configuration = plans["configurations"]["2d"]
+        configuration["nnunet_cel"] |= SETTINGS | schedule
+        configuration["batch_size"] = BATCH_SIZE
+        write_whole(file, json.dumps(plans, indent=1))
+
+
+def _keep_best_fold(out: Path) -> None:
+    """Copying the better fold, as `nnunet-cel best-fold 501` names it."""
+    model = out / "results" / WMH / MODEL
+    best = choose(read_folds(model), model=model)
+    shutil.copy(best.checkpoint, out / "pretrained.pth")
+
+
+def _compare(out: Path) -> None:
+    """Comparing the three models in a table and in pictures."""
+    raw = out / "raw" / CEL
+    (out / "pictures").mkdir(exist_ok=True)
+    table = pd.DataFrame(
+        {
+            name: pd.read_csv(
+                out / "evaluations" / name / "cases.csv", index_col="case"
+            )["DSC"]
+            for name in MODELS
+        }
+    )
+    for case in table.index:
+        save_overlays(
+            out / "pictures" / f"{case}.png",
+            image=load_volume(raw / "imagesTs" / f"{case}_0000.nii.gz"),
+            reference=load_volume(raw / "labelsTs" / f"{case}.nii.gz"),
+            predictions={
+                name: load_volume(out / "predictions" / name / f"{case}.nii.gz")
+                for name in MODELS
+            },
+        )
+    table.loc["mean"] = table.mean()
+    table.to_csv(out / "table.csv", index_label="case")
+    titles = {name: name.replace("_", " ") for name in MODELS}
+    text = table.rename(columns=titles).to_string(
+        float_format="{:.3f}".format, col_space=16
+    )
+    write_whole(out / "table.txt", f"DSC of unseen CE-T1w subjects\n{text}\n")

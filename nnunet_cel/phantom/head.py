@@ -13,7 +13,7 @@ the last step.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from scipy import ndimage
 
 from nnunet_cel.phantom.anatomy import load_template
 from nnunet_cel.phantom.lesions import Lesion
-from nnunet_cel.phantom.source_subject import Kind, SourceSubject, diagnosis_of
 from nnunet_cel.phantom.subject import (
+    Kind,
     Modality,
     SubjectRecord,
     draw_subject,
@@ -31,7 +31,7 @@ from nnunet_cel.phantom.subject import (
 )
 from nnunet_cel.volumes import Volume
 
-__all__ = ["make_source_subject"]
+__all__ = ["SourceSubject", "make_source_subject"]
 
 Array = npt.NDArray[Any]
 
@@ -65,6 +65,31 @@ _T1_LESION = {"flair": 0.80, "cet1w": 0.88}
 _INFARCT_RADIUS = (4.0, 7.0)  # mm
 _INFARCT_EVERY = 4  # one subject in so many has other pathology
 _DISAGREEMENT = 0.3  # of the second rater with the first one, along borders
+
+
+@dataclass(frozen=True)
+class SourceSubject:
+    """The volumes of one scan, all on one grid.
+
+    Args:
+        raw: FLAIR (wmh) or CE-T1w (cel), with skull.
+        brain_image: The same without skull, zero outside the brain.
+        t1: T1w without contrast agent, with skull.
+        label: 1 in lesions, 2 in other pathology, uint8.
+        second_lesions: 1 in lesions as a second rater sees them, uint8.
+    """
+
+    raw: Volume
+    brain_image: Volume
+    t1: Volume
+    label: Volume
+    second_lesions: Volume
+
+    @property
+    def lesions(self) -> Volume:
+        """The label map without other pathology."""
+        voxels, affine = self.label
+        return Volume((voxels == 1).astype(np.uint8), affine)
 
 
 def make_source_subject(
@@ -114,12 +139,10 @@ def make_source_subject(
         for values in (main.image, plain.image, main.label, plain.label)
     )
     brain = image > 0
-    second_label = _second_opinion(rng, label, brain)
+    second_lesions = _second_opinion(rng, label, brain)
     if infarcts:
         # The official label maps have a seam around other pathology, too.
-        seam = ndimage.binary_dilation(other)
-        label[seam & (label == 0)] = 2
-        second_label[seam & (second_label == 0)] = 2
+        label[ndimage.binary_dilation(other) & (label == 0)] = 2
     shells = _shells(rng, brain, spacing)
     raw = _with_shells(rng, image, record, shells, _SHELLS[modality])
     t1 = _with_shells(rng, t1, record, shells, _T1_SHELLS)
@@ -127,10 +150,8 @@ def make_source_subject(
         raw=Volume(raw, affine),
         brain_image=Volume(image, affine),
         t1=Volume(t1, affine),
-        brain=Volume(brain.astype(np.uint8), affine),
         label=Volume(label, affine),
-        second_label=Volume(second_label, affine),
-        diagnosis=diagnosis_of(kind, index),
+        second_lesions=Volume(second_lesions, affine),
     )
 
 

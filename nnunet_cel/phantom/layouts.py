@@ -1,141 +1,99 @@
-"""The layouts in which public data sets and clinics keep their scans.
+"""Trees of synthetic scans, as public data sets and clinics keep their files.
 
 Words:
 
 - *layout*: where the files of a data set lie and in which formats.
 - *slot*: the place of one scan in a layout; slots have a fixed order.
 
-The layouts are those of ISBI 2015, MSSEG 2016 and WMH 2017, as distributed and as users
-rearrange them, and five of clinics. All names of patients are invented.
+A tree holds what the converters read. All names of patients are invented.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
-from nnunet_cel.files import to_json
-from nnunet_cel.phantom.source_subject import Kind
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
 
-__all__ = ["LAYOUTS", "Layout", "described_files"]
+from nnunet_cel.dicom import keep_locale
+from nnunet_cel.files import new_folder, to_json
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.phantom.head import SourceSubject
+from nnunet_cel.phantom.subject import Kind
+from nnunet_cel.volumes import Volume, write_volume
+
+__all__ = ["LAYOUTS", "MARKER", "Layout", "Slot", "write_source_tree"]
+
+MARKER = "phantom.log"
+"""File in every source tree that says it is synthetic; only such trees are replaced."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The files of one scan.
+
+    Args:
+        files: What each file holds, by its path in the tree: a property of
+            :class:`SourceSubject`, with a number format after a colon. A path without
+            ending is a folder with a DICOM series.
+        axes: Directions in which the voxel indices grow.
+        patient: Name of the patient, for tables and DICOM headers.
+    """
+
+    files: Mapping[str, str]
+    axes: str = "RAS"
+    patient: str = ""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout.
+    """A layout; its functions are picklable.
 
     Args:
         kind: ``"wmh"`` or ``"cel"``.
         summary: What it is, in a line.
         size: Number of slots.
-        slot: Gives the files of a slot by its number, as lines of content and path. The
-            content is a key of ``CONTENTS`` in :mod:`nnunet_cel.phantom.source_tree`,
-            with a number format after a colon, or ``text``. A path without ending is a
-            folder with a DICOM series.
-        axes: Gives the directions in which the voxel indices of a slot grow.
-        patient: Gives the name of the patient of a slot for the headers, or nothing.
-        bystanders: More files, in such lines, with images of a few voxels: what
-            converters find in a download and leave alone.
-        tables: Gives the text files of a tree with that many slots from their
-            diagnoses.
-        lesion_free: Numbers of the slots whose label map is empty.
+        slot: Gives a slot by its number, from 0 on.
+        tables: Gives the text files about some slots by their paths.
+        lesion_free: Numbers of the slots whose scans have no lesion.
         slice_distance: Distance in mm of slices along the last axis, if those of the
             subject can be thinned to it; None for all slices.
-        label_offset: Rounding error in mm of the affine of label maps.
     """
 
     kind: Kind
     summary: str
     size: int
-    slot: Callable[[int], str]
-    axes: Callable[[int], str] = lambda _: "RAS"
-    patient: Callable[[int], str] = lambda _: ""
-    bystanders: str = ""
-    tables: Callable[[Sequence[str]], dict[str, str]] = lambda _: {}
+    slot: Callable[[int], Slot]
+    tables: Callable[[Sequence[Slot]], dict[str, str]] | None = None
     lesion_free: frozenset[int] = frozenset()
     slice_distance: float | None = None
-    label_offset: float = 0.0
-
-
-def described_files(lines: str) -> list[tuple[str, str]]:
-    """Return content and path of each file that lines describe."""
-    parts = (line.split(maxsplit=1) for line in lines.splitlines() if line.strip())
-    return [(content, path) for content, path in parts]
 
 
 _ISBI_TIME_POINTS = {1: 4, 2: 4, 3: 5, 4: 4, 5: 4}  # of the training subjects
-_ISBI_SCANS = [
-    (subject, time_point)
+_ISBI_SCANS = sorted(  # the first time points of all subjects come first
+    (time_point, subject)
     for subject, count in _ISBI_TIME_POINTS.items()
     for time_point in range(1, count + 1)
-]
-
-
-def _isbi_scan(number: int) -> tuple[str, str]:
-    """Return the names of subject and scan; the first scans of all come first."""
-    subject, time = sorted(_ISBI_SCANS, key=lambda scan: scan[::-1])[number]
-    return f"training{subject:02d}", f"training{subject:02d}_{time:02d}"
-
-
-def _isbi_original(scan: str, folder: str) -> str:
-    return f"""
-        raw     {folder}/{scan}_flair.nii.gz
-        unused  {folder}/{scan}_mprage.nii.gz
-        unused  {folder}/{scan}_pd.nii.gz
-        unused  {folder}/{scan}_t2.nii.gz
-    """
-
-
-def _isbi_preprocessed(scan: str, folder: str, ending: str = ".nii") -> str:
-    return f"""
-        brain_image  {folder}/{scan}_flair_pp{ending}
-        unused       {folder}/{scan}_mprage_pp{ending}
-        unused       {folder}/{scan}_pd_pp{ending}
-        unused       {folder}/{scan}_t2_pp{ending}
-    """
-
-
-def _isbi_masks(scan: str, folder: str, ending: str = ".nii") -> str:
-    return f"""
-        lesions:float32         {folder}/{scan}_mask1{ending}
-        second_lesions:float32  {folder}/{scan}_mask2{ending}
-    """
-
-
-def _isbi_slot(number: int, *, hoisted: str = "") -> str:
-    """Return a slot; but for orig, the folders of subject ``hoisted`` lie higher."""
-    subject, scan = _isbi_scan(number)
-    home = "training" if subject == hoisted else f"training/{subject}"
-    return (
-        _isbi_original(scan, f"training/{subject}/orig")
-        + _isbi_preprocessed(scan, f"{home}/preprocessed")
-        + _isbi_masks(scan, f"{home}/masks")
-    )
-
-
-def _isbi_by_time_point(number: int) -> str:
-    subject, scan = _isbi_scan(number)
-    folder = f"training/{subject}/{scan[-2:]}"
-    normalized = f"brain_image {folder}/N_{scan}_flair_pp.nii"
-    return _isbi_preprocessed(scan, folder) + _isbi_masks(scan, folder) + normalized
-
-
-def _isbi_flat(number: int) -> str:
-    _, scan = _isbi_scan(number)
-    place = sorted(_isbi_scan(i) for i in range(len(_ISBI_SCANS))).index(
-        _isbi_scan(number)
-    )
-    folder = f"ISBI_Training_{place + 1:02d}"
-    ending = ".nii.gz"
-    return _isbi_preprocessed(scan, folder, ending) + _isbi_masks(scan, folder, ending)
-
-
-_ISBI_TEST = "".join(
-    _isbi_original(f"{subject}_01", f"testdata_website/{subject}/orig")
-    + _isbi_preprocessed(f"{subject}_01", f"testdata_website/{subject}/preprocessed")
-    for subject in ("test01", "test02")
 )
+
+
+def _isbi_slot(number: int) -> Slot:
+    time_point, subject = _ISBI_SCANS[number]
+    home = f"training/training{subject:02d}"
+    scan = f"training{subject:02d}_{time_point:02d}"
+    return Slot(
+        {
+            f"{home}/preprocessed/{scan}_flair_pp.nii": "brain_image",
+            f"{home}/masks/{scan}_mask1.nii": "lesions:float32",
+            f"{home}/masks/{scan}_mask2.nii": "second_lesions:float32",
+        }
+    )
+
 
 _MSSEG_SCANS = [
     (split, center, patient)
@@ -147,100 +105,19 @@ _MSSEG_SCANS = [
     for patient in range(1, count + 1)
 ]
 _MSSEG_AXES = {1: "PSR", 3: "ASL", 7: "PIR", 8: "RAS"}  # of the centers
-_MSSEG_TRAINING = 15  # number of training scans
 _MSSEG_EMPTY = 40  # number of a scan on whose lesions the raters agree nowhere
-_MSSEG_OLD_IDS = (
-    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
-    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
-    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
-)
 
 
-def _msseg_axes(number: int) -> str:
-    return _MSSEG_AXES[_MSSEG_SCANS[number][1]]
-
-
-def _msseg_slot(number: int, *, training: str, testing: str) -> str:
+def _msseg_slot(number: int) -> Slot:
     split, center, patient = _MSSEG_SCANS[number]
-    root = training if split == "Training" else testing
-    home = f"{root}/Center_{center:02d}/Patient_{patient:02d}"
-    return f"""
-        raw             {home}/Raw_Data/FLAIR.nii.gz
-        unused          {home}/Raw_Data/T1.nii.gz
-        unused          {home}/Raw_Data/T2.nii.gz
-        unused          {home}/Raw_Data/DP.nii.gz
-        unused          {home}/Raw_Data/GADO.nii.gz
-        brain_image     {home}/Preprocessed_Data/FLAIR_preprocessed.nii.gz
-        unused          {home}/Preprocessed_Data/T1_preprocessed.nii.gz
-        unused          {home}/Preprocessed_Data/T2_preprocessed.nii.gz
-        unused          {home}/Preprocessed_Data/DP_preprocessed.nii.gz
-        unused          {home}/Preprocessed_Data/GADO_preprocessed.nii.gz
-        lesions         {home}/Masks/Consensus.nii.gz
-        lesions         {home}/Masks/ManualSegmentation_1.nii.gz
-        second_lesions  {home}/Masks/ManualSegmentation_2.nii.gz
-        brain           {home}/Masks/Brain_Mask.nii.gz
-    """
-
-
-def _msseg_old_masks(folder: str, ending: str) -> str:
-    return f"""
-        lesions         {folder}/Consensus{ending}
-        lesions         {folder}/ManualSegmentation_1{ending}
-        second_lesions  {folder}/ManualSegmentation_2{ending}
-    """
-
-
-def _msseg_old_raw(folder: str, ending: str) -> str:
-    return f"""
-        raw     {folder}/3DFLAIR{ending}
-        unused  {folder}/3DT1{ending}
-        unused  {folder}/T2{ending}
-        unused  {folder}/DP{ending}
-        unused  {folder}/3DT1GADO{ending}
-    """
-
-
-def _msseg_old_preprocessed(folder: str, ending: str) -> str:
-    return f"""
-        brain_image  {folder}/FLAIR_preprocessed{ending}
-        unused       {folder}/T1_preprocessed{ending}
-        unused       {folder}/T2_preprocessed{ending}
-        unused       {folder}/DP_preprocessed{ending}
-        unused       {folder}/GADO_preprocessed{ending}
-    """
-
-
-def _msseg_old(number: int) -> str:
-    name = _MSSEG_OLD_IDS[number]
-    raw = f"Unprocessed training dataset/TrainingDataset_MSSEG/{name}"
-    return (
-        _msseg_old_raw(raw, ".nii")
-        + _msseg_old_masks(raw, ".nii")
-        + _msseg_old_preprocessed(f"Pre-processed training dataset/{name}", ".nii")
-        + f"""
-        text  {raw}/elastix.log
-        text  {raw}/IterationInfo.0.R0.txt
-        text  {raw}/TransformParameters.0.txt
-        text  {raw}/transformix.log
-        """
-    )
-
-
-def _msseg_old_apart(number: int) -> str:
-    name = _MSSEG_OLD_IDS[number]
-    images = _msseg_old_preprocessed(f"Pre-processed/{name}", ".nii.gz")
-    return images + _msseg_old_masks(f"ManualSegmentation/{name}", ".nii.gz")
-
-
-def _msseg_old_test(number: int) -> str:
-    _, center, _ = _MSSEG_SCANS[_MSSEG_TRAINING + number]
-    # The first name is an original one.
-    initials = "BRPO" if number == 0 else f"X{chr(65 + number % 26)}YZ"
-    folder = f"MSSEG-1 test/{center:02d}{45 + number:03d}{initials}_1"
-    return (
-        _msseg_old_raw(folder, ".nii.gz")
-        + _msseg_old_masks(folder, ".nii.gz")
-        + f"text {folder}/input.json"
+    home = f"MSSEG-{split}/{split}/Center_{center:02d}/Patient_{patient:02d}"
+    return Slot(
+        {
+            f"{home}/Raw_Data/FLAIR.nii.gz": "raw",
+            f"{home}/Preprocessed_Data/FLAIR_preprocessed.nii.gz": "brain_image",
+            f"{home}/Masks/Consensus.nii.gz": "lesions",
+        },
+        axes=_MSSEG_AXES[center],
     )
 
 
@@ -257,61 +134,27 @@ _WMH_ALL = {
     "Amsterdam/Philips_VU .PETMR_01.": range(160, 170),
 }
 _WMH_SCANS = [
-    ("training", site, scan) for site, scans in _WMH_TRAINING.items() for scan in scans
+    f"training/{site}/{scan}" for site, scans in _WMH_TRAINING.items() for scan in scans
 ] + [
-    ("test", site, scan)
+    f"test/{site}/{scan}"
     for site, scans in _WMH_ALL.items()
     for scan in scans
     if scan not in _WMH_TRAINING.get(site, [])
 ]
 
 
-def _wmh_scan(folder: str) -> str:
-    """Return the files of a scan, those of a few kinds of rearranged sets as well."""
-    masks = f"""
-        face_kept  {folder}/orig/FLAIR_mask.nii.gz
-        face_kept  {folder}/orig/T1_mask.nii.gz
-    """
-    return f"""
-        raw:uint16      {folder}/orig/FLAIR.nii.gz
-        t1:uint16       {folder}/orig/T1.nii.gz
-        unused:uint16   {folder}/orig/3DT1.nii.gz
-        face_kept       {folder}/orig/3DT1_mask.nii.gz
-        text            {folder}/orig/reg_3DT1_to_FLAIR.txt
-        raw:float32     {folder}/pre/FLAIR.nii.gz
-        t1:float32      {folder}/pre/T1.nii.gz
-        unused:float32  {folder}/pre/3DT1.nii.gz
-        label           {folder}/wmh.nii.gz
-    """ + (masks if "Amsterdam" in folder or "GE3T" in folder else "")
-
-
-def _wmh_slot(number: int) -> str:
-    split, site, scan = _WMH_SCANS[number]
-    folder = f"{split}/{site}/{scan}"
-    if split == "test":
-        return _wmh_scan(folder)
-    return (
-        _wmh_scan(folder)
-        + f"""
-        second_label  additional_annotations/observer_o3/{folder}/result.nii.gz
-        second_label  additional_annotations/observer_o4/{folder}/result.nii.gz
-    """
+def _wmh_slot(number: int) -> Slot:
+    home = _WMH_SCANS[number]
+    return Slot(
+        {
+            f"{home}/orig/FLAIR.nii.gz": "raw:uint16",
+            f"{home}/orig/T1.nii.gz": "t1:uint16",
+            f"{home}/pre/FLAIR.nii.gz": "raw:float32",
+            f"{home}/pre/T1.nii.gz": "t1:float32",
+            f"{home}/wmh.nii.gz": "label",
+        },
+        axes="LPS",
     )
-
-
-def _wmh_portal(number: int) -> str:
-    _, site, scan = _WMH_SCANS[number]
-    return _wmh_scan(f"{site.removeprefix('Amsterdam/')}/{scan}")
-
-
-def _wmh_yucca(number: int) -> str:
-    _, site, scan = _WMH_SCANS[number]
-    folder = {"Amsterdam/GE3T": "Amsterdam/Train_GE3T"}.get(site, f"{site}/Train")
-    return f"""
-        raw:float32  {folder}/{scan}/pre/FLAIR.nii.gz
-        t1:float32   {folder}/{scan}/pre/T1.nii.gz
-        label        {folder}/{scan}/pre/wmh.nii.gz
-    """
 
 
 _FAMILY_NAMES = (
@@ -324,65 +167,49 @@ _GIVEN_NAMES = (
 )
 
 
-def _patient(number: int) -> str:
+def patient_name(number: int) -> str:
     """Return one of a hundred invented names, such as ``Doe_Jane``."""
     tens, ones = divmod(number, 10)
     return f"{_FAMILY_NAMES[ones]}_{_GIVEN_NAMES[(ones + tens) % 10]}"
 
 
-def _visit(number: int) -> tuple[str, str]:
+def visit(number: int) -> tuple[str, str]:
     """Return patient and session of a slot; one patient in four has two sessions.
 
     The session is empty for the others.
     """
     fives, ones = divmod(number, 5)
     patient, session = ((0, ""), (1, "01"), (1, "02"), (2, ""), (3, ""))[ones]
-    return _patient(4 * fives + patient), session
+    return patient_name(4 * fives + patient), session
 
 
-def _visitor(number: int) -> str:
-    return _visit(number)[0]
+def diagnoses(slots: Sequence[Slot]) -> dict[str, str]:
+    """Return the diagnosis of each patient, which is that of the first visit."""
+    found: dict[str, str] = {}
+    for number, slot in enumerate(slots):
+        found.setdefault(slot.patient, "NMOSD" if number % 6 == 5 else "MS")
+    return found
 
 
-def _cel_axes(number: int) -> str:
-    return ("RAS", "LPS", "PSR", "LAS")[number % 4]
-
-
-def _cel_pairs(number: int) -> str:
-    return f"""
-        raw      imagesTr/{_patient(number)}_0000.nii.gz
-        lesions  labelsTr/{_patient(number)}.nii.gz
-    """
-
-
-def _cel_subjects(number: int) -> str:
-    return f"""
-        raw      {_patient(number)}/T1_gado.nii.gz
-        unused   {_patient(number)}/T1.nii.gz
-        lesions  {_patient(number)}/lesions.nii.gz
-    """
-
-
-def _cel_bids(number: int) -> str:
-    patient, session = _visit(number)
-    subject = f"sub-{patient.replace('_', '')}"
-    folder, name = subject, subject
+def _bids_slot(number: int) -> Slot:
+    patient, session = visit(number)
+    folder = name = f"sub-{patient.replace('_', '')}"
     if session:
-        folder, name = f"{subject}/ses-{session}", f"{subject}_ses-{session}"
-    return f"""
-        raw      {folder}/anat/{name}_ce-gadolinium_T1w.nii.gz
-        unused   {folder}/anat/{name}_T1w.nii.gz
-        lesions  derivatives/lesions/{folder}/anat/{name}_label-lesion_mask.nii.gz
-    """
+        folder, name = f"{folder}/ses-{session}", f"{name}_ses-{session}"
+    mask = f"derivatives/lesions/{folder}/anat/{name}_label-lesion_mask.nii.gz"
+    return Slot(
+        {f"{folder}/anat/{name}_ce-gadolinium_T1w.nii.gz": "raw", mask: "lesions"},
+        axes=("RAS", "LPS", "PSR", "LAS")[number % 4],
+        patient=patient,
+    )
 
 
-def _cel_bids_tables(diagnoses: Sequence[str]) -> dict[str, str]:
-    rows: dict[str, str] = {}
-    for number, diagnosis in enumerate(diagnoses):
-        # A patient has one diagnosis, whatever the volumes of a second visit say.
-        rows.setdefault(f"sub-{_visitor(number).replace('_', '')}", diagnosis)
+def _bids_tables(slots: Sequence[Slot]) -> dict[str, str]:
     header = {"BIDSVersion": "1.8.0", "DatasetType": "raw", "Name": "Synthetic"}
-    lines = ["participant_id\tdiagnosis", *(f"{k}\t{v}" for k, v in rows.items())]
+    lines = [
+        "participant_id\tdiagnosis",
+        *(f"sub-{k.replace('_', '')}\t{v}" for k, v in diagnoses(slots).items()),
+    ]
     return {
         "participants.tsv": "\n".join(lines) + "\n",
         "dataset_description.json": to_json(header),
@@ -392,127 +219,187 @@ def _cel_bids_tables(diagnoses: Sequence[str]) -> dict[str, str]:
     }
 
 
-def _cel_csv(number: int) -> str:
-    patient, session = _visit(number)
-    name = patient + (f" visit {session}" if session else "")
-    return (
-        f"""
-        raw      from PACS/{name}/T1 gado.nii.gz
-        lesions  from PACS/{name}/T1 gado seg.nii.gz
-        """,
-        f"""
-        raw      scans 2019/{name}.nrrd
-        lesions  scans 2019/{name}_seg.nrrd
-        """,
-        f"""
-        raw      old/{name}.mha
-        lesions  old/labels/{name}.nii
-        """,
-    )[number % 3]
-
-
-def _cel_dicom(number: int) -> str:
-    patient, session = _visit(number)
+def _dicom_slot(number: int) -> Slot:
+    patient, session = visit(number)
     folder = f"{patient}/{session or 'MR'}"
-    return f"""
-        raw      {folder}/T1_gado
-        lesions  {folder}/lesions.nii.gz
-    """
+    return Slot(
+        {f"{folder}/T1_gado": "raw", f"{folder}/lesions.nii.gz": "lesions"},
+        axes=("LPS", "PIR")[number % 2],
+        patient=patient,
+    )
 
 
-def _cel_tables(slot: Callable[[int], str], diagnoses: Sequence[str]) -> dict[str, str]:
+def case_table(slots: Sequence[Slot]) -> dict[str, str]:
     """Return a table of image, label map and diagnosis of every scan."""
+    known = diagnoses(slots)
     lines = ["subject,image,label,diagnosis"]
-    for number, diagnosis in enumerate(diagnoses):
-        (_, image), (_, label) = described_files(slot(number))
-        lines.append(f"{_visitor(number)},{image},{label},{diagnosis}")
+    for slot in slots:
+        image, label = slot.files
+        lines.append(f"{slot.patient},{image},{label},{known[slot.patient]}")
     return {"cases.csv": "\n".join(lines) + "\n"}
 
 
-_isbi = partial(Layout, "wmh", size=len(_ISBI_SCANS), bystanders=_ISBI_TEST)
-_msseg = partial(
-    Layout,
-    "wmh",
-    size=len(_MSSEG_SCANS),
-    axes=_msseg_axes,
-    lesion_free=frozenset({_MSSEG_EMPTY}),
-)
-_msseg_first = partial(
-    Layout,
-    "wmh",
-    size=_MSSEG_TRAINING,
-    axes=_msseg_axes,
-    label_offset=2e-4,
-)
-_wmh = partial(Layout, "wmh", axes=lambda _: "LPS", slice_distance=3.0)
-_cel = partial(Layout, "cel", size=100, axes=_cel_axes, patient=_patient)
-_cel_visits = partial(_cel, patient=_visitor)
-
 LAYOUTS: Mapping[str, Layout] = {
-    "isbi2015": _isbi("ISBI 2015 as distributed", slot=_isbi_slot),
-    "isbi2015-hoisted": _isbi(
-        "with the folders of the first subject one level up",
-        slot=partial(_isbi_slot, hoisted="training01"),
-    ),
-    "isbi2015-timepoints": _isbi(
-        "with a folder for each time point", slot=_isbi_by_time_point
-    ),
-    "isbi2015-flat": _isbi("compressed, ISBI_Training_01 to _21", slot=_isbi_flat),
-    "msseg2016": _msseg(
+    "isbi2015": Layout("wmh", "ISBI 2015 as distributed", len(_ISBI_SCANS), _isbi_slot),
+    "msseg2016": Layout(
+        "wmh",
         "MSSEG 2016 as distributed by Shanoir",
-        slot=partial(
-            _msseg_slot,
-            training="MSSEG-Training/Training",
-            testing="MSSEG-Testing/Testing",
-        ),
+        len(_MSSEG_SCANS),
+        _msseg_slot,
+        lesion_free=frozenset({_MSSEG_EMPTY}),
     ),
-    "msseg2016-lowercase": _msseg(
-        "with folders training and testing",
-        slot=partial(_msseg_slot, training="training", testing="testing"),
-    ),
-    "msseg2016-old": _msseg_first(
-        "training set of the portal of 2016", slot=_msseg_old
-    ),
-    "msseg2016-old-masks": _msseg_first(
-        "the same with a folder of its own for label maps", slot=_msseg_old_apart
-    ),
-    "msseg2016-old-test": _msseg(
-        "test set of the portal of 2016",
-        size=len(_MSSEG_SCANS) - _MSSEG_TRAINING,
-        slot=_msseg_old_test,
-        axes=lambda number: _msseg_axes(_MSSEG_TRAINING + number),
-        lesion_free=frozenset({_MSSEG_EMPTY - _MSSEG_TRAINING}),
-        label_offset=2e-4,
-    ),
-    "wmh2017": _wmh(
+    "wmh2017": Layout(
+        "wmh",
         "WMH 2017 as distributed by DataverseNL",
-        size=len(_WMH_SCANS),
-        slot=_wmh_slot,
-        bystanders=_wmh_scan("test/Amsterdam/GE3T/111")
-        + _wmh_scan("test/Amsterdam/Philips_VU .PETMR_01./160")
-        + "text readme.pdf",
+        len(_WMH_SCANS),
+        _wmh_slot,
+        slice_distance=3.0,
     ),
-    "wmh2017-portal": _wmh(
-        "training set of the portal of 2017", size=60, slot=_wmh_portal
+    "cel-bids": Layout(
+        "cel", "BIDS with lesions as derivatives", 100, _bids_slot, _bids_tables
     ),
-    "wmh2017-yucca": _wmh("rearranged for yucca", size=60, slot=_wmh_yucca),
-    "cel-pairs": _cel("imagesTr and labelsTr", slot=_cel_pairs),
-    "cel-subjects": _cel("a folder for each subject", slot=_cel_subjects),
-    "cel-bids": _cel_visits(
-        "BIDS with lesions as derivatives",
-        slot=_cel_bids,
-        tables=_cel_bids_tables,
-    ),
-    "cel-csv": _cel_visits(
-        "NIfTI, NRRD and MetaImage, listed in cases.csv",
-        slot=_cel_csv,
-        tables=partial(_cel_tables, _cel_csv),
-    ),
-    "cel-dicom": _cel_visits(
-        "DICOM series, listed in cases.csv",
-        slot=_cel_dicom,
-        axes=lambda number: ("LPS", "PIR")[number % 2],
-        tables=partial(_cel_tables, _cel_dicom),
+    "cel-dicom": Layout(
+        "cel", "DICOM series, listed in cases.csv", 100, _dicom_slot, case_table
     ),
 }
-"""All layouts by name."""
+"""The newest layout of every source by name."""
+
+
+def write_source_tree(
+    folder: Path,
+    layout: Layout,
+    n: int,
+    make_subject: Callable[..., SourceSubject],
+    *,
+    overwrite: bool = False,
+    processes: int = 1,
+    description: str | None = None,
+) -> Path:
+    """Write the first slots of a layout.
+
+    Args:
+        folder: Root of the tree.
+        layout: The layout.
+        n: Number of slots to fill, from the first one on.
+        make_subject: Gives the subject for a slot by its number, from 0 on, and by the
+            keyword ``lesions``, whether it has any; picklable if ``processes`` > 1.
+        overwrite: Whether an existing source tree is replaced.
+        processes: Number of processes that make and write subjects.
+        description: Title of a progress bar, None for no bar.
+
+    Returns:
+        The root of the tree.
+
+    Raises:
+        FileExistsError: If the folder exists and ``overwrite`` is False.
+        ValueError: If the folder is no source tree that this function wrote.
+    """
+    with new_folder(
+        folder, what="synthetic source tree", mark=MARKER, overwrite=overwrite
+    ) as root:
+        map_cases(
+            partial(_fill_slot, root, layout, make_subject),
+            range(n),
+            processes=processes,
+            description=description,
+        )
+        marker = "Synthetic scans made by nnunet-cel. No patient data.\n"
+        tables = layout.tables([*map(layout.slot, range(n))]) if layout.tables else {}
+        for path, text in (tables | {MARKER: marker}).items():
+            (root / path).write_text(text, encoding="utf-8", newline="")
+    return folder
+
+
+def _fill_slot(
+    root: Path, layout: Layout, make_subject: Callable[..., SourceSubject], number: int
+) -> None:
+    """Make the subject of a slot and write its files."""
+    subject = make_subject(number, lesions=number not in layout.lesion_free)
+    _write_slot(root, layout.slot(number), subject, layout.slice_distance)
+
+
+def _write_slot(
+    root: Path, slot: Slot, subject: SourceSubject, slice_distance: float | None
+) -> None:
+    for path, content in slot.files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        name, _, dtype = content.partition(":")
+        voxels, affine = getattr(subject, name)
+        volume = Volume(voxels.astype(dtype or voxels.dtype), affine)
+        volume = _stored(volume, slot.axes, slice_distance)
+        if target.suffix:
+            write_volume(target, volume)
+        else:
+            write_dicom(target, volume, slot.patient)
+
+
+def _stored(volume: Volume, axes: str, slice_distance: float | None) -> Volume:
+    """Return a volume as files store it; every voxel stays where it is.
+
+    Args:
+        volume: The volume.
+        axes: Directions in which the voxel indices are to grow, such as ``"LPS"``.
+        slice_distance: See :class:`Layout`.
+    """
+    voxels, affine = volume
+    turn = orientations.ornt_transform(
+        orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(axes))
+    )
+    affine = affine @ orientations.inv_ornt_aff(turn, voxels.shape)
+    voxels = orientations.apply_orientation(voxels, turn)
+    if slice_distance is not None:
+        distance = float(np.linalg.norm(affine[:3, 2]))
+        step = round(slice_distance / distance)
+        if step > 1 and abs(step * distance - slice_distance) < 0.01:
+            first = step // 2
+            voxels = voxels[:, :, first::step]
+            affine[:3, 3] += first * affine[:3, 2]
+            affine[:3, 2] *= step
+    return Volume(np.ascontiguousarray(voxels), affine)
+
+
+@keep_locale()
+def write_dicom(folder: Path, volume: Volume, patient: str) -> None:
+    """Write a folder with a DICOM series, one file for each slice."""
+    import SimpleITK as sitk  # takes half a second, and most layouts are NIfTI
+
+    folder.mkdir()
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine  # to the left and back
+    directions = affine[:3, :3] / volume.spacing
+    image = sitk.GetImageFromArray(np.rint(volume.voxels).astype(np.int16).T)
+    image.SetSpacing(volume.spacing)
+    image.SetDirection(directions.ravel().tolist())
+    scan = "/".join(folder.parts[-3:])
+    tags = {
+        "0008|0020": "20200102",  # Study Date
+        "0008|0030": "083000",  # Study Time, otherwise that of writing
+        "0008|0060": "MR",
+        "0008|103e": "T1 post gadolinium",
+        "0010|0010": patient.upper().replace("_", "^"),
+        "0010|0020": f"ID {patient}",
+        "0010|0030": "19700102",  # Patient's Birth Date
+        "0018|0050": f"{volume.spacing[2]:.6f}",  # Slice Thickness
+        "0020|000d": _unique_id(f"{scan} study"),  # Study Instance UID
+        "0020|000e": _unique_id(f"{scan} series"),  # Series Instance UID
+        "0020|0037": "\\".join(f"{v:.10f}" for v in directions[:, :2].T.ravel()),
+    }
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for k in range(image.GetDepth()):
+        place = nib.affines.apply_affine(affine, (0, 0, k))
+        slice_tags = {
+            "0008|0018": _unique_id(f"{scan} slice {k}"),  # SOP Instance UID
+            "0020|0013": str(k + 1),  # Instance Number
+            "0020|0032": "\\".join(f"{v:.6f}" for v in place),
+        }
+        plane = image[:, :, k]
+        for tag, text in (tags | slice_tags).items():
+            plane.SetMetaData(tag, text)
+        writer.SetFileName(str(folder / f"IM{k + 1:04d}.dcm"))
+        writer.Execute(plane)
+
+
+def _unique_id(text: str) -> str:
+    """Return a DICOM identifier that is derived from a text."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, text).int}"

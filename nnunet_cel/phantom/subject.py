@@ -38,6 +38,7 @@ from nnunet_cel.phantom.tissue import Tissue, warp_tissue
 from nnunet_cel.phantom.vessels import Vessel, draw_vessels, paint_vessels
 
 __all__ = [
+    "Kind",
     "Modality",
     "Subject",
     "SubjectRecord",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+Kind = Literal["wmh", "cel"]
 Modality = Literal["flair", "cet1w"]
 
 # Brightness of gray matter and CSF in units of white matter: mean and range.

@@ -31,19 +31,20 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnunet_cel import parallel
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
+from nnunet_cel.image_files import refuse
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
 )
-from nnunet_cel.preparation.picture import save_picture
+from nnunet_cel.preparation.picture import draw_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
 from nnunet_cel.preparation.record import GridRecord, ScanRecord
 from nnunet_cel.resampling import grid_of
@@ -54,7 +55,6 @@ from nnunet_cel.scans import (
     find_images,
     is_bids,
     is_single,
-    refuse_missing,
 )
 from nnunet_cel.volumes import (
     Volume,
@@ -64,7 +64,7 @@ from nnunet_cel.volumes import (
     write_volume,
 )
 
-__all__ = ["add_arguments", "prepare_images", "run"]
+__all__ = ["add_arguments", "run"]
 
 _TABLES = (".csv", ".tsv")
 _USEFUL = ("diagnosis", "split")  # what `nnunet-cel convert cel` reads
@@ -128,107 +128,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
-    x, y, z = args.spacing
-    cases = prepare_images(
-        args.source,
-        args.folder,
-        Settings(
-            extraction=brain_extraction(args),
-            n4=args.n4,
-            denoise=args.denoise,
-            spacing=None if args.keep_spacing else (x, y, z),
-        ),
-        images=args.images,
-        labels=args.labels,
-        processes=args.processes,
-        overwrite=args.overwrite,
-        progress=not args.no_progress,
-    )
-    for name, record in cases.items():
-        for warning in record["warnings"]:
-            print(f"Warning: {name}: {warning}")
-    number = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
-    print(f"Prepared {number} in {args.folder}")
-    print(f"Look at the pictures in {args.folder / 'qc'} before you use the images.")
-    return 0
-
-
-def prepare_images(
-    source: Path,
-    folder: Path,
-    settings: Settings,
-    *,
-    images: str | None = None,
-    labels: Path | str | None = None,
-    processes: int = 1,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Prepare one or several images, and write what becomes of them.
-
-    Args:
-        source: Table of scans, BIDS data set, image file, folder with a DICOM series,
-            or folder of these.
-        folder: Folder to write; it appears when all cases are done.
-        settings: What to do.
-        images: Pattern of the images below the source.
-        labels: Folder of label maps, or one for one image; with ``images``, their
-            pattern.
-        processes: Number of processes.
-        overwrite: Whether a folder that was written by this function is replaced.
-        progress: Whether to show progress bars.
-
-    Returns:
-        What ``preparation.json`` says about each case: brain volume and warnings.
+    """Run the command and return its exit status.
 
     Raises:
-        FileExistsError: If the folder exists and ``overwrite`` is False.
+        FileExistsError: If the folder exists and is not to be overwritten.
         FileNotFoundError: If there is no source.
         ImportError: If a package for the brain extraction is missing.
         ValueError: If anything is wrong with settings, images, label maps or masks.
     """
+    settings = Settings(
+        extraction=brain_extraction(args),
+        n4=args.n4,
+        denoise=args.denoise,
+        spacing=None if args.keep_spacing else args.spacing,
+    )
     settings.check()
+    source, labels = args.source, args.labels
     scans: list[Scan] = []
-    if images is not None or source.suffix.lower() in _TABLES or is_bids(source):
-        scans = find_described_scans(source, images, labels and str(labels))
+    if args.images or source.suffix.lower() in _TABLES or is_bids(source):
+        scans = find_described_scans(source, args.images, labels)
         cases = [_Case(scan.name, scan.image, scan.label) for scan in scans]
     else:
-        cases = _find_cases(source, labels and Path(labels))
+        cases = _find_cases(source, None if labels is None else Path(labels))
     paths = [path for case in cases for path in (case.image, case.label)]
+
+    def for_all(description: str, function: Callable[[_Case], Any]) -> list[Any]:
+        title = None if args.no_progress else description
+        return map_cases(function, cases, processes=args.processes, description=title)
+
     with new_folder(
-        folder,
+        args.folder,
         what="preparation",
         mark=PREPARED,
         inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
-        overwrite=overwrite,
-    ) as unfinished:
-        problems = map_cases(
-            partial(_problem, settings),
-            cases,
-            processes=processes,
-            description="Checking" if progress else None,
-        )
-        if lines := [problem for problem in problems if problem]:
+        overwrite=args.overwrite,
+    ) as folder:
+        problems = filter(None, for_all("Checking", partial(_problem, settings)))
+        if lines := list(problems):
             raise ValueError(
                 f"{len(lines)} of {len(cases)} images cannot be prepared. Nothing was "
                 "written.\n" + "\n".join(lines)
             )
         for part in ("images", "labels", "masks", "qc", "transforms"):
             if part != "labels" or any(case.label for case in cases):
-                (unfinished / part).mkdir()
-        records = map_cases(
-            partial(_prepare_case, unfinished, settings),
-            cases,
-            processes=processes,
-            description="Preparing" if progress else None,
-        )
+                (folder / part).mkdir()
+        records = for_all("Preparing", partial(_prepare_case, folder, settings))
         by_case = dict(zip([case.name for case in cases], records, strict=True))
-        what = {**_circumstances(settings), "cases": by_case}
-        write_whole(unfinished / PREPARED, to_json(what))
+        content = {**_circumstances(settings), "cases": by_case}
+        write_whole(folder / PREPARED, to_json(content))
         if scans:
-            write_whole(unfinished / "cases.csv", _scan_table(scans))
-    return by_case
+            write_whole(folder / "cases.csv", _scan_table(scans))
+    for name, record in by_case.items():
+        for warning in record["warnings"]:
+            print(f"Warning: {name}: {warning}")
+    print(f"Prepared {len(cases)} case{'s' * (len(cases) > 1)} in {args.folder}")
+    print(f"Look at the pictures in {args.folder / 'qc'} before you use the images.")
+    return 0
 
 
 def _scan_table(scans: Sequence[Scan]) -> str:
@@ -251,10 +206,10 @@ def _find_cases(source: Path, labels: Path | None) -> list[_Case]:
     found = find_images(labels)
     if is_single(source) and is_single(labels):  # whatever their names are
         found = dict(zip(images, found.values(), strict=True))
-    refuse_missing(
-        (path for name, path in images.items() if name not in found),
-        what=f"a label map of the same name in {labels}",
-        cure="Add an empty one for an image without lesion, or mend its name.",
+    refuse(
+        [path for name, path in images.items() if name not in found],
+        f"Each image must have a label map of the same name in {labels}. Got none for",
+        "Add an empty one for an image without lesion, or mend its name.",
     )
     return [_Case(name, path, found[name]) for name, path in images.items()]
 
@@ -292,8 +247,8 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     write_volume(folder / "masks" / f"{case.name}.nii.gz", mask)
     if prepared.label is not None:
         write_volume(folder / "labels" / f"{case.name}.nii.gz", prepared.label)
-    picture = folder / "qc" / f"{case.name}.png"
-    save_picture(picture, case.name, image, label, prepared)
+    picture = draw_picture(case.name, image, label, prepared)
+    write_whole(folder / "qc" / f"{case.name}.png", picture)
     record = ScanRecord(
         case=case.name,
         source_sha256=sha256(case.image),

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_cel.files import new_folder, sha256, to_json, write_whole
+from nnunet_cel.image_files import refuse
 from nnunet_cel.preparation.record import read_record
 from nnunet_cel.resampling import Grid, grid_of, resample_labels
 from nnunet_cel.scans import find_images, is_single, read_table, walk_images
@@ -85,7 +86,12 @@ def run(args: argparse.Namespace) -> int:
     alone = is_single(args.prediction)
     if alone and is_single(args.original):  # whatever their names are
         originals = dict(zip(predictions, originals.values(), strict=True))
-    _check_matched(predictions, originals, args.original)
+    refuse(
+        [path for name, path in predictions.items() if name not in originals],
+        f"Each label map must have an original of the same name in {args.original}. "
+        "Got none for",
+        f"There are originals for {', '.join([*originals][:5])}.",
+    )
     if alone:
         ((name, path),) = predictions.items()
         out = args.out or path.with_name(f"{split_ending(path)[0]}_restored.nii.gz")
@@ -140,20 +146,6 @@ def _find_originals(path: Path) -> dict[str, Path]:
         if records and next(walk_images(folder), None) is None:
             return {record.stem: record for record in records}
     return find_images(path)
-
-
-def _check_matched(
-    predictions: dict[str, Path], originals: dict[str, Path], where: Path
-) -> None:
-    """Refuse label maps of which no original is known."""
-    missing = [str(path) for name, path in predictions.items() if name not in originals]
-    if missing:
-        lines = "\n  ".join(missing)
-        raise ValueError(
-            f"Each label map must have an original of the same name in {where}. "
-            f"{len(missing)} of {len(predictions)} have none:\n  {lines}\n"
-            f"There are originals for {', '.join([*originals][:5])}."
-        )
 
 
 def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:

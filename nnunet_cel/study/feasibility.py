@@ -7,15 +7,10 @@ is said at once.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import importlib.util
-import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import configurations
 from nnunet_cel.scans import find_label_maps
@@ -54,7 +49,8 @@ def check_feasible(study: Study, out: Path, *, local: bool = True) -> int:
     """
     sizes: dict[str, int] = {}
     checks = [
-        *map(_check_data, (study.data.wmh, study.data.cel)),
+        _check_data(study.data.wmh),
+        _check_data(study.data.cel),
         _check_channels(study),
         _check_test_half(study),
         _check_networks(study, sizes),
@@ -79,31 +75,12 @@ def check_feasible(study: Study, out: Path, *, local: bool = True) -> int:
 
 
 def _check_data(data: WmhData | CelData) -> Iterator[str]:
-    """Check that scans are there, and that the converter takes its options."""
-    key = f"data.{data.kind}"
+    """Check that scans are there."""
     for name, path in {**data.paths, "dataset": data.dataset}.items():
         if path is not None and not Path(path).exists():
-            yield f"The '{key}.{name}' of the study must exist. There is no {path}."
-    if data.phantoms and importlib.util.find_spec("nilearn") is None:
-        yield (
-            f"The '{key}.phantoms' of the study needs nilearn, which is not "
-            "installed: pip install 'nnunet-cel[demo]'"
-        )
-    if data.options:
-        # the command that gets the options says itself what it thinks of them
-        command = importlib.import_module("nnunet_cel.dataset_conversion.command")
-        parser = argparse.ArgumentParser(prog="nnunet-cel convert", add_help=False)
-        command.add_arguments(parser)
-        source = ["wmh"] if data.kind == "wmh" else ["cel", "SOURCE"]
-        said = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-                parser.parse_args([*source, *data.options])
-        except SystemExit:
-            reason = said.getvalue().strip().rpartition("error: ")[2]
             yield (
-                f"The '{key}.options' of the study must be options of 'nnunet-cel "
-                f"convert {data.kind}'. Got {data.options}: {reason}"
+                f"The 'data.{data.kind}.{name}' of the study must exist. There is no "
+                f"{path}."
             )
 
 
@@ -111,8 +88,8 @@ def _check_channels(study: Study) -> Iterator[str]:
     """Check that weights of one data set fit to the other."""
     channels = {}
     for data in (study.data.wmh, study.data.cel):
-        if data.dataset and Path(data.dataset).is_dir():
-            path = Path(data.dataset) / "dataset.json"
+        path = Path(data.dataset or "") / "dataset.json"
+        if data.dataset and path.parent.is_dir():
             try:
                 channels[data.kind] = len(read_json(path)["channel_names"])
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -154,16 +131,15 @@ def _check_test_half(study: Study) -> Iterator[str]:
 
 def _check_networks(study: Study, sizes: dict[str, int]) -> Iterator[str]:
     """Build every network that is asked for, and note how many parameters it has."""
-    load_protocol(study.protocol)
-    for stage, _, configuration in trainings(study):
-        if stage != "nnunet":
-            network = configurations()[configuration]["network"]
-            if network not in sizes:
-                sizes[network] = 0
-                try:
-                    sizes[network] = count_parameters(study, configuration)
-                except (ValueError, ImportError) as error:
-                    yield str(error)
+    for network, configuration in {
+        configurations()[configuration]["network"]: configuration
+        for stage, _, configuration in trainings(study)
+        if stage != "nnunet"
+    }.items():
+        try:
+            sizes[network] = count_parameters(study, configuration)
+        except (ValueError, ImportError) as error:
+            yield str(error)
 
 
 def _check_device(study: Study) -> Iterator[str]:
@@ -232,7 +208,7 @@ def _required_bytes(study: Study, out: Path, sizes: dict[str, int]) -> int:
         if stage != "nnunet" and not model.is_dir():
             folds = study.training.folds if stage == "pretrained" else 1
             network = configurations()[configuration]["network"]
-            total += folds * sizes[network] * _BYTES_PER_PARAMETER
+            total += folds * sizes.get(network, 0) * _BYTES_PER_PARAMETER
     return total
 
 

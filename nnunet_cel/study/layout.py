@@ -7,7 +7,7 @@ the best mean of a row.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
@@ -28,7 +28,6 @@ TITLES: Mapping[str, str] = {
 }
 """Title of each table, by its name."""
 
-_WITHOUT_LESIONS = PAPER_METRICS[:4]  # Table 3
 _PAPER = "Huang et al. 2024"
 
 
@@ -47,16 +46,14 @@ def as_markdown(
         tests: Differences from the reference, None or empty for none.
         paper: Whether the paper's numbers follow.
     """
-    lines = [f"# {TITLES[name]}", "", *_notes(values), ""]
-    for block in dict.fromkeys(values["block"]):
-        rows = values[values["block"] == block]
+    lines = [f"# {TITLES[name]}", "", _note(values), ""]
+    for block, grid, printed in _grids(name, values):
         if block:
             lines += [f"## {block}", ""]
-        lines += [*_markdown(*_grid(name, rows)), ""]
-        if paper and rows["paper"].any():
-            lines += [f"In the paper ({_PAPER}):", ""]
-            lines += [*_markdown(*_grid(name, rows, printed=True)), ""]
-        if tests is not None and len(tests):
+        lines += [*_markdown(grid), ""]
+        if paper and printed is not None:
+            lines += [f"In the paper ({_PAPER}):", "", *_markdown(printed), ""]
+        if tests is not None:
             lines += _differences(name, tests[tests["block"] == block])
     return "\n".join(lines).rstrip() + "\n"
 
@@ -71,60 +68,64 @@ def as_tex(name: str, values: pd.DataFrame, *, paper: bool = True) -> str:
     """
     caption = TITLES[name].partition(". ")[2] or TITLES[name]
     lines = [r"% needs \usepackage{booktabs}", r"\begin{table}", r"\centering"]
-    lines += [rf"\caption{{{_tex(caption)}. {_tex(' '.join(_notes(values)))}}}"]
-    for block in dict.fromkeys(values["block"]):
-        rows = values[values["block"] == block]
-        lines += _tabular(block, *_grid(name, rows))
-        if paper and rows["paper"].any():
+    lines += [rf"\caption{{{_tex(caption)}. {_tex(_note(values))}}}"]
+    for block, grid, printed in _grids(name, values):
+        lines += _tabular(block, grid)
+        if paper and printed is not None:
             title = f"{block}, {_PAPER}" if block else _PAPER
-            lines += [
-                r"\medskip",
-                "",
-                *_tabular(title, *_grid(name, rows, printed=True)),
-            ]
+            lines += [r"\medskip", "", *_tabular(title, printed)]
         lines.append("")
     lines[-1:] = [r"\end{table}", ""]
     return "\n".join(lines)
 
 
-def _notes(values: pd.DataFrame) -> list[str]:
+def _note(values: pd.DataFrame) -> str:
     """Return what has to be said of the numbers."""
     if "sd" not in values:
-        return ["Times are sums over the epochs of a training, on the study's machine."]
-    known = values[values["n"] > 0]
-    counts = {
-        over: int(rows["n"].max()) for over, rows in known.groupby("over", sort=False)
-    }
+        return "Times are sums over the epochs of a training, on the study's machine."
+    counts = values[values["n"] > 0].groupby("over", sort=False)["n"].max()
     over = " and ".join(f"{n} {what}" for what, n in counts.items()) or "no cases"
-    return [f"Mean (standard deviation) over {over}; *, best mean."]
+    return f"Mean (standard deviation) over {over}; *, best mean."
+
+
+def _grids(
+    name: str, values: pd.DataFrame
+) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame | None]]:
+    """Yield each block with its cells and those of the paper, if it has any."""
+    for block, rows in values.groupby("block", sort=False):
+        printed = rows.groupby("method")["paper"].transform(lambda cells: cells.any())
+        yield (
+            block,
+            _grid(name, rows, _cell),
+            _grid(name, rows[printed], lambda row: str(row["paper"]))
+            if printed.any()
+            else None,
+        )
 
 
 def _grid(
-    name: str, rows: pd.DataFrame, *, printed: bool = False
-) -> tuple[list[str], list[list[str]]]:
-    """Return header and cells of a block; those of the paper if ``printed``."""
-    if name == "table2":
-        metrics: Sequence[str] = list(dict.fromkeys(rows["metric"]))
-    else:
-        metrics = _WITHOUT_LESIONS if name == "table3" else PAPER_METRICS
-    methods = list(dict.fromkeys(rows["method"]))
-    if printed:
-        methods = [m for m in methods if rows[rows["method"] == m]["paper"].any()]
-    cells = rows.set_index(["metric", "method"])
-    body = [
-        [
-            PRINTED_NAMES.get(metric, metric),
-            *(_cell(cells.loc[metric, method], printed=printed) for method in methods),
-        ]
-        for metric in metrics
-    ]
-    return ["", *methods], body
+    name: str,
+    rows: pd.DataFrame,
+    text: Callable[[pd.Series], str],
+    columns: str = "method",
+) -> pd.DataFrame:
+    """Return the cells of a block as texts, one row for each metric.
+
+    Args:
+        name: Name of the table.
+        rows: One row for each cell.
+        text: Returns the text of a cell.
+        columns: What the columns of the table are.
+    """
+    shown = {"table2": list(rows["metric"].unique()), "table3": PAPER_METRICS[:4]}
+    metrics = list(shown.get(name, PAPER_METRICS))
+    cells = rows.assign(text=[text(row) for _, row in rows.iterrows()])
+    grid = cells.pivot(index="metric", columns=columns, values="text")
+    return grid.loc[metrics, rows[columns].unique()].rename(index=PRINTED_NAMES)
 
 
-def _cell(row: pd.Series, *, printed: bool) -> str:
-    """Return the text of a cell."""
-    if printed:
-        return str(row["paper"])
+def _cell(row: pd.Series) -> str:
+    """Return a mean with its SD and its star."""
     if math.isnan(row["mean"]):
         return "-"
     mean = f"{row['mean']:.3f}"
@@ -134,30 +135,19 @@ def _cell(row: pd.Series, *, printed: bool) -> str:
     return f"{mean}{'*' if row['best'] else ''} ({sd})"
 
 
-def _differences(name: str, tests: pd.DataFrame) -> list[str]:
-    """Return the differences of a block as Markdown, of every split."""
-    lines: list[str] = []
-    metrics = _WITHOUT_LESIONS if name == "table3" else PAPER_METRICS
-    for split in dict.fromkeys(tests["split"]):
-        rows = tests[tests["split"] == split]
-        cells = rows.set_index(["metric", "other"])
-        others = list(dict.fromkeys(rows["other"]))
+def _differences(name: str, tests: pd.DataFrame) -> Iterator[str]:
+    """Yield the differences of a block as Markdown, of every split."""
+    for split, rows in tests.groupby("split", sort=False):
         where = f" in split {split}" if tests["split"].nunique() > 1 else ""
-        lines += [
+        others = rows["other"].nunique()
+        yield (
             f"{rows['reference'].iloc[0]} minus the others{where}: mean difference, "
             "its 95 % bootstrap interval, and p of a Wilcoxon signed-rank test with "
-            f"Holm's correction for {len(others)} comparison{'s' * (len(others) > 1)}.",
-            "",
-        ]
-        body = [
-            [
-                PRINTED_NAMES.get(m, m),
-                *(_difference(cells.loc[m, other]) for other in others),
-            ]
-            for m in metrics
-        ]
-        lines += [*_markdown(["", *others], body), ""]
-    return lines
+            f"Holm's correction for {others} comparison{'s' * (others > 1)}."
+        )
+        yield ""
+        yield from _markdown(_grid(name, rows, _difference, columns="other"))
+        yield ""
 
 
 def _difference(row: pd.Series) -> str:
@@ -171,26 +161,30 @@ def _difference(row: pd.Series) -> str:
     return f"{text}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def _markdown(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def _lines(grid: pd.DataFrame) -> list[list[str]]:
+    """Return header and rows of a table, each with its name before it."""
+    return [["", *grid.columns], *([index, *row] for index, *row in grid.itertuples())]
+
+
+def _markdown(grid: pd.DataFrame) -> list[str]:
     """Return the lines of a Markdown table."""
+    header, *body = _lines(grid)
     lines = [header, ["---"] * len(header), *body]
     return [f"| {' | '.join(cells)} |".replace("*", r"\*") for cells in lines]
 
 
-def _tabular(
-    block: str, header: Sequence[str], body: Sequence[Sequence[str]]
-) -> list[str]:
+def _tabular(block: str, grid: pd.DataFrame) -> list[str]:
     """Return the lines of a tabular."""
-    width = len(header)
-    title = [rf"\multicolumn{{{width}}}{{l}}{{{_tex(block)}}} \\"] if block else []
-    lines = [" & ".join(map(_tex, cells)) + r" \\" for cells in (header, *body)]
+    width = len(grid.columns)
+    title = [rf"\multicolumn{{{width + 1}}}{{l}}{{{_tex(block)}}} \\"] if block else []
+    header, *body = [" & ".join(map(_tex, cells)) + r" \\" for cells in _lines(grid)]
     return [
-        rf"\begin{{tabular}}{{l{'r' * (width - 1)}}}",
+        rf"\begin{{tabular}}{{l{'r' * width}}}",
         r"\toprule",
         *title,
-        lines[0],
+        header,
         r"\midrule",
-        *lines[1:],
+        *body,
         r"\bottomrule",
         r"\end{tabular}",
     ]

@@ -10,14 +10,13 @@ All paths are relative to the folder of the study.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nnunet_cel.planning.declarations import BASE, configurations
 from nnunet_cel.settings import Settings
-from nnunet_cel.study.study import Data, Study
+from nnunet_cel.study.study import Study
 
 __all__ = [
     "CROSS_VALIDATION",
@@ -32,7 +31,6 @@ __all__ = [
     "fold_folder",
     "model_folder",
     "pretraining_of",
-    "sweep",
     "table_methods",
     "table_names",
     "trainings",
@@ -48,7 +46,7 @@ CROSS_VALIDATION = "crossvalidation"
 FOLD = 0
 """Fold of the CEL training half whose validation part stops a training early."""
 
-TITLES: Mapping[str, str] = {
+TITLES: Mapping[str | int | float, str] = {
     "fcadensenet": "FCA-DenseNet",
     "fcdensenet": "FC-DenseNet",
     "unet": "U-Net",
@@ -58,11 +56,12 @@ TITLES: Mapping[str, str] = {
     "focal": "Focal",
     "cross_entropy": "CE",
     "dice": "Dice",
+    0: "0 neighbor (2D)",
+    1: "1 neighbor",
 }
-"""What the tables of the paper call networks and losses."""
+"""What tables of the paper call networks, losses and pairs of neighbors."""
 
 _FULL = "full window"
-_TRAINER, _PLANS, _STOCK_PLANS = "FCADenseTrainer", "FCADensePlans", "nnUNetPlans"
 
 
 @dataclass(frozen=True)
@@ -86,18 +85,16 @@ class Method:
 
 def wmh_dataset(study: Study) -> str:
     """Return the name of the data set for pretraining."""
-    return _name_of(study.data.wmh) or "Dataset501_WMH"
+    return Path(study.data.wmh.dataset or "Dataset501_WMH").name
 
 
 def cel_datasets(study: Study) -> list[str]:
     """Return the name of the CEL data set of each split."""
-    name = _name_of(study.data.cel)
-    if name:
-        return [name]
-    first = 502 + (dataset_id(wmh_dataset(study)) == 502)
-    ids = [n for n in range(first, first + study.splits + 1)]
+    if study.data.cel.dataset:
+        return [Path(study.data.cel.dataset).name]
     taken = dataset_id(wmh_dataset(study))
-    return [f"Dataset{n:03d}_CEL" for n in ids if n != taken][: study.splits]
+    free = [n for n in range(502, 503 + study.splits) if n != taken]
+    return [f"Dataset{n:03d}_CEL" for n in free[: study.splits]]
 
 
 def dataset_id(dataset: str) -> int:
@@ -117,42 +114,49 @@ def table_names(study: Study) -> list[str]:
 
 def table_methods(study: Study, name: str) -> list[Method]:
     """Return the methods of a table, in their order."""
-    if name == TRANSFER:
-        return _transfer_methods(study)
+    finetuned = _network_methods(study, "finetuned")
     if name == "table3":
         return _network_methods(study, CROSS_VALIDATION)
     if name == "table4":
         return _network_methods(study, "pretrained")
-    if name == "table5":
-        full = _network_methods(study, "direct", block=_FULL)
-        return _small_methods(study) + full + _stock_methods(study, block=_FULL)
     if name == "table7":
-        return _ablation("loss", _title)
+        return _ablation("loss")
     if name == "table8":
-        return _ablation("neighbor_pairs", _neighbors)
-    methods = _network_methods(study, "finetuned")  # Tables 2 and 6
-    return methods + (_stock_methods(study) if name == "table6" else [])
+        return _ablation("neighbor_pairs")
+    # nnU-Net's own models, trained directly
+    stock = [
+        Method(f"nnU-Net {configuration}", "nnunet", configuration)
+        for configuration in study.nnunet.configurations
+    ]
+    if name == "table6":
+        return finetuned + stock
+    if name == "table2":
+        return finetuned
+    window = study.training.small_window
+    small = _network_methods(study, "direct", f"{window} x {window}", small=True)
+    full = _network_methods(study, "direct", _FULL)
+    if name == "table5":
+        return small + full + [replace(method, block=_FULL) for method in stock]
+    # direct training and fine-tuning, network by network
+    return [
+        replace(m, title=title, block=m.title, reference=m in finetuned)
+        for network in finetuned
+        for m in [network, *small, *full]
+        if m.title == network.title
+        for title in [f"Direct, {m.block}" if m.block else "Fine-tuned"]
+    ]
 
 
 def figure_methods(study: Study, figure: int) -> list[Method]:
-    """Return the methods that a figure of the paper shows."""
+    """Return the methods that a figure of the paper shows.
+
+    Those of Figure 9 are in the order of their lesion weights, which are their titles.
+    """
     if figure == 7:
         return table_methods(study, "table6")
     if figure == 8:
-        return [Method(_title("fcadensenet"), "finetuned", BASE)]
-    return [method for _, method in sweep()]
-
-
-def sweep() -> list[tuple[float, Method]]:
-    """Return the lesion weights of Figure 9 with their methods, in rising order."""
-    weights = _values("lesion_weight")
-    return sorted(
-        (
-            (weight, Method(f"{weight:g}", "finetuned", name))
-            for name, weight in weights.items()
-        ),
-        key=lambda pair: pair[0],
-    )
+        return [Method(TITLES["fcadensenet"], "finetuned", BASE)]
+    return _ablation("lesion_weight")
 
 
 def pretraining_of(configuration: str) -> str:
@@ -162,16 +166,13 @@ def pretraining_of(configuration: str) -> str:
     else.
     """
     declared = configurations()
-    network = declared[configuration]["network"]
-    wanted = {
-        key: value
-        for key, value in declared[configuration]["settings"].items()
-        if key == "neighbor_pairs"
-    }
+    settings = declared[configuration]["settings"]
+    wanted = {key: settings[key] for key in settings if key == "neighbor_pairs"}
     return next(
         name
         for name, other in declared.items()
-        if other["network"] == network and other["settings"] == wanted
+        if other["network"] == declared[configuration]["network"]
+        and other["settings"] == wanted
     )
 
 
@@ -192,10 +193,9 @@ def trainings(study: Study) -> list[tuple[str, str, str]]:
 
 def model_folder(study: Study, stage: str, dataset: str, configuration: str) -> str:
     """Return the folder in which nnU-Net keeps the folds of a model."""
+    trainer, plans = "FCADenseTrainer", "FCADensePlans"
     if stage == "nnunet":
-        trainer, plans = study.nnunet.trainer, _STOCK_PLANS
-    else:
-        trainer, plans = _TRAINER, _PLANS
+        trainer, plans = study.nnunet.trainer, "nnUNetPlans"
     return f"results/{stage}/{dataset}/{trainer}__{plans}__{configuration}"
 
 
@@ -208,106 +208,66 @@ def fold_folder(
 
 def evaluation_folders(study: Study, method: Method) -> dict[str, str]:
     """Return the evaluations of a method by the name of the fold or split."""
+    home, name = f"evaluations/{method.stage}", method.configuration
     if method.stage == CROSS_VALIDATION:
-        home = f"evaluations/{CROSS_VALIDATION}/{wmh_dataset(study)}"
         return {
-            f"fold {fold}": f"{home}/{method.configuration}/fold_{fold}"
+            f"fold {fold}": f"{home}/{wmh_dataset(study)}/{name}/fold_{fold}"
             for fold in range(study.training.folds)
         }
-    home = f"evaluations/{method.stage}"
     return {
-        f"split {number}": f"{home}/{dataset}/{method.configuration}"
+        f"split {number}": f"{home}/{dataset}/{name}"
         for number, dataset in enumerate(cel_datasets(study), start=1)
     }
 
 
-def _title(name: str) -> str:
-    """Return what the paper calls a network or loss, its own name if it has none."""
-    return TITLES.get(name, name)
-
-
-def _name_of(data: Data) -> str:
-    """Return the name of a data set that exists, else an empty text."""
-    return Path(data.dataset).name if data.dataset else ""
-
-
-def _network_methods(study: Study, stage: str, *, block: str = "") -> list[Method]:
-    """Return the methods that differ in their network only."""
-    return _of_networks(study, stage, lambda settings: not settings, block)
-
-
-def _small_methods(study: Study) -> list[Method]:
-    """Return the methods that are trained directly on small windows."""
-    window = study.training.small_window
-    block = f"{window} x {window}"
-    small = {"training_window"}
-    return _of_networks(study, "direct", lambda settings: set(settings) == small, block)
-
-
-def _of_networks(
-    study: Study, stage: str, wanted: Callable[[Any], bool], block: str
+def _network_methods(
+    study: Study, stage: str, block: str = "", *, small: bool = False
 ) -> list[Method]:
-    """Return the methods of the networks of a study, with the settings wanted."""
+    """Return the methods that differ in their network only.
+
+    Args:
+        study: The study.
+        stage: Their stage.
+        block: Part of the table.
+        small: Whether windows are small; networks that have no configuration for it
+            are left out.
+    """
+    wanted = ["training_window"] if small else []
     found = {
-        c["network"]: name
-        for name, c in configurations().items()
-        if wanted(c["settings"])
+        declared["network"]: name
+        for name, declared in configurations().items()
+        if list(declared["settings"]) == wanted
     }
     return [
-        Method(_title(network), stage, found[network], block, reference=not number)
-        for number, network in enumerate(study.networks)
-    ]
-
-
-def _stock_methods(study: Study, *, block: str = "") -> list[Method]:
-    """Return nnU-Net's own models."""
-    return [
-        Method(f"nnU-Net {name}", "nnunet", name, block)
-        for name in study.nnunet.configurations
-    ]
-
-
-def _transfer_methods(study: Study) -> list[Method]:
-    """Return direct training and fine-tuning of every network, network by network."""
-    rows = zip(
-        _small_methods(study),
-        _network_methods(study, "direct"),
-        _network_methods(study, "finetuned"),
-        strict=True,
-    )
-    return [
-        replace(method, title=title, block=method.title, reference=reference)
-        for small, full, fine in rows
-        for method, title, reference in (
-            (fine, "Fine-tuned", True),
-            (small, f"Direct, {small.block}", False),
-            (full, f"Direct, {_FULL}", False),
+        Method(
+            TITLES.get(network, network),
+            stage,
+            found[network],
+            block,
+            reference=network == study.networks[0],
         )
+        for network in study.networks
+        if network in found
     ]
 
 
-def _values(setting: str) -> dict[str, Any]:
-    """Return the value of a setting in all configurations that are its ablation."""
-    default = getattr(Settings(), setting)
-    return {BASE: default} | {
-        name: c["settings"][setting]
-        for name, c in configurations().items()
-        if set(c["settings"]) == {setting}
-    }
-
-
-def _ablation(setting: str, title: Callable[[Any], str]) -> list[Method]:
+def _ablation(setting: str) -> list[Method]:
     """Return the methods that differ in one setting, numbers in rising order."""
-    values = _values(setting)
-    order = list(values)
-    if all(isinstance(value, int | float) for value in values.values()):
-        order.sort(key=lambda name: values[name])
+    values = {BASE: getattr(Settings(), setting)} | {
+        name: declared["settings"][setting]
+        for name, declared in configurations().items()
+        if list(declared["settings"]) == [setting]
+    }
+    unknown = "{} neighbors" if setting == "neighbor_pairs" else "{}"
+    names = list(values)
+    if setting != "loss":
+        names.sort(key=lambda name: values[name])
     return [
-        Method(title(values[name]), "finetuned", name, reference=name == BASE)
-        for name in order
+        Method(
+            TITLES.get(values[name], unknown.format(values[name])),
+            "finetuned",
+            name,
+            reference=name == BASE,
+        )
+        for name in names
     ]
-
-
-def _neighbors(pairs: int) -> str:
-    """Return what Table 8 calls a number of pairs of neighbors."""
-    return {0: "0 neighbor (2D)", 1: "1 neighbor"}.get(pairs, f"{pairs} neighbors")

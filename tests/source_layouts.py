@@ -1,0 +1,304 @@
+"""Source trees for tests: tiny scans in every layout, old and new, with decoys.
+
+The package writes the newest layout of every source. The older ones, and those in which
+users rearrange their files, are made here of it. Every tree also holds what a converter
+finds in a download and must leave alone: other sequences, broken downloads, and what
+file managers leave behind.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.eulerangles import euler2mat
+
+from nnunet_cel.phantom import layouts
+from nnunet_cel.phantom.head import SourceSubject
+from nnunet_cel.phantom.layouts import Layout, Slot
+from nnunet_cel.phantom.subject import Kind
+from nnunet_cel.volumes import Volume, write_volume
+
+
+@dataclass(frozen=True)
+class TinySubject(SourceSubject):
+    """Also has a label map as in old releases."""
+
+    @property
+    def shifted_lesions(self) -> Volume:
+        """The lesions, with a rounding error in the affine."""
+        voxels, affine = self.lesions
+        shift = np.zeros((4, 4))
+        shift[:3, 3] = 2e-4
+        return Volume(voxels, affine + shift)
+
+
+def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySubject:
+    """Make a subject of a few voxels on an oblique grid.
+
+    It has a lesion of six voxels, number 1 of the kind ``"wmh"`` other pathology, too.
+    """
+    rng = np.random.default_rng(index)
+    shape = (6, 7, 5)
+    affine = np.eye(4)
+    affine[:3, :3] = euler2mat(x=0.1) @ np.diag([1.1, 0.9, 2.0])
+    affine[:3, 3] = (-3.5, -20.25, 10.0)
+    brain = np.zeros(shape, dtype=np.uint8)
+    brain[1:5, 1:6, 1:4] = 1
+    label = np.zeros(shape, dtype=np.uint8)
+    label[1:4, 2:4, 2] = lesions
+    second = label.copy()
+    second[1, 2:4, 2] = 0
+    raw = rng.integers(100, 200, shape) + 300 * (label == 1)
+    raw = raw.astype(np.float32 if index % 2 else np.int16)
+    if kind == "wmh" and index == 1:
+        label[3:5, 5, 1] = 2
+    return TinySubject(
+        raw=Volume(raw, affine),
+        brain_image=Volume(raw * brain.astype(raw.dtype), affine),
+        t1=Volume(rng.integers(50, 150, shape).astype(np.int16), affine),
+        label=Volume(label, affine),
+        second_lesions=Volume(second, affine),
+    )
+
+
+def _renamed(name: str, rename: Callable[[str, int], str], number: int) -> Slot:
+    """Return a slot of a newest layout with other paths, without those made empty."""
+    slot = layouts.LAYOUTS[name].slot(number)
+    files = {rename(path, number): content for path, content in slot.files.items()}
+    files.pop("", None)
+    return replace(slot, files=files)
+
+
+def _variant(name: str, rename: Callable[[str, int], str], **changes: object) -> Layout:
+    return replace(
+        layouts.LAYOUTS[name], slot=partial(_renamed, name, rename), **changes
+    )
+
+
+def _isbi_hoisted(path: str, number: int) -> str:
+    """The folders of the first subject lie one level up."""
+    return path.replace("training01/", "", 1)
+
+
+def _isbi_by_time_point(path: str, number: int) -> str:
+    """A folder for each time point."""
+    file = PurePosixPath(path)
+    return str(file.parent.parent / file.name.split("_")[1] / file.name)
+
+
+def _isbi_flat(path: str, number: int) -> str:
+    """Compressed, in folders that count by subject."""
+    file = PurePosixPath(path)
+    subject, time_point = (int(part[-2:]) for part in file.name.split("_")[:2])
+    first = {1: 0, 2: 4, 3: 8, 4: 13, 5: 17}[subject]
+    return f"ISBI_Training_{first + time_point:02d}/{file.name}.gz"
+
+
+def _msseg_lower_case(path: str, number: int) -> str:
+    for part in ("Training", "Testing"):
+        path = path.replace(f"MSSEG-{part}/{part}", part.lower())
+    return path
+
+
+_MSSEG_OLD_IDS = (
+    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
+    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
+    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
+)
+
+
+def _msseg_slot(number: int, files: dict[str, str]) -> Slot:
+    return replace(layouts.LAYOUTS["msseg2016"].slot(number), files=files)
+
+
+def _msseg_old(number: int) -> Slot:
+    """The training set of the portal of 2016."""
+    name = _MSSEG_OLD_IDS[number]
+    raw = f"Unprocessed training dataset/TrainingDataset_MSSEG/{name}"
+    files = {
+        f"{raw}/3DFLAIR.nii": "raw",
+        f"{raw}/Consensus.nii": "shifted_lesions",
+        f"Pre-processed training dataset/{name}/FLAIR_preprocessed.nii": "brain_image",
+    }
+    return _msseg_slot(number, files)
+
+
+def _msseg_old_masks(number: int) -> Slot:
+    """The same with a folder of its own for label maps."""
+    name = _MSSEG_OLD_IDS[number]
+    files = {
+        f"Pre-processed/{name}/FLAIR_preprocessed.nii.gz": "brain_image",
+        f"ManualSegmentation/{name}/Consensus.nii.gz": "shifted_lesions",
+    }
+    return _msseg_slot(number, files)
+
+
+def _msseg_old_test(number: int) -> Slot:
+    """The test set of the portal of 2016, without preprocessed images."""
+    path = next(iter(layouts.LAYOUTS["msseg2016"].slot(15 + number).files))
+    center = path.split("Center_")[1][:2]
+    # The first name is an original one.
+    initials = "BRPO" if number == 0 else f"X{chr(65 + number % 26)}YZ"
+    folder = f"MSSEG-1 test/{center}{45 + number:03d}{initials}_1"
+    files = {
+        f"{folder}/3DFLAIR.nii.gz": "raw",
+        f"{folder}/Consensus.nii.gz": "shifted_lesions",
+    }
+    return _msseg_slot(15 + number, files)
+
+
+def _wmh_portal(path: str, number: int) -> str:
+    """The training set of the portal of 2017: one archive for each scanner."""
+    return path.removeprefix("training/").removeprefix("Amsterdam/")
+
+
+def _wmh_yucca(path: str, number: int) -> str:
+    """Rearranged for yucca, without the original images."""
+    if "/orig/" in path:
+        return ""
+    path = path.removeprefix("training/").replace("/wmh", "/pre/wmh")
+    for site in ("Utrecht", "Singapore"):
+        path = path.replace(f"{site}/", f"{site}/Train/")
+    return path.replace("Amsterdam/GE3T", "Amsterdam/Train_GE3T")
+
+
+_CEL_AXES = ("RAS", "LPS", "PSR", "LAS")
+
+
+def _pairs(number: int) -> Slot:
+    """Folders imagesTr and labelsTr."""
+    name = layouts.patient_name(number)
+    files = {
+        f"imagesTr/{name}_0000.nii.gz": "raw",
+        f"labelsTr/{name}.nii.gz": "lesions",
+    }
+    return Slot(files, _CEL_AXES[number % 4], name)
+
+
+def _subjects(number: int) -> Slot:
+    """A folder for each subject."""
+    name = layouts.patient_name(number)
+    files = {f"{name}/T1_gado.nii.gz": "raw", f"{name}/lesions.nii.gz": "lesions"}
+    return Slot(files, _CEL_AXES[number % 4], name)
+
+
+def _csv(number: int) -> Slot:
+    """NIfTI, NRRD and MetaImage, listed in a table."""
+    patient, session = layouts.visit(number)
+    name = patient + (f" visit {session}" if session else "")
+    image, label = (
+        (f"from PACS/{name}/T1 gado.nii.gz", f"from PACS/{name}/T1 gado seg.nii.gz"),
+        (f"scans 2019/{name}.nrrd", f"scans 2019/{name}_seg.nrrd"),
+        (f"old/{name}.mha", f"old/labels/{name}.nii"),
+    )[number % 3]
+    return Slot({image: "raw", label: "lesions"}, _CEL_AXES[number % 4], patient)
+
+
+_MSSEG, _CEL = layouts.LAYOUTS["msseg2016"], layouts.LAYOUTS["cel-bids"]
+
+LAYOUTS = {
+    **layouts.LAYOUTS,
+    "isbi2015-hoisted": _variant("isbi2015", _isbi_hoisted),
+    "isbi2015-timepoints": _variant("isbi2015", _isbi_by_time_point),
+    "isbi2015-flat": _variant("isbi2015", _isbi_flat),
+    "msseg2016-lowercase": _variant("msseg2016", _msseg_lower_case),
+    "msseg2016-old": replace(_MSSEG, slot=_msseg_old, lesion_free=frozenset()),
+    "msseg2016-old-masks": replace(_MSSEG, slot=_msseg_old_masks),
+    "msseg2016-old-test": replace(
+        _MSSEG, slot=_msseg_old_test, lesion_free=frozenset({25})
+    ),
+    "wmh2017-portal": _variant("wmh2017", _wmh_portal),
+    "wmh2017-yucca": _variant("wmh2017", _wmh_yucca),
+    "cel-pairs": replace(_CEL, slot=_pairs, tables=None),
+    "cel-subjects": replace(_CEL, slot=_subjects, tables=None),
+    "cel-csv": replace(_CEL, slot=_csv, tables=layouts.case_table),
+}
+"""All layouts by name."""
+
+# Patterns of paths, and what stands there in files that no converter may take.
+_SIBLINGS = {
+    "_flair_pp": ("_mprage_pp", "_pd_pp", "_t2_pp"),
+    r"preprocessed/(.+)_flair_pp\.nii": (r"orig/\1_flair.nii.gz",),
+    "FLAIR": ("T1", "T2", "DP", "GADO"),
+    "pre/FLAIR": ("pre/3DT1", "orig/3DT1", "orig/FLAIR_mask"),
+    "Consensus": ("ManualSegmentation_1", "ManualSegmentation_2", "Brain_Mask"),
+    "_ce-gadolinium_T1w": ("_T1w",),
+    r"T1_gado\.": ("T1.",),
+}
+
+
+def write_tree(folder: Path, layout: str, n: int) -> Path:
+    """Write the first ``n`` tiny scans of a layout, with decoys; return the folder."""
+    chosen = LAYOUTS[layout]
+    make_subject = partial(make_tiny_subject, chosen.kind)
+    layouts.write_source_tree(folder, chosen, n, make_subject)
+    for slot in map(chosen.slot, range(n)):
+        for path in slot.files:
+            _add_siblings(folder, path)
+            if path.endswith((".nrrd", ".mha")):
+                _to_other_format(folder / path)
+            elif slot.patient and (folder / path).is_file():
+                _name_patient(folder / path, slot.patient)
+    if layout.startswith("isbi2015"):
+        for number in (1, 2):  # the test scans have no label maps
+            scan = f"test{number:02d}"
+            path = f"testdata_website/{scan}/preprocessed/{scan}_01_flair_pp.nii"
+            _write_decoy(folder / path)
+    for path in chosen.slot(0).files:
+        _add_dirt(folder, path)
+    return folder
+
+
+def _write_decoy(path: Path) -> None:
+    """Write a small image on a grid of its own, unless the file is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        write_volume(path, Volume(np.ones((2, 3, 2), np.int16), np.eye(4)))
+
+
+def _add_siblings(folder: Path, path: str) -> None:
+    for part, others in _SIBLINGS.items():
+        if re.search(part, path):
+            for other in others:
+                _write_decoy(folder / re.sub(part, other, path))
+
+
+def _to_other_format(path: Path) -> None:
+    """Rewrite a NIfTI file in the format that its ending names."""
+    nifti = path.rename(path.with_suffix(".nii"))
+    sitk.WriteImage(sitk.ReadImage(str(nifti)), str(path), useCompression=True)
+    nifti.unlink()
+
+
+def _name_patient(path: Path, patient: str) -> None:
+    """Write the name of a patient wherever the header of a NIfTI file has room."""
+    image = nib.load(path)
+    patient = patient.upper().replace("_", " ")
+    image.header["descrip"] = f"{patient} 1970, T1 post gadolinium"
+    image.header["intent_name"] = patient[:15]
+    image.header["db_name"] = patient[:17]
+    image.header["aux_file"] = f"{patient[:17]}.txt"
+    content = image.to_bytes()
+    compressed = path.suffix == ".gz"
+    path.write_bytes(gzip.compress(content, mtime=0) if compressed else content)
+
+
+def _add_dirt(folder: Path, path: str) -> None:
+    """Write files around one that no reader may take for data."""
+    apple_double = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        "
+    file = folder / path
+    double = folder / "__MACOSX" / Path(path).parent / f"._{file.name}"
+    double.parent.mkdir(parents=True, exist_ok=True)
+    for target in (double, file.with_name(f"._{file.name}")):
+        target.write_bytes(apple_double)
+    file.with_name(f"{file.name}.part").write_bytes(b"\x1f\x8b\x08")
+    for place in {folder, file.parent, file if file.is_dir() else folder}:
+        (place / ".DS_Store").write_bytes(b"\x00\x00\x00\x01Bud1")
