@@ -21,13 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.dataset_conversion.terms import Terms
+from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
 from nnunet_cel.image_files import find_files, find_unique, refuse_missing
 
-__all__ = ["TERMS", "add_arguments", "choices", "find_cases"]
+__all__ = ["SOURCE", "find_cases"]
 
-TERMS = Terms(
+_TERMS = Terms(
     name="WMH 2017",
     content="FLAIR of 60 training and 110 test patients from five scanners",
     release="DataverseNL, 2022",
@@ -65,9 +64,7 @@ _IMAGES = {
 _LABEL, _REARRANGED_LABEL = _pattern("/wmh"), _pattern("/(?:pre|orig)/wmh")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this source, but those of the brain extraction."""
-    group = parser.add_argument_group("WMH 2017")
+def _add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--scanners",
         nargs="+",
@@ -91,16 +88,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what label 2 becomes: background, or the label that nnU-Net ignores "
         "(default: %(default)s)",
     )
-
-
-def choices(args: argparse.Namespace) -> dict[str, str | bool | list[str]]:
-    """Return the options of this source as :func:`find_cases` takes them."""
-    return {
-        "scanners": sorted(set(args.scanners)),
-        "parts": sorted(set(args.parts)),
-        "other_pathology": args.other_pathology,
-        "allow_raw": args.allow_raw,
-    }
 
 
 def find_cases(
@@ -179,13 +166,13 @@ def find_cases(
         cases.append(
             SourceCase(
                 identifier=name,
-                source=TERMS.name,
+                source=_TERMS.name,
                 root=root,
                 image=images[key],
                 labels=(labels[key],),
                 values={0: 0, 1: 1, 2: 2 if other_pathology == "ignore" else 0},
                 group=name,
-                stratum=f"{TERMS.name} {scanner}",
+                stratum=f"{_TERMS.name} {scanner}",
                 strip_on=t1[key] if strip else None,
                 mask_names=(name, str(number)),
                 facts={
@@ -212,3 +199,13 @@ def _key(match: re.Match[str]) -> tuple[str, str, int]:
         )
         part = "test" if is_test else "training"
     return "training" if part.startswith("train") else "test", scanner, number
+
+
+SOURCE = Source(
+    terms=_TERMS,
+    find_cases=find_cases,
+    options=("scanners", "parts", "other_pathology", "allow_raw"),
+    add_arguments=_add_arguments,
+    description=__doc__,
+    has_skull=True,
+)

@@ -435,7 +435,7 @@ def _checked(path: Path, voxels: Array, affine: Array) -> Volume:
             f"size above 0. Got the affine\n{affine}\ninstead: resample the image, or "
             "mend its header."
         )
-    if voxels.dtype.kind == "f" and voxels.dtype.itemsize > 4:
+    if voxels.dtype.itemsize > 4:
         with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
             voxels = voxels.astype(np.float32)
     if voxels.dtype.byteorder not in "=|":

@@ -269,9 +269,9 @@ def test_existing_data_set_is_kept(
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("../raw/Dataset502_CEL/linking.csv", "must lie outside the data set"),
-        ("taken.csv", "linking table taken.csv exists"),
-        ("no/folder/x.csv", "in a folder that exists. Got no/folder/x.csv"),
+        ("../raw/Dataset502_CEL/linking.csv", "which lies in the data set"),
+        ("taken.csv", "Got taken.csv, which exists"),
+        ("no/folder/x.csv", "x.csv, which is no file in a folder that exists"),
     ],
 )
 def test_linking_table_has_a_place_of_its_own(
