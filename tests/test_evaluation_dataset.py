@@ -83,38 +83,6 @@ def test_summary_agrees_with_the_table(folders: tuple[Path, Path]) -> None:
     assert "numpy" in summary["versions"]
 
 
-def test_processes_give_the_same(folders: tuple[Path, Path]) -> None:
-    """Two processes find what one does."""
-    alone = evaluate_folders(*folders, PAPER, probabilities=True)
-    together = evaluate_folders(*folders, PAPER, probabilities=True, processes=2)
-
-    assert plain(alone.summary) == plain(together.summary)
-
-
-def test_files_are_the_same_twice(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """The same label maps give the same bytes."""
-    contents = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        write_evaluation(
-            evaluate_folders(*folders, PAPER, probabilities=True), tmp_path / name
-        )
-        contents.append(
-            {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
-        )
-
-    assert contents[0] == contents[1]
-    assert set(contents[0]) == {
-        "calibration.csv",
-        "cases.csv",
-        "folders.json",
-        "froc.csv",
-        "lesions.csv",
-        "summary.csv",
-        "summary.json",
-    }
-
-
 def test_probabilities_are_used(folders: tuple[Path, Path]) -> None:
     """At threshold 0.5 the curve has the numbers of the evaluation."""
     evaluation = evaluate_folders(
@@ -183,7 +151,6 @@ def test_ignore_label_of_the_data_set_is_used(
     ("spoil", "message"),
     [
         (lambda p, r: save(p, "A", np.zeros((2, 2, 2))), "shape"),
-        (lambda p, r: save(p, "A", np.zeros(SHAPE), np.eye(4)), "affine"),
         (lambda p, r: save(p, "A", np.full(SHAPE, 7)), "must have no values but 0, 1"),
         (lambda p, r: (r / "A.nii.gz").write_bytes(b"no image"), "cannot be read"),
         (lambda p, r: (p / "A.npz").unlink(), "There are no probabilities"),

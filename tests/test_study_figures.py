@@ -9,10 +9,11 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from studies import make_study, write_evaluation, write_log
 
-from nnunet_cel.report.overlay import TRUE_POSITIVE
+from nnunet_cel.pictures import AGREEMENT_COLORS
 from nnunet_cel.study.figures import write_figures
 from nnunet_cel.study.models import evaluation_folders, figure_methods, fold_folder
 
@@ -57,7 +58,8 @@ def test_overlays_show_all_networks(
     pixels = imread(picture)[..., :3]
 
     assert picture.name == "case_00.png"
-    assert (abs(pixels - np.array(TRUE_POSITIVE)).max(axis=-1) < 0.01).sum() > 100
+    red = to_rgb(AGREEMENT_COLORS["tp"])
+    assert (abs(pixels - red).max(axis=-1) < 0.01).sum() > 100
 
 
 def test_curves_of_both_trainings_are_drawn(tmp_path: Path) -> None:
