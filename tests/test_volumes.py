@@ -279,13 +279,11 @@ def test_label_map_becomes_bytes(tmp_path: Path) -> None:
 def test_grids_agree_within_a_thousandth() -> None:
     """Shape and affine must agree; the message names the volume and the difference."""
     first = Volume(make_voxels(), OBLIQUE)
-    near, far = OBLIQUE.copy(), OBLIQUE.copy()
-    near[0, 3] += 0.9e-3
-    far[0, 3] += 1.1e-3
+    shift = np.eye(4, k=3)
 
-    assert same_grid(first, Volume(make_voxels(), near))
+    assert same_grid(first, Volume(make_voxels(), OBLIQUE + 0.9e-3 * shift))
     with pytest.raises(ValueError, match="The mask must have the affine"):
-        check_same_grid("The mask", Volume(make_voxels(), far), first)
+        check_same_grid("The mask", Volume(make_voxels(), OBLIQUE + shift), first)
     with pytest.raises(ValueError, match=r"The mask.*\(4, 5, 3\).*Got \(4, 5, 2\)"):
         check_same_grid("The mask", Volume(make_voxels()[..., :2], OBLIQUE), first)
 
