@@ -33,8 +33,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
 from benchmarks._process import in_fresh_process
 from nnunet_cel.phantom.subject import Kind, make_subject
 from nnunet_cel.planning.declarations import BASE, architecture
-from nnunet_cel.planning.extent import cubic_extent
 from nnunet_cel.planning.preprocessor import FCADensePreprocessor
+from nnunet_cel.planning.sizes import cubic_extent
 from nnunet_cel.settings import BLOCK, Settings
 from nnunet_cel.training.trainer import FCADenseTrainer
 
