@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from nnunet_cel.evaluation.comparison import (
     holm,
     read_evaluation,
 )
-from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.evaluation.metrics import METRICS, EdgeCase
 from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.evaluation.tables import plain, write_table
 
@@ -112,28 +113,19 @@ def test_pair_agrees_with_scipy(rng: np.random.Generator) -> None:
     assert row["n"] == 20
     assert row["p"] == pytest.approx(stats.wilcoxon(first, second).pvalue)
     assert row["ci_low"] < row["mean_difference"] < row["ci_high"]
-
-
-def test_effect_by_hand() -> None:
-    """The differences 3, 1 and -2 have ranks 3, 1 and 2: (3 + 1 - 2) / 6."""
+    # the differences 3, 1 and -2 have ranks 3, 1 and 2
     row = compare_pair(np.zeros(3), np.array([3.0, 1.0, -2.0]))
+    assert row["effect"] == pytest.approx((3 + 1 - 2) / 6)
 
-    assert row["effect"] == pytest.approx(2 / 6)
 
-
-def test_models_without_common_values_have_no_test() -> None:
-    """Where no case has both values, there is no difference."""
+def test_pairs_without_a_difference() -> None:
+    """No common case has no test; values that differ by rounding only are equal."""
     row = compare_pair(np.array([1.0, math.nan]), np.array([math.nan, 1.0]))
 
     assert row["n"] == 0
     assert math.isnan(row["p"])
     assert math.isnan(row["mean_difference"])
-
-
-def test_rounding_makes_no_difference() -> None:
-    """Values that differ by rounding only are equal."""
     row = compare_pair(np.array([0.3, 0.5, 0.7]), np.array([0.1 + 0.2, 0.5, 0.7]))
-
     assert (row["p"], row["effect"]) == (1, 0)
 
 
@@ -165,17 +157,15 @@ def test_what_differs_is_refused(
         compare_evaluations([good, references])
 
 
-@pytest.mark.parametrize("names", [["a"], ["a", "a"], ["a", "b", "c"]])
-def test_names_must_be_distinct(three: list[Path], names: list[str]) -> None:
-    """Every model needs one name of its own."""
-    with pytest.raises(ValueError, match="--names"):
-        compare_evaluations(three[:2], names=names)
-
-
-def test_one_model_is_no_comparison(three: list[Path]) -> None:
-    """There must be two evaluations."""
-    with pytest.raises(ValueError, match="at least two models"):
-        compare_evaluations(three[:1])
+@pytest.mark.parametrize(
+    ("number", "names"), [(2, ["a"]), (2, ["a", "a"]), (2, ["a", "b", "c"]), (1, None)]
+)
+def test_there_are_several_models_with_names(
+    three: list[Path], number: int, names: list[str] | None
+) -> None:
+    """Every model needs one name of its own, and one model is no comparison."""
+    with pytest.raises(ValueError, match=r"at least two models.*--names"):
+        compare_evaluations(three[:number], names=names)
 
 
 def test_folders_without_evaluation_are_refused(
@@ -190,3 +180,30 @@ def test_folders_without_evaluation_are_refused(
     write_table(three[1] / "cases.csv", pd.DataFrame({"case": ["a"]}))
     with pytest.raises(ValueError, match="It lacks ASSD"):
         read_evaluation(three[1])
+    (three[2] / "summary.json").write_text("[]")
+    with pytest.raises(ValueError, match="It lacks the protocol"):
+        read_evaluation(three[2])
+
+
+def test_metric_that_came_later_has_no_value(
+    tmp_path: Path,
+    three: list[Path],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An evaluation from before is read, and compared with one from after."""
+    row = EdgeCase(empty_prediction=0, empty_reference=math.nan, both_empty=math.nan)
+    monkeypatch.setitem(METRICS, "NEW", replace(METRICS["DSC"], edge_case=row))
+    after = write(tmp_path / "after", table(rng))
+
+    cases, summary = read_evaluation(three[0])
+
+    assert cases["NEW"].isna().all()
+    assert (summary["metrics"]["NEW"]["n"], summary["metrics"]["NEW"]["mean"]) == (
+        0,
+        None,
+    )
+    comparison = compare_evaluations([three[0], after])
+    models = comparison.models.set_index(["metric", "model"])
+    assert list(models.loc["NEW", "n"]) == [0, 12]
+    assert comparison.tests.set_index("metric").loc["NEW", "n"] == 0

@@ -57,13 +57,7 @@ def count(predicted: np.ndarray, reference: np.ndarray, protocol: Protocol) -> C
         find_lesions(mask, connectivity=protocol.connectivity)
         for mask in (reference, predicted)
     ]
-    tp = int((predicted & reference).sum())
-    return Counts(
-        tp=tp,
-        fp=int(predicted.sum()) - tp,
-        fn=int(reference.sum()) - tp,
-        **match_lesions(*lesions, protocol, 1.0).tally(),
-    )
+    return match_lesions(*lesions, protocol, 1.0).counts
 
 
 def random_masks(
@@ -134,16 +128,6 @@ def test_edge_cases_of_the_paper(metric: str, edge: int, counts: Counts) -> None
     assert values[metric] == pytest.approx(PAPER_EDGES[metric][edge], nan_ok=True)
 
 
-def test_blank_prediction_of_table_5() -> None:
-    """A blank prediction has the values that the paper prints for TransUNet."""
-    blank = Counts(tp=0, fp=0, fn=120, reference_missed=3)
-
-    values = compute_metrics(blank, load_protocol("paper").edge_cases)
-
-    printed = {"DSC": 0, "PPV": 0, "TPR": 0, "VD": 1, "LFDR": 1, "L-sens": 0}
-    assert {name: values[name] for name in printed} == printed
-
-
 def test_hand_counted_case() -> None:
     """Every formula gives what is worked out by hand."""
     counts = Counts(
@@ -182,13 +166,9 @@ def test_volume_difference_has_no_sign() -> None:
 
     assert (less["VD"], more["VD"]) == (0.5, 0.5)
     assert (less["RVD"], more["RVD"]) == (-0.5, 0.5)
-
-
-def test_no_hit_at_all_is_zero_f1() -> None:
-    """Lesions on both sides without a single hit have an F1 of 0, not NaN."""
-    counts = Counts(tp=0, fp=5, fn=5, reference_missed=1, predicted_false=1)
-
-    assert compute_metrics(counts, unfiltered().edge_cases)["L-F1"] == 0
+    # lesions on both sides without a single hit have an F1 of 0, not NaN
+    none = Counts(tp=0, fp=5, fn=5, reference_missed=1, predicted_false=1)
+    assert compute_metrics(none, edges)["L-F1"] == 0
 
 
 def test_levels_are_empty_on_their_own() -> None:
@@ -199,22 +179,3 @@ def test_levels_are_empty_on_their_own() -> None:
 
     assert values["DSC"] == pytest.approx(4 / 6)
     assert math.isnan(values["L-sens"])
-
-
-def test_exchange_of_the_maps(rng: np.random.Generator) -> None:
-    """Exchanging prediction and reference keeps DSC and swaps the other pairs."""
-    protocol = unfiltered()
-    for first, second in random_masks(rng, 200):
-        one = compute_metrics(count(first, second, protocol), protocol.edge_cases)
-        other = compute_metrics(count(second, first, protocol), protocol.edge_cases)
-
-        assert one["DSC"] == pytest.approx(other["DSC"], nan_ok=True)
-        assert one["PPV"] == pytest.approx(other["TPR"], nan_ok=True)
-        if not math.isnan(one["DSC"]):
-            assert 1 - one["LFDR"] == pytest.approx(other["L-sens"])
-            assert one["L-F1"] == pytest.approx(other["L-F1"])
-
-
-def test_table_of_metrics_begins_with_the_papers() -> None:
-    """The paper's six metrics come first, in its order."""
-    assert list(METRICS)[:6] == ["DSC", "PPV", "TPR", "VD", "LFDR", "L-sens"]

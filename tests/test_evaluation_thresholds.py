@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.evaluation.thresholds import (
     THRESHOLDS,
@@ -93,14 +92,6 @@ def test_threshold_for_a_wanted_rate(curve: pd.DataFrame) -> None:
     assert loose["LFDR"] <= 0.2
 
 
-def test_rate_that_cannot_be_had_has_no_threshold() -> None:
-    """If all that is predicted is false, no threshold is found."""
-    counts = [Counts(tp=0, fp=8, fn=8, reference_missed=1, predicted_false=1)]
-    curve = froc([counts * len(THRESHOLDS)], PAPER)
-
-    assert threshold_for_lfdr(curve, 0.5) is None
-
-
 def test_false_lesions_that_flow_together_stay_false() -> None:
     """A false lesion of a higher threshold is still counted when it has merged."""
     volume = lesions(0.9, 0.8)
@@ -131,21 +122,15 @@ def test_flood_earns_nothing() -> None:
     assert found["L-sens"] == 0.5
 
 
-def test_scans_without_lesions_have_no_precision() -> None:
-    """Without any reference lesion there is no sensitivity and no area."""
-    volume = lesions(0.9)
-    curve = froc([sweep_thresholds(volume, volume > 2, PAPER, 1.0)], PAPER)
-
-    assert math.isnan(average_precision(curve))
-    assert threshold_for_lfdr(curve, 1.0) is None
-
-
-def test_perfect_probabilities_have_full_area() -> None:
-    """Lesions of probability 1 and nothing else give an area of 1."""
+def test_ends_of_the_scale() -> None:
+    """Probability 1 and nothing else is an area of 1; no lesion, none."""
     volume = lesions(1.0, 1.0)
-    curve = froc([sweep_thresholds(volume, volume > 0, PAPER, 1.0)], PAPER)
+    perfect = froc([sweep_thresholds(volume, volume > 0, PAPER, 1.0)], PAPER)
+    false = froc([sweep_thresholds(volume, volume > 2, PAPER, 1.0)], PAPER)
 
-    assert average_precision(curve) == 1
+    assert average_precision(perfect) == 1
+    assert math.isnan(average_precision(false))
+    assert threshold_for_lfdr(false, 1.0) is None
 
 
 def test_honest_probabilities_are_calibrated(rng: np.random.Generator) -> None:
@@ -159,6 +144,7 @@ def test_honest_probabilities_are_calibrated(rng: np.random.Generator) -> None:
 
     assert error(probabilities) < 0.01
     assert error(probabilities**2) == pytest.approx(0.185, abs=0.02)
+    assert math.isnan(error(probabilities * 0))
 
 
 def test_calibration_by_hand() -> None:
@@ -173,12 +159,3 @@ def test_calibration_by_hand() -> None:
         ["lesions", 0.6, 0.7, 3, 0.646667, 0.666667],
         ["lesions", 0.9, 1.0, 1, 1, 1],
     ]
-
-
-def test_calibration_of_nothing_is_unknown() -> None:
-    """Without probabilities above 0.1 there is no calibration error."""
-    table = calibrate(
-        {"voxels": count_reliability(np.zeros(9), np.ones(9, dtype=bool))}
-    )
-
-    assert math.isnan(expected_calibration_error(table, "voxels"))

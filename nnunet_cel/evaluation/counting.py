@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,27 +14,10 @@ from nnunet_cel.evaluation.labels import Labels, read_labels
 from nnunet_cel.evaluation.lesions import bounding_box, find_lesions, is_dropped
 from nnunet_cel.evaluation.protocol import Protocol
 from nnunet_cel.parallel import map_cases
-from nnunet_cel.scans import (
-    find_label_maps,
-    pair_images,
-    raise_together,
-)
+from nnunet_cel.scans import find_label_maps, pair_images, raise_together
 from nnunet_cel.volumes import check_same_grid, read_label_map, read_volume
 
-__all__ = ["LesionCount", "count_lesions"]
-
-
-@dataclass(frozen=True)
-class LesionCount:
-    """The lesions of all label maps of a folder.
-
-    Args:
-        lesions: One row for each lesion, the largest of a case first.
-        cases: One row for each case, those without lesions included.
-    """
-
-    lesions: pd.DataFrame
-    cases: pd.DataFrame
+__all__ = ["count_lesions"]
 
 
 def count_lesions(
@@ -46,7 +28,7 @@ def count_lesions(
     label: int | None = None,
     processes: int = 1,
     description: str | None = None,
-) -> LesionCount:
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Count and measure the lesions of all label maps of a folder.
 
     Args:
@@ -58,6 +40,10 @@ def count_lesions(
             :func:`~nnunet_cel.evaluation.labels.read_labels`.
         processes: Number of processes.
         description: Title of a progress bar, None for no bar.
+
+    Returns:
+        One row for each lesion, the largest of a case first, and one row for each case,
+        those without lesions included.
 
     Raises:
         FileNotFoundError: If a folder is missing.
@@ -77,7 +63,7 @@ def count_lesions(
     done = [result for result in results if not isinstance(result, str)]
     tables = [table for table, _ in done]
     lesions = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
-    return LesionCount(lesions, pd.DataFrame([row for _, row in done]))
+    return lesions, pd.DataFrame([row for _, row in done])
 
 
 def _count_case(

@@ -18,10 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_cel.files import read_json
+from nnunet_cel.schema import Model, parse
 
 __all__ = ["Labels", "read_labels"]
 
 Array = npt.NDArray[Any]
+
+
+class _DataSet(Model, extra="ignore"):
+    """What is read of nnU-Net's ``dataset.json``; a list is a region."""
+
+    labels: dict[str, int | list[int]]
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,14 @@ class Labels:
         lesion: The lesion label.
         ignore: The ignore label, None if there is none.
         others: Values that count as background beside 0, None for all others.
-        header: The entry ``labels`` of ``dataset.json``, None if there is no such file.
+        regions: Value or values of each region but background, in the order of their
+            channels; empty where channels are labels.
     """
 
     lesion: int = 1
     ignore: int | None = None
     others: frozenset[int] | None = frozenset()
-    header: dict[str, Any] | None = None
+    regions: tuple[int | list[int], ...] = ()
 
     def check(self, path: Path, voxels: Array) -> None:
         """Refuse a label map with a value that nobody explained.
@@ -72,18 +80,9 @@ class Labels:
         """
         if count == 1:
             return 0  # one region, without background
-        header = self.header or {}
-        if not any(isinstance(value, list) for value in header.values()):
-            if self.lesion < count:
-                return self.lesion
-            regions = []
-        else:
-            regions = [
-                value
-                for name, value in header.items()
-                if name != "ignore" and value not in (0, [0])
-            ]
-        for channel, value in enumerate(regions):
+        if not self.regions and self.lesion < count:
+            return self.lesion
+        for channel, value in enumerate(self.regions):
             if value in (self.lesion, [self.lesion]):
                 return channel
         raise ValueError(
@@ -111,41 +110,32 @@ def read_labels(
         ValueError: If ``dataset.json`` is damaged, or lesion and ignore label are the
             same or 0.
     """
-    header = None
-    for folder in folders:
-        path = folder / "dataset.json"
-        if path.is_file():
-            header = _read_header(path)
-            break
-    values = [_values(value) for value in (header or {}).values()]
-    others = frozenset(value for part in values for value in part)
-    if ignore is None and header is not None and isinstance(header.get("ignore"), int):
-        ignore = header["ignore"]
+    files = [folder / "dataset.json" for folder in folders]
+    path = next((file for file in files if file.is_file()), None)
+    meanings = _read(path) if path else {}
+    ignored = meanings.get("ignore")
+    if ignore is None and isinstance(ignored, int):
+        ignore = ignored
     label = 1 if lesion is None else lesion
     if label < 1 or ignore == 0 or label == ignore:
         raise ValueError(
             "The lesion label must be at least 1, and the ignore label another one but "
             f"0. Got {label} for lesions and {ignore} to ignore."
         )
-    return Labels(label, ignore, others if lesion is None else None, header)
+    values = [v if isinstance(v, list) else [v] for v in meanings.values()]
+    regions = [v for n, v in meanings.items() if n != "ignore" and v not in (0, [0])]
+    return Labels(
+        lesion=label,
+        ignore=ignore,
+        others=frozenset().union(*values) if lesion is None else None,
+        regions=tuple(regions) if any(isinstance(v, list) for v in regions) else (),
+    )
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, int | list[int]]:
     """Return the entry ``labels`` of a ``dataset.json``."""
     try:
-        labels = read_json(path)["labels"]
-        for value in labels.values():
-            _values(value)
-        if isinstance(labels.get("ignore"), bool) or labels.get("ignore") == 0:
-            raise ValueError("the ignore label is no label")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"The file {path} must have the entry 'labels' with a number, or a list of "
-            "numbers, for every label, as nnU-Net writes it. Mend it, or move it away."
-        ) from error
-    return dict(labels)
-
-
-def _values(value: Any) -> list[int]:
-    """Return the values of a label or region."""
-    return [int(v) for v in value] if isinstance(value, list) else [int(value)]
+        content = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"The file {path} is not JSON: {error}.") from error
+    return parse(_DataSet, content, str(path)).labels

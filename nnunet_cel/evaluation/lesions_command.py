@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     files = [path for path in (args.out, args.cases) if path is not None]
     _check_files(files, overwrite=args.overwrite)
-    found = count_lesions(
+    lesions, cases = count_lesions(
         args.predictions,
         load_protocol(args.protocol),
         images=args.images,
@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         description=None if args.no_progress else "Counting",
     )
-    write_table(args.out, found.lesions)
+    write_table(args.out, lesions)
     if args.cases is not None:
-        write_table(args.cases, found.cases)
-    table = found.cases.set_index("case")[["lesions", "volume_ml"]]
+        write_table(args.cases, cases)
+    table = cases.set_index("case")[["lesions", "volume_ml"]]
     table.columns = ["lesions", "ml"]
     print(table.rename_axis(None).to_string(float_format="{:.3f}".format))
     print(f"Wrote {' and '.join(map(str, files))}")

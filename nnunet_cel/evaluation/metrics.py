@@ -95,57 +95,51 @@ class EdgeCase(Model):
     both_empty: _Edge
 
 
+_EDGES = {
+    (True, False): "empty_prediction",
+    (False, True): "empty_reference",
+    (True, True): "both_empty",
+}
+"""Name of the edge case where the prediction is empty, the reference is empty."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """One metric.
 
     Args:
         name: Its full name.
-        unit: Its unit, empty for a ratio.
         better: Which values are better; ``"zero"`` are those close to zero.
         level: Whether it is about voxels or about lesions.
         function: Computes it from counts that are not empty on its level.
+        unit: Its unit, empty for a ratio.
         edge_case: Its values where there is nothing to measure, by protocols that do
             not name it. None if every protocol must; that is for the first metrics
             alone, because later ones are in no protocol that was written before.
     """
 
     name: str
-    unit: str
     better: Literal["higher", "lower", "zero"]
     level: Literal["voxels", "lesions"]
     function: Callable[[Counts], float]
+    unit: str = ""
     edge_case: EdgeCase | None = None
-
-
-def _dice(c: Counts) -> float:
-    return 2 * c.tp / (c.predicted + c.reference)  # Eq. 2
-
-
-def _ppv(c: Counts) -> float:
-    return c.tp / c.predicted  # Eq. 3
-
-
-def _tpr(c: Counts) -> float:
-    return c.tp / c.reference  # Eq. 4
-
-
-def _volume_difference(c: Counts) -> float:
-    return abs(
-        _relative_volume_difference(c)
-    )  # Eq. 5; Table 5 shows that it has no sign
 
 
 def _relative_volume_difference(c: Counts) -> float:
     return (c.predicted - c.reference) / c.reference
 
 
+def _volume_difference(c: Counts) -> float:
+    return abs(_relative_volume_difference(c))  # Table 5 shows that it has no sign
+
+
 def _lesion_false_discovery_rate(c: Counts) -> float:
-    return c.predicted_false / c.predicted_lesions  # Eq. 6
+    return c.predicted_false / c.predicted_lesions
 
 
 def _lesion_sensitivity(c: Counts) -> float:
-    return c.reference_hit / c.reference_lesions  # Eq. 7
+    return c.reference_hit / c.reference_lesions
 
 
 def _lesion_f1(c: Counts) -> float:
@@ -155,33 +149,37 @@ def _lesion_f1(c: Counts) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "DSC": Metric("Dice similarity coefficient", "", "higher", "voxels", _dice),
-    "PPV": Metric("positive predictive value", "", "higher", "voxels", _ppv),
-    "TPR": Metric("true positive rate", "", "higher", "voxels", _tpr),
-    "VD": Metric("volume difference", "", "lower", "voxels", _volume_difference),
-    "LFDR": Metric(
-        "lesion false discovery rate",
-        "",
-        "lower",
-        "lesions",
-        _lesion_false_discovery_rate,
+    "DSC": Metric(  # Eq. 2
+        "Dice similarity coefficient",
+        "higher",
+        "voxels",
+        lambda c: 2 * c.tp / (c.predicted + c.reference),
     ),
-    "L-sens": Metric(
-        "lesion sensitivity", "", "higher", "lesions", _lesion_sensitivity
+    "PPV": Metric(  # Eq. 3
+        "positive predictive value", "higher", "voxels", lambda c: c.tp / c.predicted
+    ),
+    "TPR": Metric(  # Eq. 4
+        "true positive rate", "higher", "voxels", lambda c: c.tp / c.reference
+    ),
+    "VD": Metric("volume difference", "lower", "voxels", _volume_difference),  # Eq. 5
+    "LFDR": Metric(  # Eq. 6
+        "lesion false discovery rate", "lower", "lesions", _lesion_false_discovery_rate
+    ),
+    "L-sens": Metric(  # Eq. 7
+        "lesion sensitivity", "higher", "lesions", _lesion_sensitivity
     ),
     "RVD": Metric(
         "relative volume difference, signed",
-        "",
         "zero",
         "voxels",
         _relative_volume_difference,
     ),
-    "L-F1": Metric("lesion F1 score", "", "higher", "lesions", _lesion_f1),
+    "L-F1": Metric("lesion F1 score", "higher", "lesions", _lesion_f1),
     "HD95": Metric(
-        "95 % Hausdorff distance", "mm", "lower", "voxels", lambda c: c.hd95
+        "95 % Hausdorff distance", "lower", "voxels", lambda c: c.hd95, "mm"
     ),
     "ASSD": Metric(
-        "average symmetric surface distance", "mm", "lower", "voxels", lambda c: c.assd
+        "average symmetric surface distance", "lower", "voxels", lambda c: c.assd, "mm"
     ),
 }
 """Short name of each metric, in the order of the paper's tables, then the others."""
@@ -202,14 +200,9 @@ def compute_metrics(
     }
     values = {}
     for short, metric in METRICS.items():
-        no_prediction, no_reference = empty[metric.level]
-        if no_prediction and no_reference:
-            value = edge_cases[short].both_empty
-        elif no_prediction:
-            value = edge_cases[short].empty_prediction
-        elif no_reference:
-            value = edge_cases[short].empty_reference
+        if any(empty[metric.level]):
+            which = _EDGES[empty[metric.level]]
+            values[short] = float(getattr(edge_cases[short], which))
         else:
-            value = metric.function(counts)
-        values[short] = float(value)
+            values[short] = float(metric.function(counts))
     return values
