@@ -127,7 +127,7 @@ def _convert_public(args: argparse.Namespace) -> int:
     folder = dataset_folder(args.out, args.dataset_id, args.name)
     extraction: BrainExtraction | None = None
     if any(SOURCES[name].has_skull for name in roots):
-        extraction = brain_extraction(args, default="bet")
+        extraction = brain_extraction(args)
         extraction.check()
     cases: dict[str, list[SourceCase]] = {}
     choices: dict[str, dict[str, Any]] = {}

@@ -125,9 +125,6 @@ def damage(case: SourceCase, what: str) -> None:
     elif what == "nan":
         voxels[0, 0, :3] = np.nan
         write_volume(image, Volume(voxels, affine))
-    elif what == "infinite":
-        voxels[0, 0, 0] = np.inf
-        write_volume(image, Volume(voxels, affine))
     elif what == "4D":
         nib.Nifti1Image(np.stack([voxels] * 2, -1), affine).to_filename(image)
     elif what == "shape":
@@ -149,7 +146,6 @@ def damage(case: SourceCase, what: str) -> None:
     [
         ("truncated", "bad_image.nii.gz cannot be read"),
         ("nan", "bad_image.nii.gz must have finite voxels. Got 3 that"),
-        ("infinite", "bad_image.nii.gz must have finite voxels. Got 1 that"),
         ("4D", "bad_image.nii.gz must have three axes. Got the shape (6, 5, 4, 2)"),
         ("shape", "bad_first.nii.gz must have the shape of the image"),
         ("affine", "bad_first.nii.gz must have the affine of the image"),
@@ -161,27 +157,17 @@ def damage(case: SourceCase, what: str) -> None:
 )
 def test_bad_case_is_named(tmp_path: Path, what: str, message: str) -> None:
     """Among good cases, the message names the bad file and what is wrong with it."""
-    good, bad = make_case(tmp_path, "good"), make_case(tmp_path, "bad")
+    good, bad, worse = (make_case(tmp_path, name) for name in ("good", "bad", "worse"))
     damage(bad, what)
+    damage(worse, "empty")
 
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        store_cases(tmp_path, [good, bad])
+        store_cases(tmp_path, [good, bad, worse])
 
+    assert str(error.value).startswith("2 cases have problems:\n- ")
     assert "bad_" in str(error.value)
-
-
-def test_all_bad_cases_are_named_at_once(tmp_path: Path) -> None:
-    """One run tells everything that is to be mended."""
-    cases = [make_case(tmp_path, name) for name in "abc"]
-    damage(cases[0], "nan")
-    damage(cases[2], "empty")
-
-    with pytest.raises(ValueError, match="2 cases have problems") as error:
-        store_cases(tmp_path, cases)
-
-    assert "a_image" in str(error.value)
-    assert "c_first" in str(error.value)
-    assert "b_" not in str(error.value)
+    assert "worse_" in str(error.value)
+    assert "good_" not in str(error.value)
 
 
 def test_same_image_twice_is_refused(tmp_path: Path) -> None:

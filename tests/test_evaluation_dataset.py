@@ -52,15 +52,16 @@ def test_rows_are_those_of_the_cases(folders: tuple[Path, Path]) -> None:
 
     evaluation = evaluate_folders(*folders, PAPER)
 
-    assert list(evaluation.cases["case"]) == ["A", "B", "C", "free"]
-    for row in evaluation.cases.to_dict("records"):
+    assert list(evaluation.tables["cases"]["case"]) == ["A", "B", "C", "free"]
+    for row in evaluation.tables["cases"].to_dict("records"):
         alone = evaluate_case(
             read_label_map(predictions / f"{row['case']}.nii.gz"),
             read_label_map(references / f"{row['case']}.nii.gz"),
             PAPER,
             labels=Labels(),
         )
-        of_case = evaluation.lesions[evaluation.lesions["case"] == row.pop("case")]
+        lesions = evaluation.tables["lesions"]
+        of_case = lesions[lesions["case"] == row.pop("case")]
         assert row == pytest.approx(alone.row, nan_ok=True)
         assert len(of_case) == len(alone.lesions)
 
@@ -76,7 +77,7 @@ def test_summary_agrees_with_the_table(folders: tuple[Path, Path]) -> None:
     assert summary["metrics"]["PPV"]["n"] == 4
     for name in METRICS:
         assert summary["metrics"][name]["mean"] == pytest.approx(
-            evaluation.cases[name].mean()
+            evaluation.tables["cases"][name].mean()
         )
     assert summary["scans"]["specificity"]["n"] == 1
     assert set(summary["sha256"]["A"]) == {"prediction", "reference"}
@@ -89,17 +90,15 @@ def test_probabilities_are_used(folders: tuple[Path, Path]) -> None:
         *folders, PAPER, probabilities=True, wanted_lfdr=[1.0]
     )
 
-    assert evaluation.froc is not None
-    half = evaluation.froc.set_index("threshold").loc[0.5]
-    assert half["DSC"] == pytest.approx(evaluation.cases["DSC"].mean())
-    assert half["L-sens"] == pytest.approx(evaluation.cases["L-sens"].mean())
-    cases = evaluation.cases
+    half = evaluation.tables["froc"].set_index("threshold").loc[0.5]
+    assert half["DSC"] == pytest.approx(evaluation.tables["cases"]["DSC"].mean())
+    assert half["L-sens"] == pytest.approx(evaluation.tables["cases"]["L-sens"].mean())
+    cases = evaluation.tables["cases"]
     assert half["sensitivity"] == pytest.approx(
         cases["reference_hit"].sum() / cases["reference_lesions"].sum()
     )
-    assert evaluation.lesions["mean_probability"].between(0, 1).all()
-    assert evaluation.calibration is not None
-    assert set(evaluation.calibration["level"]) == {"voxels", "lesions"}
+    assert evaluation.tables["lesions"]["mean_probability"].between(0, 1).all()
+    assert set(evaluation.tables["calibration"]["level"]) == {"voxels", "lesions"}
     thresholds = evaluation.summary["thresholds"]
     assert 0 <= thresholds["average_precision"] <= 1
     assert [entry["wanted"] for entry in thresholds["for_lfdr"]] == [1.0]
@@ -144,7 +143,7 @@ def test_ignore_label_of_the_data_set_is_used(
     evaluation = evaluate_folders(*folders, PAPER, probabilities=True)
 
     assert evaluation.summary["ignore_label"] == 2
-    assert (evaluation.lesions["box_x_last"] < 5).all()
+    assert (evaluation.tables["lesions"]["box_x_last"] < 5).all()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +225,5 @@ def test_export_of_nnunet_has_the_axes_that_are_read(
     )
 
     assert read_label_map(tmp_path / "p" / "case.nii.gz").voxels.shape == (13, 11, 9)
-    assert evaluation.froc is not None
-    half = evaluation.froc.set_index("threshold").loc[0.5]
+    half = evaluation.tables["froc"].set_index("threshold").loc[0.5]
     assert (half["DSC"], half["L-sens"], half["volume_ratio"]) == (1, 1, 1)

@@ -14,6 +14,7 @@ from nnunet_cel.evaluation.lesions import (
     match_lesions,
     size_bins,
 )
+from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import Overlap, Protocol, load_protocol
 
 PAPER = load_protocol("paper")
@@ -137,12 +138,15 @@ def test_one_prediction_can_hit_two_lesions() -> None:
     """Both sides are counted on their own: two hits there, one here."""
     found = match("xxx..xxx", "..xxxx..")
 
-    assert found.tally() == {
-        "reference_hit": 2,
-        "reference_missed": 0,
-        "predicted_hit": 1,
-        "predicted_false": 0,
-    }
+    assert found.counts == Counts(
+        tp=2,
+        fp=2,
+        fn=4,
+        reference_hit=2,
+        reference_missed=0,
+        predicted_hit=1,
+        predicted_false=0,
+    )
 
 
 @pytest.mark.parametrize(

@@ -57,13 +57,7 @@ def count(predicted: np.ndarray, reference: np.ndarray, protocol: Protocol) -> C
         find_lesions(mask, connectivity=protocol.connectivity)
         for mask in (reference, predicted)
     ]
-    tp = int((predicted & reference).sum())
-    return Counts(
-        tp=tp,
-        fp=int(predicted.sum()) - tp,
-        fn=int(reference.sum()) - tp,
-        **match_lesions(*lesions, protocol, 1.0).tally(),
-    )
+    return match_lesions(*lesions, protocol, 1.0).counts
 
 
 def random_masks(

@@ -178,7 +178,7 @@ def test_label_map_of_another_place(original: str, message: str) -> None:
 
 
 def test_nothing_is_overwritten_unasked() -> None:
-    """Files and folders are replaced on request, and only by what is alike."""
+    """What is alike is replaced on request; a folder needs a name, a file an ending."""
     labels = "prepared/labels"
     file = (f"{labels}/p1.nii.gz", "scans")
     for arguments in ((*file, "-o", "a.nii.gz"), (labels, "scans", "-o", "back")):
@@ -190,16 +190,14 @@ def test_nothing_is_overwritten_unasked() -> None:
     for folder in ("scans", "prepared"):
         with pytest.raises((FileExistsError, ValueError), match=r"[Cc]hoose another"):
             run(labels, "scans", "-o", folder, "--overwrite")
-    with pytest.raises(ValueError, match="must not take the place of"):
-        run(*file, "-o", file[0], "--overwrite")
-
-
-def test_where_to_write() -> None:
-    """A folder needs a name, a file an ending."""
+    for out, message in (
+        (file[0], "must not take the place of"),
+        ("back", r"ends in \.nii\.gz or \.nii\. Got"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(*file, "-o", out, "--overwrite")
     with pytest.raises(ValueError, match="add -o OUT"):
-        run("prepared/labels", "scans")
-    with pytest.raises(ValueError, match=r"ends in \.nii\.gz or \.nii\. Got"):
-        run("prepared/labels/p1.nii.gz", "scans", "-o", "back")
+        run(labels, "scans")
 
 
 def test_linking_table_tells_whose_prediction_it_is() -> None:

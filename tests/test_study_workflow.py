@@ -296,7 +296,7 @@ def test_jobs_of_slurm_ask_for_what_the_study_says(
     more += ["--slurm-init-seconds-before-status-checks", "1"]
 
     assert run_workflow(ours, out, profile="slurm", options=more) != 0
-    asked = [line for line in (tmp_path / "sbatch.txt").read_text().splitlines()]
+    asked = (tmp_path / "sbatch.txt").read_text().splitlines()
     training = next(line for line in asked if "rule_direct" in line)
     for option in (
         *("--cpus-per-task=6", "--mem 7000", "-t 90", "--gpus=1"),
@@ -315,12 +315,11 @@ def test_profiles_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
 
 
 def test_second_run_is_refused(tmp_path: Path) -> None:
-    """One that ended leaves nothing behind that would block the next."""
+    """Nothing of it is written into the folder of the first."""
     pytest.importorskip("fcntl")
     with only_run(tmp_path), pytest.raises(ValueError, match="Another run"):
         run_workflow(ONE, tmp_path)
-    with only_run(tmp_path) as held:
-        assert held is not None
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_command_sees_its_gpu_only_and_its_status_is_kept(
@@ -333,12 +332,7 @@ def test_command_sees_its_gpu_only_and_its_status_is_kept(
         with locked(tmp_path / f"{1 - number}.lock", "taken"):
             line = [sys.executable, "-c", check]
             assert run_on_gpu(line, locks=tmp_path, count=2) == int(gpu)
-
-
-def test_gpus_are_counted_without_a_list() -> None:
-    """Then their names are their numbers."""
-    assert visible_gpu({}, 1) == "1"
-    assert visible_gpu({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, 1) == "GPU-b"
+    assert visible_gpu({}, 1) == "1"  # where nothing says which there are
 
 
 def test_missing_snakemake_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

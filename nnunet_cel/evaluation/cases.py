@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,15 +80,7 @@ def evaluate_case(
     hd95, assd = surface_distances(
         predicted_mask[box], reference_mask[box], reference.spacing
     )
-    tp = int((predicted_mask[box] & reference_mask[box]).sum())
-    counts = Counts(
-        tp=tp,
-        fp=int(predicted.voxels.sum()) - tp,
-        fn=int(true.voxels.sum()) - tp,
-        **match.tally(),
-        hd95=hd95,
-        assd=assd,
-    )
+    counts = replace(match.counts, hd95=hd95, assd=assd)
     row = {
         **compute_metrics(counts, protocol.edge_cases),
         **_count(counts, table, reference.voxel_volume),

@@ -81,22 +81,14 @@ class Evaluation:
     """What the evaluation of a data set found.
 
     Args:
-        cases: One row for each case.
-        lesions: One row for each lesion of both maps.
-        metrics: One row for each metric.
+        tables: The content of each ``.csv`` file by its name without the ending.
         summary: Content of ``summary.json``.
-        folders: Where predictions and references are.
-        froc: One row for each threshold, None without probabilities.
-        calibration: One row for each bin of probability, None without probabilities.
+        folders: Content of ``folders.json``.
     """
 
-    cases: pd.DataFrame
-    lesions: pd.DataFrame
-    metrics: pd.DataFrame
+    tables: Mapping[str, pd.DataFrame]
     summary: dict[str, Any]
     folders: Mapping[str, str]
-    froc: pd.DataFrame | None = None
-    calibration: pd.DataFrame | None = None
 
 
 def evaluate_folders(
@@ -155,11 +147,14 @@ def evaluate_folders(
     cases = pd.DataFrame([{"case": n, **result.row} for n, (result, _) in done.items()])
     lesions = _join({name: result.lesions for name, (result, _) in done.items()})
     metrics = summarize_metrics(cases, seed=seed)
-    curve = calibration = None
+    tables = {"cases": cases, "lesions": lesions, "summary": metrics}
+    thresholds = None
     if probabilities:
         of_cases = [result for result, _ in done.values()]
         curve = froc([r.sweep for r in of_cases if r.sweep is not None], protocol)
         calibration = _calibrate(of_cases, lesions)
+        tables |= {"froc": curve, "calibration": calibration}
+        thresholds = _summarize_thresholds(curve, calibration, wanted_lfdr)
     summary = {
         "protocol": protocol.to_dict(),
         "label": labels.lesion,
@@ -169,7 +164,7 @@ def evaluate_folders(
         "bootstrap": {"seed": seed, "resamples": RESAMPLES},
         "scans": summarize_scans(cases),
         "sizes_mm3": summarize_sizes(lesions, protocol),
-        "thresholds": _summarize_thresholds(curve, calibration, wanted_lfdr),
+        "thresholds": thresholds,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "sha256": {name: hashes for name, (_, hashes) in done.items()},
@@ -178,21 +173,13 @@ def evaluate_folders(
         "predictions": str(predictions.resolve()),
         "references": str(references.resolve()),
     }
-    return Evaluation(cases, lesions, metrics, summary, folders, curve, calibration)
+    return Evaluation(tables, summary, folders)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write the files of an evaluation to a folder that exists."""
-    tables = {
-        "cases": evaluation.cases,
-        "lesions": evaluation.lesions,
-        "summary": evaluation.metrics,
-        "froc": evaluation.froc,
-        "calibration": evaluation.calibration,
-    }
-    for name, table in tables.items():
-        if table is not None:
-            write_table(folder / f"{name}.csv", table)
+    for name, table in evaluation.tables.items():
+        write_table(folder / f"{name}.csv", table)
     write_whole(folder / FOLDERS, to_json(dict(evaluation.folders)), mode=0o600)
     write_whole(folder / "summary.json", to_json(plain(evaluation.summary)))
 
@@ -245,13 +232,9 @@ def _calibrate(results: Iterable[CaseResult], lesions: pd.DataFrame) -> pd.DataF
 
 
 def _summarize_thresholds(
-    curve: pd.DataFrame | None,
-    calibration: pd.DataFrame | None,
-    wanted_lfdr: Sequence[float],
-) -> dict[str, Any] | None:
-    """Return what is said about thresholds, None without probabilities."""
-    if curve is None or calibration is None:
-        return None
+    curve: pd.DataFrame, calibration: pd.DataFrame, wanted_lfdr: Sequence[float]
+) -> dict[str, Any]:
+    """Return what is said about thresholds."""
     return {
         "average_precision": average_precision(curve),
         "for_lfdr": [

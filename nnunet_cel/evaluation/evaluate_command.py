@@ -99,7 +99,7 @@ def _describe(evaluation: Evaluation) -> str:
     """Return what was found as text."""
     from nnunet_cel.evaluation.tables import number
 
-    summary, metrics = evaluation.summary, evaluation.metrics
+    summary, metrics = evaluation.summary, evaluation.tables["summary"]
     table = metrics[["mean", "sd", "median"]].map(number)
     table.columns = ["mean", "SD", "median"]
     table["95 % CI of the mean"] = [

@@ -56,7 +56,9 @@ class Labels:
         """
         if self.others is None:
             return
-        known = {0, self.lesion, *self.others} | {self.ignore} - {None}
+        known = {0, self.lesion, *self.others}
+        if self.ignore is not None:
+            known.add(self.ignore)
         strange = sorted(set(np.unique(voxels).tolist()) - known)
         if strange:
             raise ValueError(

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import Overlap, Protocol
 
 __all__ = [
@@ -105,19 +106,12 @@ class Match(NamedTuple):
     Args:
         reference: Of the reference lesions.
         predicted: Of the predicted lesions.
+        counts: How many voxels and lesions there are of each kind.
     """
 
     reference: Found
     predicted: Found
-
-    def tally(self) -> dict[str, int]:
-        """Return how many lesions were hit, missed and false, by map and status."""
-        return {
-            "reference_hit": int((self.reference.status == "hit").sum()),
-            "reference_missed": int((self.reference.status == "missed").sum()),
-            "predicted_hit": int((self.predicted.status == "hit").sum()),
-            "predicted_false": int((self.predicted.status == "false").sum()),
-        }
+    counts: Counts
 
 
 def bounding_box(mask: Array) -> tuple[slice, slice, slice]:
@@ -205,7 +199,17 @@ def match_lesions(
     if protocol.on_dropped_reference == "ignored":
         found.status[touches_dropped & (found.overlap == 0)] = "ignored"
     found.status[dropped_predicted] = "dropped"
-    return Match(true, found)
+    tp = int(np.count_nonzero(both))
+    counts = Counts(
+        tp=tp,
+        fp=int(predicted.voxels.sum()) - tp,
+        fn=int(reference.voxels.sum()) - tp,
+        reference_hit=int((true.status == "hit").sum()),
+        reference_missed=int((true.status == "missed").sum()),
+        predicted_hit=int((found.status == "hit").sum()),
+        predicted_false=int((found.status == "false").sum()),
+    )
+    return Match(true, found, counts)
 
 
 def size_bin_names(borders: tuple[float, ...]) -> list[str]:

@@ -60,24 +60,13 @@ def sweep_thresholds(
         voxel_volume: Volume of a voxel in mm3.
     """
     box = bounding_box((probabilities > _LOWEST) | reference)
-    probabilities = np.ascontiguousarray(probabilities[box])
-    reference = np.ascontiguousarray(reference[box])
+    probabilities = probabilities[box]
     connectivity = protocol.connectivity
-    reference_lesions = find_lesions(reference, connectivity=connectivity)
-    inside = probabilities[reference]
+    true = find_lesions(reference[box], connectivity=connectivity)
     counts = []
     for threshold in THRESHOLDS:
-        lesions = find_lesions(probabilities > threshold, connectivity=connectivity)
-        match = match_lesions(reference_lesions, lesions, protocol, voxel_volume)
-        tp = int((inside > threshold).sum())
-        counts.append(
-            Counts(
-                tp=tp,
-                fp=int(lesions.voxels.sum()) - tp,
-                fn=len(inside) - tp,
-                **match.tally(),
-            )
-        )
+        found = find_lesions(probabilities > threshold, connectivity=connectivity)
+        counts.append(match_lesions(true, found, protocol, voxel_volume).counts)
     return counts
 
 

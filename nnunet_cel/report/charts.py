@@ -78,7 +78,7 @@ def draw_metrics(cases: pd.DataFrame, metrics: Mapping[str, Any]) -> Chart | Non
             values = np.sort(cases[short].dropna().to_numpy(dtype=float))
             shown = np.minimum(values, 1)
             # Neighbors lie at other heights, so that they do not cover one another.
-            heights = row - 0.16 - np.arange(len(values)) % 5 * 0.07
+            heights = row - 0.16 - np.arange(len(values)) * 2 % 5 * 0.07
             axes.plot(shown, heights, "o", **_dots(len(values), size=4))
             if beyond := int((values > 1).sum()):
                 text = f"{beyond} above 1"

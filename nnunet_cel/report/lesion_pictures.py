@@ -56,7 +56,7 @@ Array = npt.NDArray[Any]
 
 _PER_CASE, _LEAST = 6, 2
 _IN_ALL = 600  # pictures, so that the page can be sent by mail
-_QUALITY = 80  # of the JPEG below the outlines
+_QUALITY = 70  # of the JPEG below the outlines
 _LEAST_MM = 48.0  # edge of a panel
 _AROUND_MM = 20.0  # more than the lesion's extent
 _MARGIN_MM = 4.0  # around the head
@@ -221,7 +221,7 @@ def _draw_case(
                 "panels": [
                     {
                         "name": panel.name,
-                        "below": _address(draw_background(panel), "JPEG"),
+                        "below": _address(draw_background(panel).convert("L"), "JPEG"),
                         "above": _address(draw_outlines(panel), "PNG"),
                     }
                     for panel in panels
