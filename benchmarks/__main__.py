@@ -3,7 +3,7 @@
     python -m benchmarks                           all of them, about half an hour
     python -m benchmarks loader preprocessing      some of them
     python -m benchmarks prediction -o rounds=3    one of them with an option
-    python -m benchmarks prediction -o model=FOLDER -o modality=flair
+    python -m benchmarks prediction -o model=FOLDER -o kind=wmh
 
 Run it from a checkout with the package installed (`make bench` does both), on a machine
 that does nothing else: two cores and 8 GB of memory are enough. What is compared takes

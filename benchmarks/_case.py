@@ -31,10 +31,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
 )
 
 from benchmarks._process import in_fresh_process
-from nnunet_cel.phantom.subject import Modality, make_subject
+from nnunet_cel.phantom.subject import Kind, make_subject
 from nnunet_cel.planning.declarations import BASE, architecture
-from nnunet_cel.planning.extent import cubic_extent
 from nnunet_cel.planning.preprocessor import FCADensePreprocessor
+from nnunet_cel.planning.sizes import cubic_extent
 from nnunet_cel.settings import BLOCK, Settings
 from nnunet_cel.training.trainer import FCADenseTrainer
 
@@ -62,16 +62,16 @@ _SEED = 20_241
 
 @functools.cache
 def make_phantom(
-    index: int, *, spacing: float, modality: Modality = "cet1w"
+    index: int, *, spacing: float, kind: Kind = "cel"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return image and label map, ``(1, Z, Y, X)`` as nnU-Net reads them.
 
     Args:
         index: Number of the subject.
         spacing: Voxel edge in mm.
-        modality: ``"flair"`` or ``"cet1w"``.
+        kind: ``"wmh"`` (FLAIR) or ``"cel"`` (CE-T1w).
     """
-    subject = make_subject(modality, _SEED, index, spacing=spacing)
+    subject = make_subject(kind, _SEED, index, spacing=spacing)
     image = subject.image.T[None].astype(np.float32)
     return image, subject.label.T[None].astype(np.int16)
 

@@ -31,8 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -48,7 +46,6 @@ from benchmarks._case import (
 from benchmarks._process import in_fresh_process
 from nnunet_cel.planning.declarations import BASE
 from nnunet_cel.slicing import PLANES
-from nnunet_cel.training.augmentation import paper_transforms, rotation_margin
 from nnunet_cel.training.loader import StackBatches, batch_iterator
 from nnunet_cel.training.pool import SlicePool, draw_requests, index_slices
 
@@ -145,8 +142,6 @@ def _make_batches(
     dataset = nnUNetDatasetBlosc2(
         str(folder), [f"phantom_{index}" for index in range(_PHANTOMS)]
     )
-    plain = ComposeTransforms([RemoveLabelTansform(-1, 0)])
-    augmented = augmentation == "paper"
     return StackBatches(
         dataset,
         functools.partial(
@@ -156,12 +151,10 @@ def _make_batches(
             oversample_foreground_percent=1.0,
             seed=0,
         ),
+        labels=LabelManager(DATASET_JSON["labels"], regions_class_order=None),
+        augmentation=augmentation,
         window=window,
         neighbor_pairs=1,
-        lesion_labels=[1],
-        transforms=paper_transforms(window, plain) if augmented else plain,
-        plain_transforms=plain,
-        margin=rotation_margin(window) if augmented else 0,
     )
 
 

@@ -25,7 +25,7 @@ medians of the ratios within a round.
 Options: ``spacing`` (mm; 2 is about eight times faster), ``rounds``, ``stride``,
 ``batch_size`` (stacks per pass; by default what `TriplanarNetwork` chooses), ``model``
 (folder of a trained model; without one the weights are random and masks are not
-compared), ``modality`` of the phantom for that model (``cet1w`` or ``flair``),
+compared), ``kind`` of the phantom for that model (``cel`` or ``wmh``),
 ``device`` (``cpu`` or ``cuda``; by default the GPU if there is one).
 """
 
@@ -66,7 +66,7 @@ from benchmarks._process import (
 from nnunet_cel.networks.allocator import keep_freed_memory
 from nnunet_cel.networks.fcdensenet import DenseBlock
 from nnunet_cel.networks.triplanar import has_native_bfloat16
-from nnunet_cel.phantom.subject import Modality
+from nnunet_cel.phantom.subject import Kind
 from nnunet_cel.slicing import PLANES, cut_stacks, empty_stacks
 
 _CHECKPOINT = "checkpoint_final.pth"
@@ -123,7 +123,7 @@ def run(
     stride: int = 16,
     batch_size: int | None = None,
     model: str | None = None,
-    modality: Modality = "cet1w",
+    kind: Kind = "cel",
     device: str | None = None,
 ) -> dict[str, Any]:
     """Return seconds, MB and ratios; see the module's docstring."""
@@ -131,7 +131,7 @@ def run(
     precisions = ["mixed"] if device == "cuda" else ["float32"]
     if device == "cpu" and has_native_bfloat16():
         precisions.append("bfloat16")
-    phantom = make_phantom(1, spacing=spacing, modality=modality)
+    phantom = make_phantom(1, spacing=spacing, kind=kind)
     measured: list[dict[str, _Measured]] = []
     with tempfile.TemporaryDirectory() as folder:
         task = _Task(

@@ -25,10 +25,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_cel.csv_text import to_csv
-from nnunet_cel.dataset_conversion.conversion import Inspection
+from nnunet_cel.dataset_conversion.conversion import Kept
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.dataset_conversion.splits import choose_test_groups, random_order
+from nnunet_cel.files import to_csv
 from nnunet_cel.scans import (
     Scan,
     find_described_scans,
@@ -144,22 +144,16 @@ def find_cases(
             without_lesion="exclude",
             group=scan.subject,
             stratum=stratum,
-            facts=_without_empty({"stratum": stratum, "split": split}),
+            facts=({"stratum": stratum} if stratum else {})
+            | ({"split": split} if split else {}),
         )
         for scan, stratum, split in zip(scans, strata, splits, strict=True)
     ]
 
 
-def _without_empty(facts: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in facts.items() if value}
-
-
 def number_cases(
-    selected: Sequence[tuple[SourceCase, Inspection]],
-    *,
-    test_fraction: float,
-    seed: int,
-) -> list[tuple[SourceCase, Inspection]]:
+    kept: Sequence[Kept], *, test_fraction: float, seed: int
+) -> list[Kept]:
     """Return the cases with neutral names, divided into training and test.
 
     Numbers, test part and folds follow the SHA-256 of the patients' images, which tells
@@ -170,19 +164,16 @@ def number_cases(
         ValueError: If the test fraction leaves nobody for training or for testing.
     """
     digests: dict[str, list[str]] = defaultdict(list)
-    for case, found in selected:
+    for case, found in kept:
         digests[case.group].append(found.files[case.image])
     neutral = {group: min(images) for group, images in digests.items()}
-    hidden = [replace(case, group=neutral[case.group]) for case, _ in selected]
-    if any("split" in case.facts for case in hidden):
-        test = {case.group for case in hidden if case.facts.get("split") == "test"}
+    hidden = [(replace(case, group=neutral[case.group]), f) for case, f in kept]
+    if any("split" in case.facts for case, _ in hidden):
+        test = {case.group for case, _ in hidden if case.facts.get("split") == "test"}
     else:
-        test = choose_test_groups(hidden, test_fraction, seed)
+        test = choose_test_groups([case for case, _ in hidden], test_fraction, seed)
     order = {group: i for i, group in enumerate(random_order(neutral.values(), seed))}
-    arranged = sorted(
-        zip(hidden, (found for _, found in selected), strict=True),
-        key=lambda pair: (order[pair[0].group], pair[0].identifier),
-    )
+    hidden.sort(key=lambda pair: (order[pair[0].group], pair[0].identifier))
     return [
         (
             replace(
@@ -192,13 +183,13 @@ def number_cases(
             ),
             found,
         )
-        for number, (case, found) in enumerate(arranged, start=1)
+        for number, (case, found) in enumerate(hidden, start=1)
     ]
 
 
 def linking_table(
     original: Sequence[SourceCase],
-    numbered: Sequence[tuple[SourceCase, Inspection]],
+    numbered: Sequence[Kept],
     excluded: Mapping[str, str],
 ) -> str:
     """Return the CSV text that links cases and patients.
@@ -211,18 +202,18 @@ def linking_table(
         excluded: Names of the others, with the reason.
     """
     columns = ("case", "split", "subject", "source", "image", "label", "image_sha256")
-    rows: list[Sequence[str | Path]] = [(*columns, "note")]
-    by_files = {(case.image, case.labels): case for case in original}
+    rows = [(*columns, "note")]
+    by_image = {case.image: case for case in original}
     for case, found in numbered:
-        source = by_files[case.image, case.labels]
+        source = by_image[case.image]
         names = (case.identifier, case.split, source.group, source.identifier)
-        files = (case.image, case.labels[0], found.files[case.image])
+        files = (str(case.image), str(case.labels[0]), found.files[case.image])
         rows.append((*names, *files, ""))
     for case in original:
         if case.identifier in excluded:
             note = f"left out: {excluded[case.identifier]}"
             names = ("", "", case.group, case.identifier)
-            rows.append((*names, case.image, case.labels[0], "", note))
+            rows.append((*names, str(case.image), str(case.labels[0]), "", note))
     return to_csv(rows)
 
 

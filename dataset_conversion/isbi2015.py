@@ -17,13 +17,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.dataset_conversion.terms import Terms
+from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
 from nnunet_cel.image_files import find_files, find_unique, refuse_missing
 
-__all__ = ["TERMS", "add_arguments", "choices", "find_cases"]
+__all__ = ["SOURCE", "find_cases"]
 
-TERMS = Terms(
+_TERMS = Terms(
     name="ISBI 2015",
     content="21 FLAIR volumes of 5 MS patients (training part), two raters",
     release="training_final_v4",
@@ -44,9 +43,7 @@ _IMAGE = re.compile(_NAME + r"_flair_pp\.nii(?:\.gz)?$", re.IGNORECASE)
 _LABEL = re.compile(_NAME + r"_mask(?P<rater>[12])\.nii(?:\.gz)?$", re.IGNORECASE)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this source."""
-    group = parser.add_argument_group("ISBI 2015")
+def _add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--rater",
         choices=get_args(Rater),
@@ -60,11 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="take all time points of a patient, who stays in one fold (default: the "
         "last one that has a mask, as in the paper)",
     )
-
-
-def choices(args: argparse.Namespace) -> dict[str, str | bool]:
-    """Return the options of this source as :func:`find_cases` takes them."""
-    return {"rater": args.rater, "all_timepoints": args.all_timepoints}
 
 
 def find_cases(
@@ -120,14 +112,23 @@ def find_cases(
     return [
         SourceCase(
             identifier=f"ISBI2015_{subject}_{time}",
-            source=TERMS.name,
+            source=_TERMS.name,
             root=root,
             image=images[subject, time],
             labels=tuple(masks[subject, time, r] for r in raters),
             combine="intersection" if rater == "intersection" else "union",
             group=f"ISBI2015_{subject}",
-            stratum=TERMS.name,
+            stratum=_TERMS.name,
             facts={"subject": subject, "time_point": time},
         )
         for subject, time in taken
     ]
+
+
+SOURCE = Source(
+    terms=_TERMS,
+    find_cases=find_cases,
+    options=("rater", "all_timepoints"),
+    add_arguments=_add_arguments,
+    description=__doc__,
+)

@@ -17,13 +17,12 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.dataset_conversion.terms import Terms
+from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
 from nnunet_cel.image_files import find_files, find_unique, refuse_missing
 
-__all__ = ["TERMS", "add_arguments", "check_empty", "choices", "find_cases"]
+__all__ = ["SOURCE", "find_cases"]
 
-TERMS = Terms(
+_TERMS = Terms(
     name="MSSEG 2016",
     content="FLAIR of 53 MS patients (15 training, 38 testing), consensus of 7 raters",
     release="Shanoir study 209, or the challenge portal of 2016",
@@ -84,19 +83,12 @@ _FILES = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this source."""
-    group = parser.add_argument_group("MSSEG 2016")
+def _add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--keep-empty",
         action="store_true",
         help="keep cases whose consensus is empty (default: leave them out)",
     )
-
-
-def choices(args: argparse.Namespace) -> dict[str, bool]:
-    """Return the options of this source as :func:`find_cases` takes them."""
-    return {"keep_empty": args.keep_empty, "allow_raw": args.allow_raw}
 
 
 def find_cases(
@@ -152,13 +144,13 @@ def find_cases(
         cases.append(
             SourceCase(
                 identifier=name,
-                source=TERMS.name,
+                source=_TERMS.name,
                 root=root,
                 image=images[key],
                 labels=(consensus[key],),
                 without_lesion="keep" if keep_empty else "exclude",
                 group=name,
-                stratum=TERMS.name,
+                stratum=_TERMS.name,
                 facts={
                     "part": part,
                     "center": center,
@@ -170,18 +162,9 @@ def find_cases(
     return cases
 
 
-def check_empty(cases: Collection[SourceCase], empty: Collection[str]) -> None:
-    """Refuse a whole release in which not exactly one consensus is empty.
-
-    Args:
-        cases: All cases that were found.
-        empty: Names of those without lesion.
-
-    Raises:
-        ValueError: If all 53 cases are there and not exactly one is empty.
-    """
-    names = {case.identifier for case in cases if case.source == TERMS.name}
-    without = sorted(names & set(empty))
+def _check_release(names: Collection[str], without_lesion: Collection[str]) -> None:
+    """Refuse a whole release in which not exactly one consensus is empty."""
+    without = sorted(without_lesion)
     if len(names) == _ALL_CASES and len(without) != _WITHOUT_LESION:
         got = f"{len(without)} ({', '.join(without)})" if without else "none"
         raise ValueError(
@@ -199,3 +182,13 @@ def _key(match: re.Match[str]) -> tuple[str, str, str]:
         return names["part"].capitalize(), center, patient
     old_name = f"{center}{patient}{names['initials'].upper()}"
     return "Training" if old_name in _OLD_TRAINING else "Testing", center, patient
+
+
+SOURCE = Source(
+    terms=_TERMS,
+    find_cases=find_cases,
+    options=("keep_empty", "allow_raw"),
+    add_arguments=_add_arguments,
+    description=__doc__,
+    check=_check_release,
+)

@@ -1,4 +1,4 @@
-"""What the converters hand to the conversion: the files of one case each.
+"""What a converter declares: its source, and the files of each case.
 
 Words:
 
@@ -9,12 +9,49 @@ Words:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["SourceCase"]
+__all__ = ["Source", "SourceCase", "Terms"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Who made a data set, how to get it and on which terms it may be used.
+
+    Args:
+        name: Short name of the data set.
+        content: What it consists of.
+        release: Which release is read.
+        access: How to get it.
+        license: What one may do with it.
+        reference: Address or DOI of the data set.
+        citations: What to cite.
+        paper_cases: How many cases Huang et al. 2024 took from it.
+    """
+
+    name: str
+    content: str
+    release: str
+    access: str
+    license: str
+    reference: str
+    citations: tuple[str, ...]
+    paper_cases: int
+
+    def as_text(self) -> str:
+        """Return the terms as lines for the terminal."""
+        rows = [
+            ("content", self.content),
+            ("access", self.access),
+            ("terms", self.license),
+            *(("cite", citation) for citation in self.citations),
+        ]
+        lines = [self.name, *(f"  {title:<8} {text}" for title, text in rows)]
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -59,3 +96,31 @@ class SourceCase:
     other_values_cure: str = "is it the right file?"
     mask_names: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set that can be converted.
+
+    Args:
+        terms: Where it comes from, and on which terms.
+        find_cases: Returns the cases below a folder; takes the options by their names.
+        options: Names of the options that decide about the cases. ``allow_raw`` stands
+            for images that come preprocessed and not.
+        add_arguments: Adds these options to a parser, but for ``allow_raw``.
+        channel: Name of the image's channel.
+        has_skull: Whether the skull is to be removed; then ``find_cases`` takes
+            ``strip``, too.
+        check: Refuses cases of a whole release that are not those of the release; takes
+            the names of all cases and of those without lesion.
+        description: What the help says of it, and of its layouts.
+    """
+
+    terms: Terms
+    find_cases: Callable[..., list[SourceCase]]
+    options: tuple[str, ...]
+    add_arguments: Callable[[argparse._ArgumentGroup], None]
+    description: str
+    channel: str = "FLAIR"
+    has_skull: bool = False
+    check: Callable[[Collection[str], Collection[str]], None] = lambda _, __: None

@@ -19,15 +19,14 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.dataset_conversion.terms import Terms
+from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
 from nnunet_cel.image_files import find_files, find_unique, refuse_missing
 
-__all__ = ["TERMS", "add_arguments", "choices", "find_cases"]
+__all__ = ["SOURCE", "find_cases"]
 
-TERMS = Terms(
+_TERMS = Terms(
     name="WMH 2017",
     content="FLAIR of 60 training and 110 test patients from five scanners",
     release="DataverseNL, 2022",
@@ -58,16 +57,21 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(_SUBJECT + text + r"\.nii(?:\.gz)?$", re.IGNORECASE)
 
 
-_IMAGES = {
-    kind: {name: _pattern(f"/{kind}/{name}") for name in ("FLAIR", "T1")}
-    for kind in ("pre", "orig")
-}
-_LABEL, _REARRANGED_LABEL = _pattern("/wmh"), _pattern("/(?:pre|orig)/wmh")
+# Bias-corrected and unprocessed images, and label maps as distributed and rearranged.
+_FILES = tuple(
+    _pattern(f"/{name}")
+    for name in (
+        "pre/FLAIR",
+        "orig/FLAIR",
+        "pre/T1",
+        "orig/T1",
+        "wmh",
+        "(?:pre|orig)/wmh",
+    )
+)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this source, but those of the brain extraction."""
-    group = parser.add_argument_group("WMH 2017")
+def _add_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--scanners",
         nargs="+",
@@ -91,16 +95,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what label 2 becomes: background, or the label that nnU-Net ignores "
         "(default: %(default)s)",
     )
-
-
-def choices(args: argparse.Namespace) -> dict[str, str | bool | list[str]]:
-    """Return the options of this source as :func:`find_cases` takes them."""
-    return {
-        "scanners": sorted(set(args.scanners)),
-        "parts": sorted(set(args.parts)),
-        "other_pathology": args.other_pathology,
-        "allow_raw": args.allow_raw,
-    }
 
 
 def find_cases(
@@ -130,19 +124,11 @@ def find_cases(
     """
     root = Path(root)
     files = find_files(root)
-    found = {
-        (kind, name): find_unique(files, pattern, _key, what=f"{name} images in {kind}")
-        for kind, patterns in _IMAGES.items()
-        for name, pattern in patterns.items()
-    }
-    labels = find_unique(files, _REARRANGED_LABEL, _key, what="label maps")
-    labels |= find_unique(files, _LABEL, _key, what="label maps")
-
-    wanted = [
-        key
-        for key in sorted({*found["pre", "FLAIR"], *found["orig", "FLAIR"]})
-        if key[0] in parts and key[1] in scanners
-    ]
+    flair, raw, t1, raw_t1, labels, rearranged = (
+        find_unique(files, pattern, _key, what="files") for pattern in _FILES
+    )
+    images, t1, labels = raw | flair, raw_t1 | t1, rearranged | labels
+    wanted = [key for key in sorted(images) if key[0] in parts and key[1] in scanners]
     if not wanted:
         raise ValueError(
             "The folder of WMH 2017 must hold files such as training/Amsterdam/GE3T/"
@@ -152,15 +138,10 @@ def find_cases(
         )
     if not allow_raw:
         refuse_missing(
-            (
-                found["orig", "FLAIR"][key]
-                for key in set(wanted) - set(found["pre", "FLAIR"])
-            ),
+            (raw[key] for key in set(wanted) - set(flair)),
             what="a bias-corrected one in the folder pre",
             cure="Get the folders pre as well, or take these with --allow-raw.",
         )
-    images = {**found["orig", "FLAIR"], **found["pre", "FLAIR"]}
-    t1 = {**found["orig", "T1"], **found["pre", "T1"]}
     refuse_missing(
         (images[key] for key in set(wanted) - set(labels)),
         what="a label map wmh.nii.gz",
@@ -172,31 +153,39 @@ def find_cases(
             what="a T1w image T1.nii.gz on the same grid to find the brain on",
             cure="Get it from the release, or leave the skull with --no-strip.",
         )
-    cases = []
-    for key in wanted:
-        part, scanner, number = key
-        name = f"WMH2017_{scanner}_{number:03d}"
-        cases.append(
-            SourceCase(
-                identifier=name,
-                source=TERMS.name,
-                root=root,
-                image=images[key],
-                labels=(labels[key],),
-                values={0: 0, 1: 1, 2: 2 if other_pathology == "ignore" else 0},
-                group=name,
-                stratum=f"{TERMS.name} {scanner}",
-                strip_on=t1[key] if strip else None,
-                mask_names=(name, str(number)),
-                facts={
-                    "part": part,
-                    "scanner": scanner,
-                    "subject": str(number),
-                    "image": "pre" if key in found["pre", "FLAIR"] else "orig",
-                },
-            )
+    values = {0: 0, 1: 1, 2: 2 if other_pathology == "ignore" else 0}
+    return [
+        _case(
+            key,
+            root=root,
+            image=images[key],
+            labels=(labels[key],),
+            values=values,
+            strip_on=t1[key] if strip else None,
+            kind="pre" if key in flair else "orig",
         )
-    return cases
+        for key in wanted
+    ]
+
+
+def _case(key: tuple[str, str, int], kind: str, **files: Any) -> SourceCase:
+    """Return a case by part, scanner and number of the subject."""
+    part, scanner, number = key
+    name = f"WMH2017_{scanner}_{number:03d}"
+    return SourceCase(
+        identifier=name,
+        source=_TERMS.name,
+        group=name,
+        stratum=f"{_TERMS.name} {scanner}",
+        mask_names=(name, str(number)),
+        facts={
+            "part": part,
+            "scanner": scanner,
+            "subject": str(number),
+            "image": kind,
+        },
+        **files,
+    )
 
 
 def _key(match: re.Match[str]) -> tuple[str, str, int]:
@@ -212,3 +201,13 @@ def _key(match: re.Match[str]) -> tuple[str, str, int]:
         )
         part = "test" if is_test else "training"
     return "training" if part.startswith("train") else "test", scanner, number
+
+
+SOURCE = Source(
+    terms=_TERMS,
+    find_cases=find_cases,
+    options=("scanners", "parts", "other_pathology", "allow_raw"),
+    add_arguments=_add_arguments,
+    description=__doc__,
+    has_skull=True,
+)

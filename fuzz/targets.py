@@ -53,12 +53,6 @@ def _nifti() -> bytes:
     return to_nifti(volume, compressed=False)
 
 
-def _text_header(path: Path) -> None:
-    from nnunet_cel.volumes import _check_text_header
-
-    _check_text_header(path)
-
-
 def _labels(path: Path) -> None:
     from nnunet_cel.evaluation.labels import read_labels
 
@@ -208,16 +202,12 @@ def _text(content: str) -> Callable[[], bytes]:
 
 
 _LOG = "Epoch 0\ntrain_loss 0.5\nval_loss nan\nPseudo dice [np.float32(0.5)]\n"
-_NRRD = "NRRD0004\ndimension: 3\ntype: short\nsizes: 1 1 1\nencoding: raw\n\n00"
-_MHA = "NDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n0"
 
 TARGETS = {
     "nifti": Target("a.nii", _volume, _nifti),
     "nifti-gz": Target(
         "a.nii.gz", _volume, _nifti, lambda data: gzip.compress(data, 1, mtime=0)
     ),
-    "nrrd-header": Target("a.nrrd", _text_header, _text(_NRRD)),
-    "mha-header": Target("a.mha", _text_header, _text(_MHA)),
     "labels": Target("dataset.json", _labels, _text('{"labels": {"a": 0, "b": [1]}}')),
     "transform": Target("a.json", _transform, _grids),
     "protocol": Target("a.yaml", _protocol, _paper),

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nnunet_cel.files import read_json
 
-__all__ = ["Fold", "add_arguments", "choose", "find_model", "read_folds", "run"]
+__all__ = ["Fold", "add_arguments", "choose", "read_folds", "run"]
 
 
 @dataclass(frozen=True)
@@ -42,34 +42,18 @@ class Fold:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments, named as in nnU-Net's own commands."""
-    parser.add_argument(
-        "dataset", metavar="DATASET", help="name or number of the data set"
-    )
-    parser.add_argument(
-        "-c", dest="configuration", default="2d", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "-tr", dest="trainer", default="FCADenseTrainer", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "-p", dest="plans", default="FCADensePlans", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "-chk",
-        dest="checkpoint",
-        default="checkpoint_final.pth",
-        help="default: %(default)s",
-    )
+    add = parser.add_argument
+    add("dataset", metavar="DATASET", help="name or number of the data set")
+    shown = "default: %(default)s"
+    add("-c", dest="configuration", default="2d", help=shown)
+    add("-tr", dest="trainer", default="FCADenseTrainer", help=shown)
+    add("-p", dest="plans", default="FCADensePlans", help=shown)
+    add("-chk", dest="checkpoint", default="checkpoint_final.pth", help=shown)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the folds to the standard error and the best one to the output."""
-    model = find_model(
-        args.dataset,
-        trainer=args.trainer,
-        plans=args.plans,
-        configuration=args.configuration,
-    )
+    model = find_model(args.dataset, args.trainer, args.plans, args.configuration)
     folds = read_folds(model, checkpoint=args.checkpoint)
     best = _best(folds)
     print(f"{model}\nfold   Dice", file=sys.stderr)
@@ -81,18 +65,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def find_model(dataset: str, *, trainer: str, plans: str, configuration: str) -> Path:
+def find_model(dataset: str, trainer: str, plans: str, configuration: str) -> Path:
     """Return the folder in which nnU-Net keeps the folds of one model.
-
-    Args:
-        dataset: Name (`Dataset501_WMH`) or number (`501`) of the data set.
-        trainer: Name of the trainer's class.
-        plans: Name of the plans.
-        configuration: Name of the configuration in the plans.
 
     Raises:
         ValueError: If `nnUNet_results` is not set or no data set is called so.
-        FileNotFoundError: If there is no such model.
+        FileNotFoundError: If there is no such model; the message names those there are.
     """
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
@@ -111,7 +89,15 @@ def find_model(dataset: str, *, trainer: str, plans: str, configuration: str) ->
             "'nnunet-cel doctor' shows these folders."
         ) from error
     if not model.is_dir():
-        raise FileNotFoundError(_no_model(model))
+        beside, kind = model.parent, "models of this data set"
+        if not beside.is_dir():
+            beside, kind = beside.parent, "data sets"
+        there = sorted(p.name for p in beside.iterdir()) if beside.is_dir() else []
+        raise FileNotFoundError(
+            f"The model must be a folder under nnUNet_results. Got {str(model)!r} "
+            f"instead, which does not exist. Trained {kind}: "
+            f"{', '.join(there) or 'none'}. Choose with DATASET, -c, -tr and -p."
+        )
     return model
 
 
@@ -171,17 +157,3 @@ def _read_fold(folder: Path, *, checkpoint: str) -> Fold:
     if not path.is_file():
         return Fold(name, path, dice, problem=f"no {checkpoint}")
     return Fold(name, path, dice)
-
-
-def _no_model(model: Path) -> str:
-    """Return the message that `model` does not exist, and what there is instead."""
-    beside = model.parent
-    kind = "models of this data set"
-    if not beside.is_dir():
-        beside, kind = beside.parent, "data sets"
-    there = sorted(path.name for path in beside.iterdir()) if beside.is_dir() else []
-    return (
-        f"The model must be a folder under nnUNet_results. Got {str(model)!r} instead, "
-        f"which does not exist. Trained {kind}: {', '.join(there) or 'none'}. "
-        "Choose with DATASET, -c, -tr and -p."
-    )

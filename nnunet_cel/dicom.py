@@ -20,14 +20,13 @@ __all__ = ["dicom_files", "keep_locale", "read_series"]
 
 Array = npt.NDArray[Any]
 
-_POSITION, _ORIENTATION, _SPACING = "0020|0032", "0020|0037", "0028|0030"
-_NAMES = {
-    _POSITION: "Image Position (Patient)",
-    _ORIENTATION: "Image Orientation (Patient)",
-    _SPACING: "Pixel Spacing",
+_COUNTS = {
+    "0020|0032": ("Image Position (Patient)", 3),
+    "0020|0037": ("Image Orientation (Patient)", 6),
+    "0028|0030": ("Pixel Spacing", 2),
 }
-_COUNTS = {_POSITION: 3, _ORIENTATION: 6, _SPACING: 2}
-_NUMBER_OF_FRAMES = "0028|0008"
+"""Names of the tags that tell where a slice lies, and how many numbers they have."""
+
 _TOLERANCE = 0.01  # of the distance of slices, and of directions
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _UNCOMPRESSED = (b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0")
@@ -61,47 +60,34 @@ def read_series(folder: Path) -> Any:
     """Return the image of the DICOM series in a folder, as SimpleITK has it.
 
     Raises:
-        ValueError: If there is not exactly one series, a file cannot be read, or the
-            slices are not a box with right angles.
+        ValueError: If there is not exactly one series, or the slices are not whole or
+            not a box with right angles.
+        RuntimeError: If SimpleITK cannot read a file.
     """
     import SimpleITK as sitk  # takes half a second, and most data are NIfTI
 
-    finder = sitk.ImageSeriesReader
-    series = finder.GetGDCMSeriesIDs(str(folder))
+    reader = sitk.ImageSeriesReader()
+    series = reader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
         raise ValueError(
             f"The folder {folder} must hold exactly one DICOM series. It holds "
             f"{len(series)}: name a folder that has the files of one series alone."
         )
-    files = [Path(name) for name in finder.GetGDCMSeriesFileNames(str(folder), *series)]
-    left_over = {path.resolve() for path in dicom_files(folder)} - {
-        path.resolve() for path in files
-    }
-    if left_over:
-        names = ", ".join(sorted(path.name for path in left_over)[:5])
+    files = [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), *series)]
+    left_over = {p.name for p in dicom_files(folder)} - {p.name for p in files}
+    if left_over or len(files) < 2:
         raise ValueError(
-            f"All DICOM files in {folder} must belong to the series. Got {names}, "
-            "which cannot be read: get them again."
+            f"The DICOM files in {folder} must be one series, a file for each slice. "
+            f"Got {len(files)} of a series, and {len(left_over)} that cannot be read "
+            f"({', '.join(sorted(left_over)[:5])}): get them again, or convert images "
+            "with several frames to NIfTI, for example with dcm2niix."
         )
-    if len(files) < 2:
-        raise ValueError(
-            f"The DICOM series in {folder} must be of several files, one for each "
-            "slice. Got one: convert images with several frames to NIfTI, for example "
-            "with dcm2niix."
-        )
-    reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in files])
     reader.MetaDataDictionaryArrayUpdateOn()
     warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is refused
     try:
         image = reader.Execute()
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"The DICOM series in {folder} cannot be read: {reason}. Get it again from "
-            "its source."
-        ) from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
     tags = [
@@ -118,17 +104,9 @@ def _check_slices(
     folder: Path, files: Sequence[Path], tags: Sequence[dict[str, str]]
 ) -> None:
     """Refuse slices that are not parallel, equally far apart and above each other."""
-    for path, of_slice in zip(files, tags, strict=True):
-        missing = [name for tag, name in _NAMES.items() if tag not in of_slice]
-        if missing or of_slice.get(_NUMBER_OF_FRAMES, "1").strip() not in ("1", ""):
-            raise ValueError(
-                f"The DICOM file {path} must be one slice with its place. Got "
-                f"{'no ' + ', no '.join(missing) if missing else 'several frames'}: "
-                "convert the series to NIfTI, for example with dcm2niix."
-            )
     position, orientation, spacing = (
         np.array([_numbers(path, t, tag) for path, t in zip(files, tags, strict=True)])
-        for tag in _NAMES
+        for tag in _COUNTS
     )
     if (abs(orientation - orientation[0]) > 1e-3).any():
         raise _wrong_slices(folder, "lie in different directions")
@@ -153,15 +131,17 @@ def _check_slices(
 
 def _numbers(path: Path, tags: dict[str, str], tag: str) -> list[float]:
     """Return the numbers of a tag of a slice."""
+    name, count = _COUNTS[tag]
+    text = tags.get(tag, "")
     try:
-        numbers = [float(part) for part in tags[tag].split("\\")]
+        numbers = [float(part) for part in text.split("\\")]
     except ValueError:
         numbers = []
-    if len(numbers) != _COUNTS[tag] or not np.isfinite(numbers).all():
+    if len(numbers) != count or not np.isfinite(numbers).all():
         raise ValueError(
-            f"The DICOM file {path} must have {_COUNTS[tag]} numbers in the tag "
-            f"{_NAMES[tag]}. Got {tags[tag].strip()[:100]!r}: get it again from its "
-            "source."
+            f"The DICOM file {path} must be one slice with its place: {count} numbers "
+            f"in the tag {name}. Got {text.strip()[:100]!r}: get it again from its "
+            "source, or convert the series to NIfTI, for example with dcm2niix."
         )
     return numbers
 

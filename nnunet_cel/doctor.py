@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
@@ -28,39 +27,22 @@ from packaging.specifiers import SpecifierSet
 
 from nnunet_cel import discovery
 
-__all__ = [
-    "Check",
-    "add_arguments",
-    "check_discovery_elsewhere",
-    "check_discovery_here",
-    "check_folder",
-    "check_optional",
-    "check_processor",
-    "check_shared_memory",
-    "check_version",
-    "run",
-]
+__all__ = ["Check", "add_arguments", "run"]
 
 _GIB = 2**30
+_LINUX = hasattr(os, "sched_getaffinity")
 
-_FOLDERS = {
-    "nnUNet_raw": "the raw data sets",
-    "nnUNet_preprocessed": "the preprocessed data sets",
-    "nnUNet_results": "the trained models",
-}
+_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
-# Runs in a fresh interpreter: what nnU-Net's own functions answer, as JSON.
+# Runs in a fresh interpreter: what nnU-Net's own functions answer.
 _LOOKUP = """
-import json, os, nnunetv2
+import os, nnunetv2
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-trainer = recursive_find_trainer_class_by_name("FCADenseTrainer")
-planner = recursive_find_python_class(
-    os.path.join(nnunetv2.__path__[0], "experiment_planning"),
-    "FCADensePlanner",
-    current_module="nnunetv2.experiment_planning",
-)
-print(json.dumps([getattr(c, "__module__", None) for c in (trainer, planner)]))
+wanted = {"training": "FCADenseTrainer", "experiment_planning": "FCADensePlanner"}
+for folder, name in wanted.items():
+    path = os.path.join(nnunetv2.__path__[0], folder)
+    found = recursive_find_python_class(path, name, "nnunetv2." + folder)
+    print(getattr(found, "__module__", "nothing"), end=" ")
 """
 
 
@@ -107,14 +89,13 @@ def check_version(name: str, found: str | None, supported: str = "") -> Check:
         found: Its version, None if it is not installed.
         supported: The versions that will do, as in `>=2.8.1,<2.9`; empty for any.
     """
-    wanted = SpecifierSet(supported)
     cure = f'pip install "{name}{supported}"'
     if found is None:
         return Check(name, "WRONG", "not installed", cure)
-    rule = f" (supported: {supported})" if supported else ""
-    if wanted.contains(found, prereleases=True):
-        return Check(name, "ok", f"{found}{rule}")
-    return Check(name, "WRONG", f"{found}{rule}", cure)
+    text = f"{found} (supported: {supported})" if supported else found
+    if SpecifierSet(supported).contains(found, prereleases=True):
+        return Check(name, "ok", text)
+    return Check(name, "WRONG", text, cure)
 
 
 def check_discovery_here() -> Check:
@@ -142,8 +123,8 @@ def check_discovery_elsewhere(python: str = sys.executable) -> Check:
             text=True,
             check=False,
         )
-    answer = process.stdout.strip().rpartition("\n")[2]
-    if process.returncode == 0 and answer == json.dumps(expected):
+    answer = process.stdout.strip()
+    if process.returncode == 0 and answer == " ".join(expected):
         return Check(name, "ok", "nnU-Net finds FCADenseTrainer and FCADensePlanner")
     error = process.stderr.strip().rpartition("\n")[2]
     reason = error if process.returncode else f"nnU-Net found {answer or 'nothing'}"
@@ -167,8 +148,12 @@ def check_processor() -> Iterator[Check]:
             "no card that torch can use",
             "train with -device cpu, which takes many times as long",
         )
-    native = "native" if _has_native_bfloat16() else "no native"
-    yield Check("cpu", "ok", f"{_count_cores()} cores, {native} bfloat16")
+    # Neither question is public, and older versions of torch know one of them only.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    native = any(getattr(torch.cpu, name, bool)() for name in names)
+    cores = len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count()
+    kind = "native" if native else "no native"
+    yield Check("cpu", "ok", f"{cores} cores, {kind} bfloat16")
 
 
 def check_optional(module: str) -> Check:
@@ -195,17 +180,12 @@ def check_folder(variable: str, value: str | None) -> Check:
         variable: Name of the environment variable.
         value: Its value, None if it is not set.
     """
-    holds = _FOLDERS.get(variable, "its files")
     if not value:
-        cure = f"export {variable}=FOLDER, where FOLDER is to hold {holds}"
-        return Check(variable, "WRONG", "not set", cure)
+        return Check(variable, "WRONG", "not set", f"export {variable}=FOLDER")
     folder = Path(value)
     if not os.path.exists(value):  # noqa: PTH110 - a path that cannot be has none
         found = f"{value} (does not exist)"
         return Check(variable, "WRONG", found, f"mkdir -p {shlex.quote(value)}")
-    if not folder.is_dir():
-        cure = f"export {variable}=FOLDER, where FOLDER is a folder"
-        return Check(variable, "WRONG", f"{value} (not a folder)", cure)
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -216,20 +196,16 @@ def check_folder(variable: str, value: str | None) -> Check:
     return Check(variable, "ok", f"{value} (writable, {free:.0f} GiB free)")
 
 
-def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
-    """Check the shared memory through which workers hand over batches."""
-    name = "shared memory"
+def check_shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Check]:
+    """Yield the shared memory through which workers hand over batches, on Linux."""
     if not folder.is_dir():
-        return Check(name, "ok", f"no limit known ({folder} is not there)")
+        return
     total = shutil.disk_usage(folder).total / _GIB
+    cure = "if workers die in training, give the container more (--shm-size=8g)"
     if total < 1:
-        return Check(
-            name,
-            "note",
-            f"{total:.2f} GiB",
-            "if workers die in training, give the container more (--shm-size=8g)",
-        )
-    return Check(name, "ok", f"{total:.0f} GiB")
+        yield Check("shared memory", "note", f"{total:.2f} GiB", cure)
+    else:
+        yield Check("shared memory", "ok", f"{total:.0f} GiB")
 
 
 def _checks() -> Iterator[Check]:
@@ -248,7 +224,7 @@ def _checks() -> Iterator[Check]:
         yield check_optional(module)
     for variable in _FOLDERS:
         yield check_folder(variable, os.environ.get(variable))
-    yield check_shared_memory()
+    yield from check_shared_memory()
 
 
 def _version(package: str) -> str | None:
@@ -260,10 +236,7 @@ def _version(package: str) -> str | None:
 
 def _supported(package: str) -> str:
     """Return the versions that our own metadata demands of `package`."""
-    try:
-        lines = importlib.metadata.requires("nnunet-cel") or []
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+    lines = importlib.metadata.requires("nnunet-cel") or []
     requirements = [Requirement(line) for line in lines]
     return next((str(r.specifier) for r in requirements if r.name == package), "")
 
@@ -273,24 +246,3 @@ def _activate() -> str:
     if os.environ.get(discovery.DISABLE_VARIABLE, "") not in ("", "0"):
         return f"unset {discovery.DISABLE_VARIABLE}, which switches the discovery off"
     return "pip install --force-reinstall --no-deps nnunet-cel, in this environment"
-
-
-def _count_cores() -> int:
-    """Return how many cores this process may use, as far as the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _has_native_bfloat16() -> bool:
-    """Return whether torch sees instructions for bfloat16; False if it cannot tell."""
-    import torch
-
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        is_supported = getattr(torch.cpu, name, None)
-        try:
-            if is_supported is not None and is_supported():
-                return True
-        except RuntimeError:
-            continue
-    return False

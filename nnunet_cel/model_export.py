@@ -229,10 +229,8 @@ def export_weights(
                     f"and mirroring. {source} differs from the folds before it: choose "
                     "folds with -f."
                 )
-            state, stored = network.state_dict(), _find_stored(network)
-            tensors = {name: state[name] for name in state if stored[name] == name}
             target = unfinished / f"fold_{fold}.safetensors"
-            write_whole(target, save(tensors))
+            tensors = _save(network, target)
             files[fold] = {
                 "epochs": read.current_epoch,
                 "bytes": target.stat().st_size,
@@ -244,14 +242,22 @@ def export_weights(
             "made_with": _versions(),
             **_dump(model),
             "files": files,
-            "tensors": {
-                name: {"shape": list(tensor.shape), "dtype": type_of(tensor)}
-                for name, tensor in tensors.items()
-            },
+            "tensors": tensors,
         }
         manifest = parse(Manifest, content, MANIFEST)
         write_whole(unfinished / MANIFEST, to_json(content))
     return manifest
+
+
+def _save(network: nn.Module, target: Path) -> dict[str, dict[str, Any]]:
+    """Write each tensor of a network once; return shapes and types by name."""
+    state, stored = network.state_dict(), _find_stored(network)
+    tensors = {name: state[name] for name in state if stored[name] == name}
+    write_whole(target, save(tensors))
+    return {
+        name: {"shape": list(tensor.shape), "dtype": type_of(tensor)}
+        for name, tensor in tensors.items()
+    }
 
 
 def import_weights(
@@ -282,8 +288,8 @@ def import_weights(
     manifest = read_manifest(path)
     network = _build_network(manifest)
     stored = _find_stored(network)
-    axes = manifest.mirroring_axes
-    axes = None if axes is None else tuple(axes)
+    given = manifest.mirroring_axes
+    axes = None if given is None else tuple(given)
     if Path(out).is_dir() and any(Path(out).iterdir()):
         raise FileExistsError(
             f"The model folder {out} must not exist or be empty. It holds files, which "

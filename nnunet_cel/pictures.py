@@ -224,10 +224,10 @@ def draw_sheet(
             picture.paste(draw_panel(panel), (left, top))
             place = (left, top + PANEL + 4)
             draw.text(place, panel.name, fill=_FAINT, font=_font(12))
-    left = float(_GAP)
+    end = float(_GAP)
     for text, color in (legend or {}).items():
-        draw.text((left, height - _FOOT + 2), text, fill=color, font=_font(12))
-        left += _font(12).getlength(text) + 3 * _GAP
+        draw.text((end, height - _FOOT + 2), text, fill=color, font=_font(12))
+        end += _font(12).getlength(text) + 3 * _GAP
     stream = io.BytesIO()
     picture.save(stream, "PNG", compress_level=6)
     return stream.getvalue()
@@ -291,9 +291,10 @@ def _enlarge(values: Array, panel: Panel, how: Image.Resampling) -> Image.Image:
         [left, top, left + panel.edge / panel.size[1], top + panel.edge / panel.size[0]]
     )
     # Whole voxels around the square; what lies beyond the slice becomes 0.
-    outer = [*np.floor(box[:2]).astype(int), *np.ceil(box[2:]).astype(int)]
-    cropped = Image.fromarray(values).crop(tuple(int(place) for place in outer))
-    within = box - np.tile(outer[:2], 2)
+    x, y = np.floor(box[:2]).astype(int).tolist()
+    x_end, y_end = np.ceil(box[2:]).astype(int).tolist()
+    cropped = Image.fromarray(values).crop((x, y, x_end, y_end))
+    within = box - [x, y, x, y]
     return cropped.resize((PANEL, PANEL), how, box=tuple(within.tolist()))
 
 

@@ -14,6 +14,11 @@ from nnunet_cel.study.study import Study, parse_study
 
 DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 
+NETWORKS = [
+    *("fcadensenet", "fcdensenet", "unet", "resunet", "attentionunet", "transunet")
+]
+"""Those of the paper."""
+
 
 def make_study(**content: Any) -> Study:
     """Return a study on phantoms."""

@@ -55,6 +55,21 @@ def test_prints_the_path_alone(results, capsys, dataset):
     assert (status, capsys.readouterr().out) == (0, f"{best}\n")
 
 
+@pytest.mark.parametrize(
+    "others",
+    [{10: 0.2}, {0: NAN}, {"all": 0.99}, {0: float("inf")}, {0: 1.5}, {0: -0.1}],
+)
+def test_other_folds_are_never_best(results, capsys, others):
+    """Equals of a higher number, no numbers, impossible ones, and all cases."""
+    for fold, dice in others.items():
+        train(results, fold, dice)
+    best = train(results, 2, 0.2)
+
+    run("501")
+
+    assert capsys.readouterr().out == f"{best}\n"
+
+
 def test_shows_all_folds(results, capsys):
     """The standard error lists the folds, in order, with what is missing."""
     train(results, 10, 0.7)
@@ -71,36 +86,6 @@ def test_shows_all_folds(results, capsys):
         ["4", "nan", "no Dice: no lesion in its validation"],
         ["10", "0.7000", "best"],
     ]
-
-
-def test_prefers_the_lowest_of_equals(results, capsys):
-    """Among equal folds the one with the lowest number is chosen."""
-    train(results, 10, 0.75)
-    best = train(results, 2, 0.75)
-
-    run("501")
-
-    assert capsys.readouterr().out == f"{best}\n"
-
-
-def test_never_chooses_nan(results, capsys):
-    """A Dice of zero is better than one that is no number."""
-    train(results, 0, NAN)
-    best = train(results, 1, 0.0)
-
-    run("501")
-
-    assert capsys.readouterr().out == f"{best}\n"
-
-
-def test_leaves_out_fold_all(results, capsys):
-    """A model trained on all cases was validated on them, so it cannot be compared."""
-    best = train(results, 0, 0.7)
-    train(results, "all", 0.99)
-
-    run("501")
-
-    assert capsys.readouterr().out == f"{best}\n"
 
 
 @pytest.mark.parametrize(
@@ -125,17 +110,11 @@ def test_refuses_without_folds(results):
 
 
 def test_refuses_an_unknown_model(results):
-    """The message names the models that there are."""
+    """The message names the models, or else the data sets, that there are."""
     train(results, 0, 0.7)
 
     with pytest.raises(FileNotFoundError, match="FCADenseTrainer__FCADensePlans__2d"):
         run("501", "-c", "2d_n3")
-
-
-def test_refuses_an_untrained_data_set(results):
-    """The message names the data sets that there are."""
-    train(results, 0, 0.7)
-
     with pytest.raises(FileNotFoundError, match="data sets: Dataset501_WMH"):
         run("Dataset502_CEL")
 
@@ -162,16 +141,3 @@ def test_refuses_without_results(results, monkeypatch):
 
     with pytest.raises(ValueError, match=r"'nnUNet_results' .* is not set"):
         run("501")
-
-
-@pytest.mark.parametrize("dice", [float("inf"), 1.5, -0.1])
-def test_impossible_dice_is_never_best(results, capsys, dice):
-    """A Dice that cannot be is named and left out, however large it is."""
-    train(results, 0, dice)
-    train(results, 1, 0.2)
-
-    run("501")
-
-    captured = capsys.readouterr()
-    assert captured.out.strip().endswith("fold_1/checkpoint_final.pth")
-    assert "Dice must be in [0, 1]" in captured.err

@@ -13,7 +13,7 @@ from nnunet_cel.dataset_conversion.cel import (
     linking_table,
     number_cases,
 )
-from nnunet_cel.dataset_conversion.conversion import Inspection
+from nnunet_cel.dataset_conversion.conversion import Finding, Kept
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.files import sha256
 
@@ -23,10 +23,11 @@ def make_tree(folder: Path, layout: str, n: int = 12) -> Path:
     return write_tree(folder, layout, n)
 
 
-def select(cases: list[SourceCase]) -> list[tuple[SourceCase, Inspection]]:
+def select(cases: list[SourceCase]) -> list[Kept]:
     """Return the cases as if they had been inspected."""
     return [
-        (case, Inspection(files={case.image: sha256(case.image)})) for case in cases
+        (case, Finding(i, {case.image: sha256(case.image)}))
+        for i, case in enumerate(cases)
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,10 @@ import numpy as np
 import pytest
 
 from nnunet_cel.dataset_conversion.conversion import (
-    inspect_cases,
+    Kept,
+    finish_dataset,
     read_case,
-    select_cases,
-    write_cases,
+    store_cases,
 )
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
@@ -93,23 +95,24 @@ def test_inspection_counts_lesions(tmp_path: Path) -> None:
     case = make_case(tmp_path)
     case = replace(case, labels=both(case))
 
-    (found,) = inspect_cases([case])
+    ((_, found),), _ = store_cases(tmp_path, [case])
 
-    assert found.lesion_voxels == 5
-    assert found.largest_lesion == 4
-    assert found.lesion_volume == pytest.approx(0.03)
+    assert found.lesion_voxels == found.notes["lesion_voxels"] == 5
+    assert found.notes["lesion_volume_ml"] == pytest.approx(0.03)
     assert set(found.files) == {case.image, *case.labels}
     assert all(len(digest) == 64 for digest in found.files.values())
 
 
 def test_voxels_that_touch_at_a_corner_are_one_lesion(tmp_path: Path) -> None:
     """Connectivity is 26, as in the evaluation."""
-    case = make_case(tmp_path)
+    case = make_case(tmp_path, min_lesion_voxels=3, without_lesion="refuse")
     voxels = np.zeros(SHAPE, np.uint8)
     voxels[[0, 1, 2], [0, 1, 2], [0, 1, 2]] = 1
     write_volume(case.labels[0], Volume(voxels, AFFINE))
 
-    assert inspect_cases([case])[0].largest_lesion == 3
+    store_cases(tmp_path, [case])
+    with pytest.raises(ValueError, match="no lesion of 4 voxels or more"):
+        store_cases(tmp_path, [replace(case, min_lesion_voxels=4)])
 
 
 def damage(case: SourceCase, what: str) -> None:
@@ -121,9 +124,6 @@ def damage(case: SourceCase, what: str) -> None:
         image.write_bytes(image.read_bytes()[:200])
     elif what == "nan":
         voxels[0, 0, :3] = np.nan
-        write_volume(image, Volume(voxels, affine))
-    elif what == "infinite":
-        voxels[0, 0, 0] = np.inf
         write_volume(image, Volume(voxels, affine))
     elif what == "4D":
         nib.Nifti1Image(np.stack([voxels] * 2, -1), affine).to_filename(image)
@@ -146,7 +146,6 @@ def damage(case: SourceCase, what: str) -> None:
     [
         ("truncated", "bad_image.nii.gz cannot be read"),
         ("nan", "bad_image.nii.gz must have finite voxels. Got 3 that"),
-        ("infinite", "bad_image.nii.gz must have finite voxels. Got 1 that"),
         ("4D", "bad_image.nii.gz must have three axes. Got the shape (6, 5, 4, 2)"),
         ("shape", "bad_first.nii.gz must have the shape of the image"),
         ("affine", "bad_first.nii.gz must have the affine of the image"),
@@ -158,28 +157,17 @@ def damage(case: SourceCase, what: str) -> None:
 )
 def test_bad_case_is_named(tmp_path: Path, what: str, message: str) -> None:
     """Among good cases, the message names the bad file and what is wrong with it."""
-    good, bad = make_case(tmp_path, "good"), make_case(tmp_path, "bad")
+    good, bad, worse = (make_case(tmp_path, name) for name in ("good", "bad", "worse"))
     damage(bad, what)
+    damage(worse, "empty")
 
-    with pytest.raises(ValueError, match="1 of 2 cases cannot be converted") as error:
-        inspect_cases([good, bad])
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        store_cases(tmp_path, [good, bad, worse])
 
-    assert message in str(error.value)
+    assert str(error.value).startswith("2 cases have problems:\n- ")
     assert "bad_" in str(error.value)
-
-
-def test_all_bad_cases_are_named_at_once(tmp_path: Path) -> None:
-    """One run tells everything that is to be mended."""
-    cases = [make_case(tmp_path, name) for name in "abc"]
-    damage(cases[0], "nan")
-    damage(cases[2], "empty")
-
-    with pytest.raises(ValueError, match="2 of 3 cases") as error:
-        inspect_cases(cases)
-
-    assert "a_image" in str(error.value)
-    assert "c_first" in str(error.value)
-    assert "b_" not in str(error.value)
+    assert "worse_" in str(error.value)
+    assert "good_" not in str(error.value)
 
 
 def test_same_image_twice_is_refused(tmp_path: Path) -> None:
@@ -190,35 +178,37 @@ def test_same_image_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"image of its own.*b_image.* of b and .* of a"
     ):
-        inspect_cases(cases)
+        store_cases(tmp_path, cases)
 
 
 def test_cases_without_lesion_are_left_out_kept_or_refused(tmp_path: Path) -> None:
     """What becomes of them is the source's choice."""
     small = make_case(tmp_path, "small", min_lesion_voxels=5, without_lesion="exclude")
-    kept = make_case(tmp_path, "kept", min_lesion_voxels=5, without_lesion="keep")
+    whole = make_case(tmp_path, "kept", min_lesion_voxels=5, without_lesion="keep")
     large = make_case(tmp_path, "large", min_lesion_voxels=4, without_lesion="exclude")
-    cases = [small, kept, large]
+    cases = [small, whole, large]
 
-    selected, excluded = select_cases(cases, inspect_cases(cases))
+    kept, excluded = store_cases(tmp_path, cases)
 
-    assert [case.identifier for case, _ in selected] == ["kept", "large"]
+    assert [case.identifier for case, _ in kept] == ["kept", "large"]
     assert excluded == {"small": "no lesion of 5 voxels or more"}
     with pytest.raises(ValueError, match="None of the 1 has"):
-        select_cases([small], inspect_cases([small]))
+        store_cases(tmp_path, [small])
 
 
-def write(folder: Path, cases: list[SourceCase], **changes: Any) -> Path:
-    """Inspect and write cases."""
+def write(folder: Path, cases: list[SourceCase], **changes: Any) -> list[Kept]:
+    """Write a data set."""
+    folder.mkdir(exist_ok=True)
+    kept, _ = store_cases(folder, cases, extraction=changes.get("extraction"))
     settings: dict[str, Any] = {
+        "name": "Dataset501_T",
         "channel": "FLAIR",
         "description": "test",
-        "choices": {},
+        "choices": {"seed": 0},
         "excluded": {},
     }
-    found = inspect_cases(cases, extraction=changes.get("extraction"))
-    selected = list(zip(cases, found, strict=True))
-    return write_cases(folder / "Dataset501_T", selected, **{**settings, **changes})
+    finish_dataset(folder, kept, **{**settings, **changes})
+    return kept
 
 
 def test_skull_is_removed_but_no_lesion(tmp_path: Path) -> None:
@@ -233,9 +223,9 @@ def test_skull_is_removed_but_no_lesion(tmp_path: Path) -> None:
     masks.mkdir()
     write_volume(masks / "other_mask.nii.gz", Volume(brain, AFFINE))
 
-    folder = write(tmp_path, [case], extraction=BrainExtraction("mask", masks))
+    write(tmp_path, [case], extraction=BrainExtraction("mask", masks))
 
-    image = read_volume(folder / "imagesTr" / "a_0000.nii.gz").voxels
+    image = read_volume(tmp_path / "imagesTr" / "a_0000.nii.gz").voxels
     original = read_volume(case.image).voxels
     inside = brain > 0
     inside[4, 4, 0] = True  # a lesion voxel of the second rater
@@ -256,19 +246,53 @@ def test_nan_outside_the_brain_is_removed_with_the_skull(tmp_path: Path) -> None
     write_volume(masks / "a.nii.gz", Volume(brain, AFFINE))
     extraction = BrainExtraction("mask", masks)
 
-    folder = write(tmp_path, [case], extraction=extraction)
-    assert not read_volume(folder / "imagesTr" / "a_0000.nii.gz").voxels[5].any()
+    write(tmp_path, [case], extraction=extraction)
+    assert not read_volume(tmp_path / "imagesTr" / "a_0000.nii.gz").voxels[5].any()
 
     write_volume(masks / "a.nii.gz", Volume(brain * 0 + 1, AFFINE))
-    with pytest.raises(ValueError, match="image of case a must have finite voxels"):
-        write(tmp_path, [case], extraction=extraction, overwrite=True)
+    with pytest.raises(ValueError, match=r"a_image\.nii\.gz must have finite voxels"):
+        store_cases(tmp_path, [case], extraction=extraction)
 
 
-def test_missing_brain_mask_is_found_before_anything_is_written(tmp_path: Path) -> None:
-    """It is one of the problems of the first round."""
+def test_missing_brain_mask_is_a_problem_like_others(tmp_path: Path) -> None:
+    """The message tells how it must be called."""
     source = tmp_path / "source"
     case = replace(make_case(source), strip_on=source / "a_t1.nii.gz")
     (tmp_path / "masks").mkdir()
 
-    with pytest.raises(ValueError, match=r"1 of 1 cases(.|\n)*one brain mask for a"):
-        inspect_cases([case], extraction=BrainExtraction("mask", tmp_path / "masks"))
+    with pytest.raises(ValueError, match="one brain mask for a"):
+        store_cases(
+            tmp_path, [case], extraction=BrainExtraction("mask", tmp_path / "masks")
+        )
+
+
+def test_record_tells_of_every_case(tmp_path: Path) -> None:
+    """Files, lesions and facts; no path where names may be patients' names."""
+    source = tmp_path / "source"
+    cases = [
+        make_case(source, "a", facts={"center": "01"}),
+        make_case(source, "b", split="test"),
+        make_case(source, "c"),
+    ]
+
+    kept = write(tmp_path, cases, excluded={"d": "no lesion"})
+
+    record = json.loads((tmp_path / "conversion.json").read_text())
+    assert list(record) == ["converter", "versions", "choices", "excluded", "cases"]
+    assert record["excluded"] == {"d": "no lesion"}
+    digests = list(kept[0][1].files.values())
+    assert record["cases"]["a"] == {
+        "source": "test",
+        "files": [
+            {"path": "a_image.nii.gz", "sha256": digests[0]},
+            {"path": "a_first.nii.gz", "sha256": digests[1]},
+        ],
+        "lesion_voxels": 4,
+        "lesion_volume_ml": 0.024,
+        "center": "01",
+        "split": "train",
+    }
+    folds = json.loads((tmp_path / "splits_final.json").read_text())
+    assert sorted(case for fold in folds for case in fold["val"]) == ["a", "c"]
+    write(tmp_path / "neutral", cases, name_sources=False)
+    assert "a_image" not in (tmp_path / "neutral" / "conversion.json").read_text()

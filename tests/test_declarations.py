@@ -22,7 +22,7 @@ def test_base_configuration_is_the_paper() -> None:
 
 @pytest.mark.parametrize("name", configurations())
 def test_every_configuration_is_valid(name: str) -> None:
-    """Settings are accepted, the network can be built, the paper's table is named."""
+    """Settings are accepted, and the network can be built."""
     declared = configurations()[name]
     entry = architecture(declared["network"])
     kwargs = dict(entry["arch_kwargs"])
@@ -35,7 +35,6 @@ def test_every_configuration_is_valid(name: str) -> None:
     assert callable(network)
     with torch.device("meta"):  # shapes only: TransUNet has 105 M weights
         network(input_channels=settings.stack_size, num_classes=2, **kwargs)
-    assert declared["paper"].startswith(("Table", "Figure"))
 
 
 @pytest.mark.parametrize(

@@ -41,21 +41,7 @@ def test_parameter_counts_are_those_of_table_2(
     assert count(network(3, num_classes)) == parameters
 
 
-@pytest.mark.parametrize(
-    ("attention", "parameters"),
-    [
-        ("none", 1_374_865),
-        ("down", 1_401_285),
-        ("skip", 1_401_285),
-        ("down_and_up", 1_407_545),
-    ],
-)
-def test_attention_placements(attention: str, parameters: int) -> None:
-    """Every placement of CBAM has the parameters that counting by hand gives."""
-    assert count(FCDenseNet(3, 1, attention=attention)) == parameters
-
-
-@pytest.mark.parametrize("attention", ["none", "down", "skip", "down_and_up"])
+@pytest.mark.parametrize("attention", ["none", "down"])
 @pytest.mark.parametrize("extent", [(4, 4), (5, 7), (16, 9), (31, 33)])
 def test_output_has_the_extent_of_the_input(
     attention: str, extent: tuple[int, int]
@@ -66,12 +52,10 @@ def test_output_has_the_extent_of_the_input(
     assert network(torch.randn(2, 5, *extent)).shape == (2, 3, *extent)
 
 
-def test_full_size_network_takes_odd_sizes() -> None:
-    """The 5 x 4 configuration takes 97 x 131 voxels, seven channels, five heads."""
-    network = FCADenseNet(7, 5).eval()
-
-    with torch.inference_mode():
-        assert network(torch.randn(1, 7, 97, 131)).shape == (1, 5, 97, 131)
+def test_other_placements_are_refused() -> None:
+    """CBAM is on the output of every down block, or nowhere."""
+    with pytest.raises(ValueError, match=r"'attention' .* must be 'none' or 'down'"):
+        FCDenseNet(3, 2, attention="skip")
 
 
 def test_too_small_slice_is_refused() -> None:
@@ -80,37 +64,7 @@ def test_too_small_slice_is_refused() -> None:
         FCADenseNet(3, 2)(torch.zeros(1, 3, 31, 64))
 
 
-def test_wrong_number_of_channels_is_refused() -> None:
-    """Another number of channels is refused in plain words."""
-    with pytest.raises(ValueError, match=r"stacks with 3 channels. Got 5"):
-        FCADenseNet(3, 2)(torch.zeros(1, 5, 32, 32))
-
-
-@pytest.mark.parametrize(
-    ("kwargs", "message"),
-    [
-        ({"attention": "up"}, "'attention' argument of FCDenseNet must be one of"),
-        ({"down_layers": ()}, "'down_layers' argument of FCDenseNet must name"),
-    ],
-)
-def test_wrong_arguments_are_refused(kwargs: dict[str, Any], message: str) -> None:
-    """Unknown placements and networks without blocks are refused."""
-    with pytest.raises(ValueError, match=message):
-        FCDenseNet(3, 2, **kwargs)
-
-
-def test_untrained_network_puts_out_the_lesion_prior() -> None:
-    """Focal loss must not start from probability one half."""
-    torch.manual_seed(0)
-    network = FCADenseNet(3, 2, lesion_prior=0.03).eval()
-
-    with torch.inference_mode():
-        lesion = network(torch.randn(2, 3, 64, 64)).softmax(1)[:, 1]
-
-    assert lesion.mean().item() == pytest.approx(0.03, rel=0.2)
-
-
-@pytest.mark.parametrize("attention", ["none", "down", "skip", "down_and_up"])
+@pytest.mark.parametrize("attention", ["none", "down"])
 @pytest.mark.parametrize("extent", [(16, 16), (19, 22)])
 def test_prediction_on_cpu_equals_the_plain_network(
     attention: str, extent: tuple[int, int]
@@ -182,28 +136,8 @@ def test_checkpointing_changes_neither_gradients_nor_statistics(attention: str) 
     torch.testing.assert_close(actual, expected, rtol=0, atol=0)
     moved = [not torch.equal(b, torch.zeros_like(b)) for b in expected[1]]
     assert all(moved[2::3]), "num_batches_tracked counted"
-
-
-def test_checkpointing_keeps_momentum() -> None:
-    """After the backward pass BatchNorm has its momentum again."""
-    network = FCDenseNet(3, 2, gradient_checkpointing=True, **SMALL)
-
-    train_once(network, torch.randn(2, 3, 8, 8))
-
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in recomputing.modules() if isinstance(m, nn.BatchNorm2d)]
     assert {norm.momentum for norm in norms} == {0.1}
-
-
-def test_channels_last_changes_nothing() -> None:
-    """The memory format that is faster gives the same logits."""
-    network = FCADenseNet(3, 2).eval()
-    stacks = torch.randn(2, 3, 64, 48)
-
-    with torch.inference_mode():
-        plain = network(stacks)
-        fast = network(stacks.contiguous(memory_format=torch.channels_last))
-
-    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
 class TiramisuByHand(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +10,9 @@ from typing import Any
 import pytest
 
 from nnunet_cel.files import (
-    file_beforehand,
     locked,
     new_folder,
     read_json,
-    settle_file,
-    settle_folder,
     sha256,
     to_csv,
     to_json,
@@ -134,31 +130,6 @@ def test_link_stays_a_link(tmp_path: Path) -> None:
     assert names(tmp_path / "disk") == ["mark.json"]
 
 
-def test_file_is_taken_back_after_an_error(tmp_path: Path) -> None:
-    """It is there during the block; after an error the old one is back, or none."""
-    file = tmp_path / "table.csv"
-
-    def fail() -> None:
-        with file_beforehand(file, "new"):
-            assert file.read_text() == "new"
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert names(tmp_path) == []
-    file.write_text("old")
-    with pytest.raises(RuntimeError):
-        fail()
-    assert names(tmp_path) == ["table.csv"]
-    assert file.read_text() == "old"
-
-    with file_beforehand(file, "new", mode=0o600):
-        pass
-    assert file.read_text() == "new"
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert names(tmp_path) == ["table.csv"]
-
-
 def test_file_is_replaced_whole(tmp_path: Path) -> None:
     """Nothing but the file is left."""
     file = tmp_path / "a.json"
@@ -204,60 +175,6 @@ def test_sha256_of_files_and_series(tmp_path: Path) -> None:
     assert sha256(tmp_path) != before
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
-    """What nobody has locked goes; what is of another file, or a link, stays."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "precious").touch()
-    (tmp_path / ".out.partial-0123abcd" / "images").mkdir(parents=True)
-    (tmp_path / ".out.partial-0123abcd" / "link").symlink_to(outside)
-    (tmp_path / ".out.partial-89abcdef").symlink_to(outside)
-    (tmp_path / ".out.partial-mine").mkdir()
-    (tmp_path / ".out2.partial-0123abcd").mkdir()
-
-    write_folder(tmp_path / "out")
-
-    assert names(tmp_path) == [
-        ".out.partial-89abcdef",
-        ".out.partial-mine",
-        ".out2.partial-0123abcd",
-        "out",
-        "outside",
-    ]
-    assert names(outside) == ["precious"]
-    (tmp_path / ".a.txt.partial-0123abcd").write_text("half")
-    write_whole(tmp_path / "a.txt", "whole")
-    assert ".a.txt.partial-0123abcd" not in names(tmp_path)
-
-
-def test_what_a_living_process_writes_stays(tmp_path: Path) -> None:
-    """A second command of the same place does not disturb the first."""
-    place = tmp_path / "out"
-    with new_folder(place, **WORDS) as unfinished:
-        (unfinished / "a.txt").touch()
-        settle_folder(place)
-        assert names(unfinished) == ["a.txt"]
-
-    assert names(place) == ["a.txt"]
-
-
-def test_folder_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
-    """Between two renames there is none; the earlier one is put back, once."""
-    place = tmp_path / "out"
-    for name in (".out.old-0123abcd", ".out.partial-0123abcd"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name[5:8]).touch()
-
-    settle_folder(place)
-    assert names(place) == ["old"]
-    assert names(tmp_path) == ["out"]
-
-    (tmp_path / ".out.old-0123abcd").mkdir()
-    settle_folder(place)
-    assert names(tmp_path) == ["out"]
-    assert names(place) == ["old"]
-
-
 def test_links_in_a_replaced_folder_are_not_followed(tmp_path: Path) -> None:
     """Neither a link in the folder nor one in place of a file leads out of it."""
     outside, place = tmp_path / "outside", tmp_path / "out"
@@ -273,35 +190,6 @@ def test_links_in_a_replaced_folder_are_not_followed(tmp_path: Path) -> None:
     assert names(place) == ["mark.json"]
     assert (outside / "precious").read_text() == "precious"
     assert (tmp_path / "a.txt").read_text() == "new"
-
-
-@pytest.mark.parametrize("made", [False, True])
-@pytest.mark.parametrize("had_one", [False, True])
-def test_file_of_a_killed_block_is_settled(
-    tmp_path: Path, had_one: bool, made: bool
-) -> None:
-    """It stays if what it belongs to is there; otherwise the one before comes back."""
-    path, folder = tmp_path / "table.csv", tmp_path / "out"
-    if had_one:
-        path.write_text("old")
-    script = (
-        "import os, signal, sys\n"
-        "from pathlib import Path\n"
-        "from nnunet_cel.files import file_beforehand\n"
-        "with file_beforehand(sys.argv[1], 'new'):\n"
-        "    if sys.argv[3] == 'True':\n"
-        "        Path(sys.argv[2]).mkdir()\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    arguments = [sys.executable, "-c", script, path, folder, str(made)]
-    subprocess.run([str(argument) for argument in arguments], check=False)
-    assert path.read_text() == "new"
-
-    settle_file(path, of=folder)
-
-    expected = "new" if made else ("old" if had_one else None)
-    assert (path.read_text() if path.exists() else None) == expected
-    assert not [name for name in names(tmp_path) if name.startswith(".")]
 
 
 def test_json_that_is_nested_too_deeply(tmp_path: Path) -> None:

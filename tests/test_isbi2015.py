@@ -119,9 +119,3 @@ def test_other_folder_is_refused(tmp_path: Path) -> None:
     """The message says what is looked for."""
     with pytest.raises(ValueError, match=r"training01_01_flair_pp\.nii.*holds none"):
         find_cases(tmp_path)
-
-
-def test_test_set_without_masks_is_no_data_set(tree: Path) -> None:
-    """The challenge's test scans have no masks and other names."""
-    with pytest.raises(ValueError, match="holds none"):
-        find_cases(tree / "testdata_website")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_cel.settings import BLOCK
-from nnunet_cel.training.lifting import lift_plans
+from nnunet_cel.planning.lifting import lift_plans
+from nnunet_cel.settings import BLOCK, Settings
 
 LABELS = {"labels": {"background": 0, "lesion": 1}}
 REGIONS = {
@@ -60,29 +60,25 @@ def preprocessed(tmp_path: Path) -> str:
     return str(tmp_path)
 
 
-def test_stock_plans_are_lifted(stock_plans: dict[str, Any], preprocessed: str) -> None:
-    """Cubic patch for 130 voxels, the paper's network, batch and settings."""
+@pytest.mark.parametrize("name", ["2d", "3d_lowres"])
+def test_stock_plans_are_lifted(
+    stock_plans: dict[str, Any], preprocessed: str, name: str
+) -> None:
+    """Cubic patch for 130 voxels, the paper's network, batch and settings.
+
+    A 3D configuration whose patch happens to be a cube is stock all the same.
+    """
     before = deepcopy(stock_plans)
 
-    lifted = lift_plans(stock_plans, "2d", LABELS, preprocessed=preprocessed)
+    lifted, settings = lift_plans(stock_plans, name, LABELS, preprocessed=preprocessed)
 
-    entry = lifted["configurations"]["2d"]
+    entry = lifted["configurations"][name]
     assert entry["patch_size"] == [160, 160, 160]
     assert entry["batch_size"] == 16
     assert entry["architecture"]["network_class_name"].endswith(".FCADenseNet")
-    assert entry[BLOCK]["neighbor_pairs"] == 1
+    assert entry[BLOCK] == settings.to_block() == Settings().to_block()
     assert stock_plans == before, "the caller's plans are left alone"
-
-
-def test_cubic_stock_patches_are_lifted_too(
-    stock_plans: dict[str, Any], preprocessed: str
-) -> None:
-    """A 3D configuration whose patch happens to be a cube is stock all the same."""
-    lifted = lift_plans(stock_plans, "3d_lowres", LABELS, preprocessed=preprocessed)
-
-    entry = lifted["configurations"]["3d_lowres"]
-    assert entry["architecture"]["network_class_name"].endswith(".FCADenseNet")
-    assert entry["patch_size"] == [160] * 3
+    assert lift_plans(lifted, name, LABELS, preprocessed=None)[0] == lifted
 
 
 def test_what_an_inheriting_configuration_chooses_is_kept(
@@ -96,14 +92,14 @@ def test_what_an_inheriting_configuration_chooses_is_kept(
     }
     stock_plans["configurations"]["2d_b"] = {"inherits_from": "2d_a", "batch_size": 3}
 
-    lifted = lift_plans(stock_plans, "2d_b", LABELS, preprocessed=preprocessed)
+    lifted, _ = lift_plans(stock_plans, "2d_b", LABELS, preprocessed=preprocessed)
 
     entry = PlansManager(lifted).get_configuration("2d_b").configuration
     assert entry["batch_size"] == 3
     assert entry["patch_size"] == [64, 64, 64]
     assert entry[BLOCK]["training_window"] == 32
     assert entry["architecture"]["network_class_name"].endswith(".FCADenseNet")
-    assert lift_plans(lifted, "2d_b", LABELS, preprocessed=None) == lifted
+    assert lift_plans(lifted, "2d_b", LABELS, preprocessed=None)[0] == lifted
 
 
 def test_network_that_an_inheriting_configuration_chooses_is_kept(
@@ -116,7 +112,7 @@ def test_network_that_an_inheriting_configuration_chooses_is_kept(
         "architecture": architecture,
     }
 
-    lifted = lift_plans(stock_plans, "2d_u", LABELS, preprocessed=preprocessed)
+    lifted, _ = lift_plans(stock_plans, "2d_u", LABELS, preprocessed=preprocessed)
 
     assert lifted["configurations"]["2d_u"]["architecture"] == architecture
 
@@ -126,6 +122,8 @@ def test_network_that_an_inheriting_configuration_chooses_is_kept(
     [
         ({"patch_size": [48, 32, 32]}, r"'patch_size' .* must be \[S, S, S\]"),
         ({"patch_size": [64, 64]}, r"'patch_size' .* Got \[64, 64\] instead"),
+        ({"patch_size": [48] * 3}, r"multiple of 32 voxels. Got \[48, 48, 48\]"),
+        ({BLOCK: {"training_window": 192}}, "at most the patch size, 160 voxels"),
         ({"batch_size": 0}, r"'batch_size' .* must be an integer >= 1. Got 0"),
     ],
 )
@@ -142,53 +140,28 @@ def test_wrong_numbers_are_refused(
         lift_plans(stock_plans, "2d_mine", LABELS, preprocessed=preprocessed)
 
 
-def test_settings_that_a_user_added_are_kept(
+def test_settings_of_a_user_are_kept_and_heads_follow_the_labels(
     stock_plans: dict[str, Any], preprocessed: str
 ) -> None:
-    """A block in stock plans changes settings, and the rest is lifted."""
+    """A block in stock plans changes settings; regions get sigmoid heads."""
     stock_plans["configurations"]["2d"][BLOCK] = {"max_epochs": 3}
 
-    entry = lift_plans(stock_plans, "2d", LABELS, preprocessed=preprocessed)[
-        "configurations"
-    ]["2d"]
+    lifted, settings = lift_plans(stock_plans, "2d", REGIONS, preprocessed=preprocessed)
 
-    assert entry[BLOCK]["max_epochs"] == 3
+    entry = lifted["configurations"]["2d"]
+    assert entry[BLOCK] == settings.to_block()
+    assert (settings.max_epochs, settings.heads) == (3, "sigmoid")
     assert entry["patch_size"] == [160] * 3
 
 
-def test_lifting_twice_changes_nothing(
+def test_what_cannot_be_trained_is_refused(
     stock_plans: dict[str, Any], preprocessed: str
 ) -> None:
-    """Lifted plans are complete: nothing else is read for them."""
-    lifted = lift_plans(stock_plans, "2d", LABELS, preprocessed=preprocessed)
-
-    assert lift_plans(lifted, "2d", LABELS, preprocessed=None) == lifted
-
-
-def test_heads_follow_the_labels(
-    stock_plans: dict[str, Any], preprocessed: str
-) -> None:
-    """Region-based labels get sigmoid heads, whatever the plans say."""
-    lifted = lift_plans(stock_plans, "2d", REGIONS, preprocessed=preprocessed)
-
-    assert lifted["configurations"]["2d"][BLOCK]["heads"] == "sigmoid"
-
-
-def test_missing_configuration_is_refused(stock_plans: dict[str, Any]) -> None:
-    """Plans without the configuration: the error lists those that exist."""
-    del stock_plans["configurations"]["2d"]
-
-    with pytest.raises(ValueError, match=r"'nnUNetPlans'.*'2d'.*'3d_lowres'"):
-        lift_plans(stock_plans, "2d", LABELS, preprocessed=None)
-
-
-def test_cascade_is_refused(stock_plans: dict[str, Any], preprocessed: str) -> None:
-    """The second stage of a cascade cannot be trained."""
+    """A cascade's second stage, plans without the configuration or a fingerprint."""
     with pytest.raises(ValueError, match="second stage of a cascade"):
         lift_plans(stock_plans, "3d_cascade_fullres", LABELS, preprocessed=preprocessed)
-
-
-def test_missing_fingerprint_is_refused(stock_plans: dict[str, Any]) -> None:
-    """Stock plans need the fingerprint; the error names the command that makes it."""
     with pytest.raises(FileNotFoundError, match="nnUNetv2_extract_fingerprint"):
+        lift_plans(stock_plans, "2d", LABELS, preprocessed=None)
+    del stock_plans["configurations"]["2d"]
+    with pytest.raises(ValueError, match=r"'nnUNetPlans'.*'2d'.*'3d_lowres'"):
         lift_plans(stock_plans, "2d", LABELS, preprocessed=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from source_layouts import write_tree
 
-from nnunet_cel.dataset_conversion.msseg2016 import check_empty, find_cases
+from nnunet_cel.dataset_conversion.msseg2016 import SOURCE, find_cases
 
 
 def make_tree(folder: Path, layout: str = "msseg2016", n: int = 17) -> Path:
@@ -129,12 +129,11 @@ def test_empty_consensus_can_be_kept(tree: Path) -> None:
 
 def test_whole_release_has_exactly_one_empty_consensus(tree: Path) -> None:
     """None or two are refused; of 52 cases nothing is known."""
-    cases = find_cases(tree)
-    names = [case.identifier for case in cases]
+    names = [case.identifier for case in find_cases(tree)]
 
-    check_empty(cases, names[:1])
-    check_empty(cases[1:], [])
+    SOURCE.check(names, names[:1])
+    SOURCE.check(names[1:], [])
     with pytest.raises(ValueError, match="Got none: the files"):
-        check_empty(cases, [])
+        SOURCE.check(names, [])
     with pytest.raises(ValueError, match=rf"Got 2 \({names[0]}, {names[1]}\)"):
-        check_empty(cases, names[:2])
+        SOURCE.check(names, names[:2])

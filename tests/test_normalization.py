@@ -50,40 +50,22 @@ def test_matches_a_kernel_density_estimate(image: np.ndarray) -> None:
     )
 
 
-@pytest.mark.parametrize("scale", [1e-3, 0.01, 1.0, 37.5, 1e5])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
 @pytest.mark.parametrize(
     "scheme", [KDELastPeakNormalization, KDEHighestPeakNormalization]
 )
-def test_result_does_not_depend_on_the_unit(
+def test_peak_becomes_one_in_any_unit(
     image: np.ndarray, scheme: type, scale: float
 ) -> None:
-    """Equivariance: a scaled image has the same normalized values."""
+    """A scaled image has the same values; zero stays exactly zero, and only zero."""
     expected = normalize(scheme, image)
 
     actual = normalize(scheme, image * np.float32(scale))
 
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    "scheme", [KDELastPeakNormalization, KDEHighestPeakNormalization]
-)
-def test_background_stays_zero_and_the_peak_becomes_one(
-    image: np.ndarray, scheme: type
-) -> None:
-    """Zero stays exactly zero, and only zero; the tissue's peak is at 1."""
-    normalized = normalize(scheme, image)
-
-    assert ((normalized == 0) == (image == 0)).all()
-    assert normalized.dtype == np.float32
-    assert tissue_peak(normalized, last=scheme.last_peak) == pytest.approx(1, rel=1e-3)
-
-
-def test_single_peak_is_both(rng: np.random.Generator) -> None:
-    """With one tissue, last and highest peak are the same."""
-    image = rng.normal(100, 5, 20_000)
-
-    assert tissue_peak(image, last=True) == tissue_peak(image, last=False)
+    assert ((actual == 0) == (image == 0)).all()
+    assert actual.dtype == np.float32
+    assert tissue_peak(actual, last=scheme.last_peak) == pytest.approx(1, rel=1e-3)
 
 
 def test_small_bumps_of_the_tail_are_no_tissue(image: np.ndarray) -> None:

@@ -33,44 +33,30 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_data_set_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Training and test cases are in place, and one line says where."""
-    assert run("wmh", str(tmp_path), "-n", "2", "--test", "1") == 0
-
-    folder = tmp_path / "Dataset501_WMH"
-    assert sorted(files(folder)) == [
-        "dataset.json",
-        "imagesTr/WMH_001_0000.nii.gz",
-        "imagesTr/WMH_002_0000.nii.gz",
-        "imagesTs/WMH_003_0000.nii.gz",
-        "labelsTr/WMH_001.nii.gz",
-        "labelsTr/WMH_002.nii.gz",
-        "labelsTs/WMH_003.nii.gz",
-    ]
-    line = f"Wrote 2 training and 1 test cases to {folder}\n"
-    assert capsys.readouterr().out == line
-
-
-def test_header_says_how_the_data_were_made(tmp_path: Path) -> None:
-    """What determines the voxels is recorded in dataset.json."""
-    run("cel", str(tmp_path), "-n", "2", "--seed", "7", "--lesion-free", "1")
-
-    header = json.loads((tmp_path / "Dataset502_CEL" / "dataset.json").read_text())
-    assert header["channel_names"] == {"0": "CE-T1w"}
-    assert header["labels"] == {"background": 0, "lesion": 1}
-    assert header["numTraining"] == 2
-    assert "Synthetic" in header["description"]
-    recorded = {key: header["phantom"][key] for key in ("kind", "seed", "spacing_mm")}
-    assert recorded == {"kind": "cel", "seed": 7, "spacing_mm": 4.0}
-
-
-def test_lesion_free_cases_are_the_last(tmp_path: Path) -> None:
-    """As many training cases as asked for have an empty label map."""
-    run("cel", str(tmp_path), "-n", "3", "--test", "1", "--lesion-free", "2")
+    """Cases, header and the line that says where; the last ones have no lesion."""
+    arguments = ("-n", "3", "--test", "1", "--lesion-free", "2", "--seed", "7")
+    assert run("cel", str(tmp_path), *arguments) == 0
 
     folder = tmp_path / "Dataset502_CEL"
+    line = f"Wrote 3 training and 1 test cases to {folder}\n"
+    assert capsys.readouterr().out == line
+    assert sorted(files(folder)) == [
+        "dataset.json",
+        *(f"imagesTr/CEL_00{number}_0000.nii.gz" for number in (1, 2, 3)),
+        "imagesTs/CEL_004_0000.nii.gz",
+        *(f"labelsTr/CEL_00{number}.nii.gz" for number in (1, 2, 3)),
+        "labelsTs/CEL_004.nii.gz",
+    ]
     labels = [*sorted(folder.glob("labelsTr/*")), *folder.glob("labelsTs/*")]
     found = [bool(nib.load(path).get_fdata().any()) for path in labels]
     assert found == [True, False, False, True]
+    header = json.loads((folder / "dataset.json").read_text())
+    assert header["channel_names"] == {"0": "CE-T1w"}
+    assert header["labels"] == {"background": 0, "lesion": 1}
+    assert header["numTraining"] == 3
+    assert "Synthetic" in header["description"]
+    recorded = {key: header["phantom"][key] for key in ("kind", "seed", "spacing_mm")}
+    assert recorded == {"kind": "cel", "seed": 7, "spacing_mm": 4.0}
 
 
 def test_same_arguments_give_same_files(tmp_path: Path) -> None:
@@ -88,18 +74,12 @@ def test_same_arguments_give_same_files(tmp_path: Path) -> None:
 def test_default_folder_is_that_of_nnunet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a folder the data set goes to nnUNet_raw."""
+    """Without a folder the data set goes to nnUNet_raw, if there is one."""
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-
     run("wmh", "-n", "1", "--dataset-id", "77")
-
     assert (tmp_path / "Dataset077_WMH" / "dataset.json").is_file()
 
-
-def test_missing_folder_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a folder and without nnUNet_raw the error says what to do."""
-    monkeypatch.delenv("nnUNet_raw", raising=False)
-
+    monkeypatch.delenv("nnUNet_raw")
     with pytest.raises(ValueError, match="environment variable nnUNet_raw"):
         run("wmh", "-n", "1")
 
@@ -111,26 +91,6 @@ def test_existing_data_set_needs_overwrite(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="overwrite"):
         run("wmh", str(tmp_path), "-n", "1")
     assert run("wmh", str(tmp_path), "-n", "1", "--overwrite") == 0
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("-n", "0"), "training cases must be from 1"),
-        (("-n", "2", "--lesion-free", "2"), "lesion-free cases must be from 0 to 1"),
-        (("-n", "1", "--spacing", "0.5"), "from 1 to 8 mm"),
-        (("-n", "1", "--dataset-id", "1000"), "from 1 to 999"),
-        (("-n", "1", "--seed", "-1"), "seed must be from 0"),
-    ],
-)
-def test_wrong_numbers_are_refused(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    """Nothing is written when a number is out of its range."""
-    with pytest.raises(ValueError, match=message):
-        run("wmh", str(tmp_path), *arguments)
-
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_layout_depends_on_seed_and_not_on_processes(
@@ -178,26 +138,35 @@ def test_layout_is_replaced_only_on_request(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cel", "FOLDER", "--layout", "wmh2017"), "must be wmh. Got cel"),
-        (("wmh", "--layout", "wmh2017"), "No folder"),
-        (("wmh", "FOLDER", "--layout", "wmh2017", "--test", "1"), "must not be given"),
-        (("wmh", "FOLDER", "--layout", "wmh2017", "--lesion-free", "1"), "--lesion"),
-        (("wmh", "FOLDER", "--layout", "wmh2017", "--dataset-id", "7"), "--dataset-id"),
-        (("wmh", "FOLDER", "--layout", "wmh2017", "--seed", "-1"), "seed must be"),
-        (("wmh", "FOLDER", "--layout", "wmh2017", "--spacing", "9"), "from 1 to 8"),
-        (("wmh", "FOLDER", "--layout", "wmh2017", "-np", "0"), "processes must be"),
-        (("wmh", "FOLDER", "--layout", "isbi2015", "-n", "22"), "to 21. Got 22"),
+        (("-n", "0"), "training cases must be from 1"),
+        (("--lesion-free", "2"), "lesion-free cases must be from 0 to 1"),
+        (("--spacing", "0.5"), "from 1 to 8 mm"),
+        (("--dataset-id", "1000"), "from 1 to 999"),
+        (("--seed", "-1"), "seed must be from 0"),
+        (("--layout", "cel-bids"), "must be cel. Got wmh"),
+        (("--layout", "wmh2017", "--test", "1"), "must not be given"),
+        (("--layout", "wmh2017", "--lesion-free", "1"), "--lesion"),
+        (("--layout", "wmh2017", "--dataset-id", "7"), "--dataset-id"),
+        (("--layout", "wmh2017", "--seed", "-1"), "seed must be"),
+        (("--layout", "wmh2017", "--spacing", "9"), "from 1 to 8"),
+        (("--layout", "wmh2017", "-np", "0"), "processes must be"),
+        (("--layout", "isbi2015", "-n", "22"), "to 21. Got 22"),
     ],
 )
-def test_layout_refuses_what_does_not_go_with_it(
+def test_wrong_arguments_are_refused(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     """The error says what is wrong, and nothing is written."""
-    folder = str(tmp_path / "tree")
     with pytest.raises(ValueError, match=message):
-        run("-n", "2", *(folder if part == "FOLDER" else part for part in arguments))
+        run("wmh", str(tmp_path / "tree"), "-n", "2", *arguments)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layout_needs_a_folder() -> None:
+    """No source tree goes to nnU-Net's folder of data sets."""
+    with pytest.raises(ValueError, match="No folder"):
+        run("wmh", "-n", "2", "--layout", "wmh2017")
 
 
 def test_help_lists_layouts(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,7 @@ def test_failing_command_ends_the_demo_with_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
 
     with pytest.raises(ValueError, match=r"nnUNetv2_predict ended with exit status 2"):
-        demo._call(["A=1", "nnUNetv2_predict", "--no-such-option"], tmp_path, log)
+        demo.call("A=1 nnUNetv2_predict --no-such-option", tmp_path, log)
 
     assert "usage: nnUNetv2_predict" in log.read_text()
 
@@ -42,11 +42,17 @@ def test_whole_demo(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Subjects of 4 mm, one iteration: every step runs, table and pictures appear."""
-    monkeypatch.setattr(demo, "SPACING", "4")
-    scans = {"isbi2015": 3, "msseg2016": 2, "wmh2017": 1}
-    monkeypatch.setattr(demo, "SCANS", scans)
-    monkeypatch.setattr(demo, "STRIP", "--no-strip")
-    monkeypatch.setattr(demo, "TEST_SUBJECTS", 2)
+    steps = []
+    for step in demo.STEPS:
+        if isinstance(step, str):
+            for normal, small in (
+                *(("--spacing 2", "--spacing 4"), ("spacing 2 2 2", "spacing 4 4 4")),
+                *(("isbi2015 -n 5", "isbi2015 -n 3"), ("--bet", "--no-strip")),
+                *(("wmh2017 -n 2", "wmh2017 -n 1"), ("-n 12", "-n 9")),
+            ):
+                step = step.replace(normal, small)
+        steps.append(step)
+    monkeypatch.setattr(demo, "STEPS", steps)
     monkeypatch.setattr(
         demo, "SCHEDULES", {demo.WMH: {"max_epochs": 1}, demo.CEL: {"max_epochs": 1}}
     )
@@ -59,27 +65,27 @@ def test_whole_demo(
 
     assert cli.main(["demo", "-o", str(out), "-device", "cpu"]) == 0
 
+    printed = capsys.readouterr().out
+    assert "\n[7/22] nnunet-cel convert cel sources/cases.csv" in printed
+    assert "DEVICE" not in printed
     with (out / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     *cases, mean = [row["case"] for row in rows]
     assert mean == "mean"
-    assert all(case.startswith("CEL_") for case in cases)
-    linked = list(csv.DictReader((out / "linking_table.csv").open()))
-    tested = {row["subject"] for row in linked if row["split"] == "test"}
-    assert tested == {"CEL_008", "CEL_009"}  # on every machine
-    models = {"pretrained_only", "direct", "fine_tuned"}
-    assert set(rows[0]) == {"case"} | models
-    assert all(0 <= float(rows[0][model]) <= 1 for model in models)
+    with (out / "Dataset502_CEL_linking_table.csv").open() as file:
+        linked = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    assert {row["subject"] for row in linked} == {"CEL_008", "CEL_009"}  # everywhere
+    assert {row["case"] for row in linked} == set(cases)
+    assert set(rows[0]) == {"case", *demo.MODELS}
+    assert all(0 <= float(rows[0][model]) <= 1 for model in demo.MODELS)
     assert (out / "pictures" / f"{cases[0]}.png").stat().st_size > 10_000
     assert cases[0] in (out / "report.html").read_text(encoding="utf-8")
-    log = (out / "logs" / "fine_tune.log").read_text()
-    assert "Loading pretrained weights from file" in log
-    assert "Loading pretrained" not in (out / "logs" / "direct.log").read_text()
+    assert "Loading pretrained weights from file" in (out / "logs/13.log").read_text()
+    assert "Loading pretrained" not in (out / "logs/14.log").read_text()
 
     # an interrupted demo goes on where it was, with what is there
-    (out / "done" / "table").unlink()
+    (out / "done" / str(len(steps))).unlink()
     (out / "table.txt").unlink()
-    capsys.readouterr()
     assert cli.main(["demo", "-o", str(out), "-device", "cpu"]) == 0
     assert "DSC of unseen CE-T1w subjects" in capsys.readouterr().out
     assert json.loads((out / "nnunet_cel_demo.json").read_text())["device"] == "cpu"

@@ -11,7 +11,7 @@ import pytest
 from nnunet_cel.training.pool import (
     SlicePool,
     draw_requests,
-    fixed_requests,
+    fixed_batches,
     index_slices,
 )
 
@@ -115,29 +115,43 @@ def test_pool_without_lesions_draws_lesion_free_slices() -> None:
     )
 
     assert not any(request.lesion for request in draw(pool, 2))
-    assert not any(request.lesion for request in fixed_requests(pool, 8))
+    assert not any(r.lesion for r in fixed_batches(pool, 1, batch_size=8)[0])
 
 
 def test_validation_is_fixed_and_half_lesion_free(pool: SlicePool) -> None:
     """Of eight samples half bear lesions, all planes among them; they never change."""
-    requests = fixed_requests(pool, 8)
+    batches = fixed_batches(pool, 2, batch_size=4)
 
-    assert fixed_requests(pool, 8) == requests
+    assert fixed_batches(pool, 2, batch_size=4) == batches
+    requests = [request for batch in batches for request in batch]
     assert sorted(request.lesion for request in requests) == [False] * 4 + [True] * 4
     assert {request.plane for request in requests if request.lesion} == {0, 1, 2}
 
 
-def test_validation_is_filled_up_with_lesion_free_slices(pool: SlicePool) -> None:
-    """With four lesion-bearing slices in all, 16 of 20 samples are lesion-free."""
-    requests = fixed_requests(pool, 20)
-
-    assert sum(request.lesion for request in requests) == 4
-    assert len(requests) == 20
-
-
 def test_validation_takes_no_sample_twice(pool: SlicePool) -> None:
-    """With fewer slices than asked for, each comes once."""
-    requests = fixed_requests(pool, 1000)
+    """With 30 slices in all, 4 of them with lesions, each comes once."""
+    batches = fixed_batches(pool, 100, batch_size=8)
 
+    assert [len(batch) for batch in batches] == [8, 8, 8, 6]
+    requests = [request for batch in batches for request in batch]
+    assert sum(request.lesion for request in requests) == 4
     places = [(request.case, request.plane, request.index) for request in requests]
     assert len(set(places)) == len(places) == 30
+
+
+def test_processes_share_the_validation(pool: SlicePool) -> None:
+    """Together they have every sample, and none is without a share of a batch."""
+    whole = fixed_batches(pool, 4, batch_size=7)
+    shares = [
+        fixed_batches(pool, 4, batch_size=7, rank=rank, world_size=3)
+        for rank in range(3)
+    ]
+
+    assert [len(batch) for batch in whole] == [7, 7, 7, 7]
+    assert [len(share[0]) for share in shares] == [3, 2, 2]
+    for number, batch in enumerate(whole):
+        assert {r.seed for share in shares for r in share[number]} == {
+            r.seed for r in batch
+        }
+    last = fixed_batches(pool, 8, batch_size=29, rank=2, world_size=3)[-1]
+    assert len(last) == 1

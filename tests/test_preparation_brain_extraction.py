@@ -66,13 +66,12 @@ def make_head(shape, directions, spacing) -> tuple[Volume, np.ndarray]:
 
 
 def test_options() -> None:
-    """Each chooses its method, two are refused; without one, the command chooses."""
+    """Each chooses its method, two are refused; without one it is BET."""
     assert brain_extraction(parse("--bet")) == BrainExtraction("bet")
     assert brain_extraction(parse("--no-strip")) == BrainExtraction("none")
     own = brain_extraction(parse("--brain-mask", "m"))
     assert own == BrainExtraction("mask", Path("m"))
     assert brain_extraction(parse()).method == "bet"
-    assert brain_extraction(parse(), default="none").method == "none"
     with pytest.raises(SystemExit):
         parse("--bet", "--brain-mask", "masks")
 

@@ -24,7 +24,7 @@ from nnunet_cel.volumes import Volume, write_volume
 
 HOSTILE = "<script>alert('case')<+script>\"&amp;$x$"
 SHAPE = (24, 22, 20)
-VOID = {"link", "meta", "input", "br"}
+VOID = {"link", "meta", "input", "br", "img"}
 
 Make = Callable[..., Path]
 
@@ -166,15 +166,15 @@ def test_the_whole_report(tmp_path: Path, make: Make, rng: np.random.Generator) 
     for name in (*figures, "training_loss", "training_dice"):
         assert written[f"figures/{name}.png"].startswith(b"\x89PNG")
         assert b"<svg" in written[f"figures/{name}.svg"]
-    for lesion_name in (
-        "plain_reference_1",
-        "plain_reference_2",
-        f"{HOSTILE}_reference_1",
-        f"{HOSTILE}_prediction_2",
-    ):
-        assert f"figures/lesions/{lesion_name}.png" in written
-        assert b"<script" not in written[f"figures/lesions/{lesion_name}.svg"]
-    assert sum(name.startswith("figures/lesions/") for name in written) == 8
+    assert {name for name in written if name.startswith("figures/lesions/")} == {
+        f"figures/lesions/{name}.png"
+        for name in (
+            "plain_reference_1",
+            "plain_reference_2",
+            f"{HOSTILE}_reference_1",
+            f"{HOSTILE}_prediction_2",
+        )
+    }
     tables = files / "tables"
     assert set(read_table(tables / "cases.csv")["case"]) == set(names)
     pd.testing.assert_frame_equal(
@@ -375,14 +375,6 @@ def test_channels_are_chosen(
         write_report(Sources(out, images=images, channel=1), tmp_path / "r.html")
 
 
-def test_names_need_other_models(tmp_path: Path, make: Make) -> None:
-    """Names that would be shown nowhere are refused, not forgotten."""
-    out = make([lesion(A)], [lesion(A)])
-
-    with pytest.raises(ValueError, match="--compare"):
-        write_report(Sources(out, names=["ours"]), tmp_path / "r.html")
-
-
 def test_earlier_reports_are_replaced_on_demand_only(
     tmp_path: Path, make: Make
 ) -> None:
@@ -408,3 +400,5 @@ def test_earlier_reports_are_replaced_on_demand_only(
         write_report(Sources(out), tmp_path / "report.pdf")
     with pytest.raises(ValueError, match="at least 0"):
         write_report(Sources(out), tmp_path / "x.html", lesions_per_case=-1)
+    with pytest.raises(ValueError, match="--compare"):
+        write_report(Sources(out, names=["ours"]), tmp_path / "x.html")

@@ -1,14 +1,24 @@
-"""Tests of the charts of metrics and sizes."""
+"""What charts say of the numbers they draw."""
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from nnunet_cel.report.charts import draw_metrics, draw_sizes
+from nnunet_cel.report.charts import (
+    draw_bland_altman,
+    draw_calibration,
+    draw_froc,
+    draw_metrics,
+    draw_sizes,
+    draw_volumes,
+    limits_of_agreement,
+)
 from nnunet_cel.report.paper import PAPER_METRICS
 
 NOTHING = {"mean": None, "ci_low": None, "ci_high": None}
@@ -70,3 +80,129 @@ def test_sizes_are_named_with_their_counts() -> None:
 def test_no_lesions_no_sizes() -> None:
     """Where the references hold no lesion there is no sensitivity."""
     assert draw_sizes({"<10": share(0, 0), ">10": share(0, 0)}) is None
+
+
+def table(true: list[float], predicted: list[float]) -> pd.DataFrame:
+    """Return a table of cases with volumes."""
+    return pd.DataFrame(
+        {
+            "case": [f"<b>case{i}</b>" for i in range(len(true))],
+            "reference_ml": true,
+            "predicted_ml": predicted,
+        }
+    )
+
+
+def test_limits_of_agreement_by_hand() -> None:
+    """Differences 1, 2, 3 have the mean 2, the SD 1 and limits 1.96 away."""
+    limits = limits_of_agreement(table([1, 1, 1], [2, 3, 4]))
+
+    assert limits == pytest.approx({"bias": 2, "low": 0.04, "high": 3.96})
+
+
+def test_two_cases_have_no_limits() -> None:
+    """With fewer than three cases there is a mean difference and nothing else."""
+    limits = limits_of_agreement(table([1, 1], [2, 4]))
+    chart = draw_bland_altman(table([1, 1], [2, 4]))
+
+    assert limits["bias"] == 2
+    assert math.isnan(limits["low"])
+    assert math.isnan(limits["high"])
+    assert chart is not None
+    assert "at least 3 cases" in chart.caption
+
+
+def test_cases_outside_the_limits_are_named() -> None:
+    """Those that are farthest off, and how many more there are."""
+    one = draw_bland_altman(table([1.0] * 12, [1.01, 0.99] * 5 + [1.0, 9.0]))
+    many = draw_bland_altman(table([50.0] * 205, [50.0] * 200 + [91, 95, 94, 93, 92]))
+
+    assert one is not None
+    assert "Beyond them: <b>case11</b>. Above 0" in one.caption
+    assert many is not None
+    assert (
+        "<b>case201</b>, <b>case202</b>, <b>case203</b>, <b>case204</b> and 1 more"
+        in (many.caption)
+    )
+
+
+def test_skewed_volumes_have_logarithmic_axes() -> None:
+    """Volumes over several orders of magnitude, and 0, are told apart."""
+    true = [0.0, *np.geomspace(0.01, 100, 20)]
+
+    skewed, even = draw_volumes(table(true, true)), draw_volumes(table([1, 2], [2, 1]))
+
+    assert skewed is not None
+    assert "logarithmic" in skewed.caption
+    assert {"0", "0.01", "100"} <= set(texts(skewed.svg))
+    assert even is not None
+    assert "logarithmic" not in even.caption
+
+
+def test_no_volume_no_chart() -> None:
+    """Without a lesion voxel there is nothing to draw."""
+    for draw in (draw_volumes, draw_bland_altman):
+        assert draw(table([0, 0], [0, 0])) is None
+        assert draw(table([], [])) is None
+        assert draw(table([0.5], [0])) is not None
+
+
+def froc(ratios: list[float]) -> pd.DataFrame:
+    """Return a FROC table whose sensitivity falls from 0.9."""
+    rows = range(len(ratios))
+    return pd.DataFrame(
+        {
+            "threshold": [0.25 * (i + 1) for i in rows],
+            "sensitivity": [0.9 - 0.2 * i for i in rows],
+            "false_lesions_per_scan": [4.0 - i for i in rows],
+            "volume_ratio": ratios,
+        }
+    )
+
+
+def test_flooded_thresholds_are_not_drawn() -> None:
+    """Only thresholds whose predictions hold at most ten times the volume count."""
+    chart = draw_froc(froc([50.0, 1.0, 0.5]))
+
+    assert chart is not None
+    assert "from 0.50 to 0.70" in chart.alt
+    assert "threshold 0.5" in texts(chart.svg)
+
+
+def test_many_false_lesions_do_not_hide_few() -> None:
+    """A threshold with very many of them makes the axis logarithmic."""
+    skewed = froc([1.0] * 4)
+    skewed["false_lesions_per_scan"] = [200.0, 1.0, 0.5, 0.0]
+
+    even, odd = draw_froc(froc([1.0] * 4)), draw_froc(skewed)
+
+    assert even is not None
+    assert "logarithmic" not in even.caption
+    assert odd is not None
+    assert "logarithmic above the smallest rate" in odd.caption
+    assert {"0", "1", "10", "100"} <= set(texts(odd.svg))
+
+
+def test_nothing_to_draw_of_thresholds() -> None:
+    """Without probabilities or without lesions there is no FROC and no calibration."""
+    assert draw_froc(None) is None
+    assert draw_froc(froc([math.nan, math.nan])) is None
+    assert draw_calibration(None) is None
+    assert draw_calibration(pd.DataFrame()) is None
+
+
+def test_calibration_names_its_levels() -> None:
+    """Voxels and lesions have lines of their own, and the numbers stand in the text."""
+    table = pd.DataFrame(
+        {
+            "level": ["voxels", "lesions"],
+            "mean_probability": [0.25, 0.75],
+            "observed": [0.125, 1.0],
+        }
+    )
+
+    chart = draw_calibration(table)
+
+    assert chart is not None
+    assert "voxels 0.25: 0.12; lesions 0.75: 1.00" in chart.alt
+    assert "voxels: share that is lesion" in texts(chart.svg)

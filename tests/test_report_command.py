@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,30 +78,3 @@ def test_mistakes_end_in_one_line(
         assert status == 1
         assert text in error
         assert "Traceback" not in error
-
-
-def test_neither_torch_nor_nnunet_nor_pyplot_is_imported(
-    out: Path, tmp_path: Path
-) -> None:
-    """A report needs none of them, and no screen."""
-    code = (
-        "import sys; from nnunet_cel import cli; "
-        f"s = cli.main(['report', {str(out)!r}, '-o', {str(tmp_path / 'r.html')!r}, "
-        "'-np', '1', '--no-progress']); "
-        "bad = {'torch', 'nnunetv2', 'matplotlib.pyplot'} & set(sys.modules); "
-        "sys.exit(s or bool(bad))"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False
-    )
-
-    assert done.returncode == 0, done.stderr.decode()
-
-
-def test_help_is_quick(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help of both commands tells what they do."""
-    for command, text in (("report", "one HTML page"), ("export", "dicom-seg")):
-        with pytest.raises(SystemExit):
-            run(command, "-h")
-        assert text in capsys.readouterr().out

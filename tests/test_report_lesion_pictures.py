@@ -1,134 +1,233 @@
-"""Tests of drawing views of lesions."""
+"""Choosing lesions, and what their panels show of the volumes of a case."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import re
-import xml.etree.ElementTree as ElementTree
+from typing import Any
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
 
-from nnunet_cel.report.agreement import FN, FP, TP
+from nnunet_cel.pictures import AGREEMENT_COLORS, PANEL, Panel, draw_background
 from nnunet_cel.report.lesion_pictures import (
+    choose_lesions,
+    cut_panels,
     describe_lesion,
-    draw_png,
-    draw_svg,
-    panel_context,
+    draw_legend,
+    pictures_per_case,
 )
-from nnunet_cel.report.lesion_views import LesionView, Panel
+from nnunet_cel.report.results import FN, FP, TP
+from nnunet_cel.volumes import Volume
 
-SVG = "{http://www.w3.org/2000/svg}"
+SHAPE = (60, 70, 50)
 
 
-@pytest.fixture
-def panel(rng: np.random.Generator) -> Panel:
-    """A panel of 24 x 48 voxels with random agreement."""
-    return Panel(
-        title="axial, z = 1 mm",
-        gray=rng.integers(0, 255, (24, 48), dtype=np.uint8),
-        agreement=rng.integers(0, 4, (24, 48), dtype=np.uint8),
-        size=(2.0, 1.0),
-        sides=("R", "L"),
-        edge=48.0,
+def row(mask: np.ndarray, **more: Any) -> dict[str, Any]:
+    """Return what ``lesions.csv`` says of a lesion."""
+    points = np.argwhere(mask)
+    values: dict[str, Any] = {"map": "reference", "lesion": 1, "status": "missed"}
+    for axis, places in zip("xyz", points.T, strict=True):
+        values[f"centroid_{axis}"] = places.mean()
+        values[f"box_{axis}_first"] = places.min()
+        values[f"box_{axis}_last"] = places.max()
+    return values | more
+
+
+def cut(image: np.ndarray, agreement: np.ndarray, affine: np.ndarray) -> list[Panel]:
+    """Return the panels of the only lesion."""
+    lesions = pd.DataFrame([row(agreement > 0)])
+    return cut_panels(Volume(image, affine), Volume(agreement, affine), lesions)[0]
+
+
+def mark(*places: tuple[int, int, int], value: int = FN) -> np.ndarray:
+    """Return an agreement map with voxels of a kind."""
+    agreement = np.zeros(SHAPE, dtype=np.uint8)
+    for place in places:
+        agreement[place] = value
+    return agreement
+
+
+def head() -> tuple[np.ndarray, np.ndarray]:
+    """Return an image with a bright mark on each side of a lesion, RAS order."""
+    image = np.zeros(SHAPE, dtype=np.int16)
+    image[40, 35, 25] = 1000  # to the right of it
+    image[30, 47, 25] = 700  # in front of it
+    image[30, 35, 33] = 400  # above it
+    return image, mark((30, 35, 25))
+
+
+def middle(panel: Panel, kind: int) -> bool:
+    """Return whether the voxel in the middle of a panel is of a kind."""
+    assert panel.middle is not None
+    down, right = np.divide(panel.middle, panel.size).astype(int)
+    return bool(panel.outlines[kind - 1].mask[down, right])
+
+
+def marks(panel: Panel) -> list[tuple[int, int]]:
+    """Return rows and columns of the marks, in mm from the middle."""
+    assert panel.middle is not None
+    order = np.argsort(-panel.gray.astype(int), axis=None, kind="stable")[:2]
+    places = np.stack(np.unravel_index(order, panel.gray.shape), axis=1) + 0.5
+    offsets = places * panel.size - panel.middle
+    return [(round(down), round(right)) for down, right in offsets]
+
+
+def test_right_and_front_are_on_the_left() -> None:
+    """The patient's right is left, the front is up in axial and left in sagittal."""
+    axial, coronal, sagittal, locator = cut(*head(), np.eye(4))
+
+    # All are as bright as the brightest hundredth, so that their order says nothing.
+    assert set(marks(axial)) == {(0, -10), (-12, 0)}
+    assert set(marks(coronal)) == {(0, -10), (-8, 0)}
+    assert set(marks(sagittal)) == {(0, -12), (-8, 0)}
+    assert axial.sides == coronal.sides == ("R", "L")
+    assert sagittal.sides == ("A", "P")
+    assert [panel.name for panel in (axial, coronal, sagittal, locator)] == [
+        "axial, z = 25 mm",
+        "coronal, y = 35 mm",
+        "sagittal, x = 30 mm",
+        "whole slice",
+    ]
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "SAL", "IRP"])
+def test_order_of_axes_does_not_matter(axes: str) -> None:
+    """The same scan stored along other axes gives the same panels."""
+    volumes = head()
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+    )
+    affine = nib.orientations.inv_ornt_aff(turn, SHAPE)
+    turned = [nib.orientations.apply_orientation(v, turn) for v in volumes]
+
+    expected, got = cut(*volumes, np.eye(4)), cut(*turned, affine)
+
+    for first, second in zip(expected, got, strict=True):
+        assert first.name == second.name
+        assert first.frame == second.frame
+        assert np.array_equal(draw_background(first), draw_background(second))
+        for one, other in zip(first.outlines, second.outlines, strict=True):
+            assert np.array_equal(one.mask, other.mask)
+
+
+def test_lesions_at_the_border_stay_in_the_middle() -> None:
+    """Beyond the image there is black."""
+    image = np.full(SHAPE, 100, dtype=np.int16)
+
+    panel = cut(image, mark((0, 69, 49)), np.eye(4))[0]
+    gray = np.asarray(draw_background(panel))[30:-30, :, 0]  # without letters and bar
+
+    assert middle(panel, FN)
+    assert (gray[PANEL // 2 :, 20 : PANEL // 2 - 10] == 255).all()
+    assert not gray[: PANEL // 2 - 50].any()  # nothing is in front of it
+    assert not gray[:, PANEL // 2 + 20 :].any()  # and nothing to its left side
+
+
+@pytest.mark.parametrize(("voxels", "edge"), [(1, 48), (50, 70)])
+def test_panels_are_as_large_as_lesions_need(voxels: int, edge: int) -> None:
+    """They show 10 mm on each side, and at least 48 mm; thick voxels stay thick."""
+    lesion = mark(*((5 + i, 35, 25) for i in range(voxels)), value=TP)
+
+    panels = cut(np.ones(SHAPE), lesion, np.eye(4))[:3]
+    thick = cut(np.ones(SHAPE), mark((5, 35, 25)), np.diag([0.5, 1, 5, 1]))[:3]
+
+    assert {panel.edge for panel in panels} == {edge}
+    assert [panel.size for panel in thick] == [(1, 0.5), (5, 0.5), (5, 1)]
+    assert {panel.scale for panel in thick} == {10}
+
+
+def test_the_frame_is_around_the_panel() -> None:
+    """The locator shows the head with 4 mm around it, and where the panel is."""
+    image = np.zeros(SHAPE, dtype=np.int16)
+    image[10:50, 10:60, 5:45] = 100
+
+    axial, *_, locator = cut(image, mark((28, 33, 25)), np.eye(4))
+    left, top, edge = locator.frame or (0, 0, 0)
+
+    assert edge == axial.edge
+    assert (top + edge / 2, left + edge / 2) == axial.middle
+    assert middle(axial, FN)
+    assert locator.edge == 58
+    assert locator.middle == (35, 30)
+
+
+def test_rings_are_cut_through_the_ring() -> None:
+    """Where the center is no lesion, the nearest voxel that is one is taken."""
+    x, y = np.indices(SHAPE[:2])
+    agreement = mark()
+    agreement[abs(np.hypot(x - 30, y - 35) - 8) < 1, 25] = TP
+
+    panels = cut(np.ones(SHAPE), agreement, np.eye(4))[:3]
+    assert all(middle(panel, TP) for panel in panels)
+
+
+def test_false_lesions_beside_missed_ones_are_centered() -> None:
+    """A predicted lesion is looked for among predicted voxels alone."""
+    agreement = mark((30, 35, 25))
+    agreement[28:33:4, 35, 25] = FP
+    agreement[28:33, 33, 25] = FP
+    box = row(agreement == FP, map="prediction", centroid_x=30, centroid_y=35)
+
+    volume = Volume(agreement, np.eye(4))
+    panel = cut_panels(None, volume, pd.DataFrame([box]))[0][0]
+
+    assert middle(panel, FP)
+    assert not panel.gray.any()
+
+
+def test_every_kind_of_lesion_has_its_share() -> None:
+    """Of many lesions some missed, false and hit ones are shown, the largest first."""
+    kinds = [("reference", "missed"), ("prediction", "false"), ("reference", "hit")]
+    others = [
+        ("prediction", "hit"),
+        ("reference", "dropped"),
+        ("prediction", "ignored"),
+    ]
+    table = pd.DataFrame(
+        [
+            {"map": name, "status": status, "lesion": i + 1, "voxels": 100 - i}
+            for name, status in kinds + others
+            for i in range(2 if status == "hit" else 5)
+        ]
     )
 
+    def chosen(limit: int) -> list[tuple[str, int]]:
+        shown = choose_lesions(table, limit)
+        return list(zip(shown["status"], shown["lesion"], strict=True))
 
-def view(panel: Panel) -> LesionView:
-    """Return a view with the same panel everywhere."""
-    return LesionView({}, (panel, panel, panel), panel)
-
-
-def area(path: str) -> float:
-    """Return the area of rectangles ``Mx yh.v.h.z``."""
-    numbers = re.findall(r"M[-\d.]+ [-\d.]+h([-\d.]+)v([-\d.]+)h[-\d.]+z", path)
-    return sum(float(width) * float(height) for width, height in numbers)
-
-
-def length(path: str) -> float:
-    """Return the length of lines ``Mx yh.`` and ``Mx yv.``."""
-    return sum(float(number) for number in re.findall(r"[hv]([-\d.]+)", path))
+    assert chosen(4) == [("missed", 1), ("missed", 2), ("false", 1), ("hit", 1)]
+    assert chosen(8) == [
+        *(("missed", i) for i in (1, 2, 3)),
+        *(("false", i) for i in (1, 2, 3)),
+        *(("hit", i) for i in (1, 2)),
+    ]
+    assert len(chosen(100)) == 12
+    assert chosen(0) == []
+    assert choose_lesions(table.iloc[:0], 3).empty
 
 
-def test_paths_cover_the_voxels(panel: Panel) -> None:
-    """Every kind has the area of its voxels, and the outline of its borders."""
-    kinds = {kind["name"]: kind for kind in panel_context(panel)["kinds"]}
-
-    for name, value in (("tp", TP), ("fp", FP), ("fn", FN)):
-        mask = np.pad(panel.agreement == value, 1).astype(int)
-        assert area(kinds[name]["fill"]) == mask.sum() * 2.0
-        across = abs(np.diff(mask, axis=0)).sum() * 1.0
-        down = abs(np.diff(mask, axis=1)).sum() * 2.0
-        assert length(kinds[name]["outline"]) == across + down
-
-
-def test_kinds_that_are_not_there_have_no_path(panel: Panel) -> None:
-    """A panel with false positives only draws nothing else."""
-    panel.agreement[:] = FP
-
-    assert [kind["name"] for kind in panel_context(panel)["kinds"]] == ["fp"]
-
-
-def test_the_image_is_in_the_page(panel: Panel) -> None:
-    """Gray values travel as JPEG of the right proportions; black needs none."""
-    address = panel_context(panel)["image"]
-    content = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
-
-    with Image.open(io.BytesIO(content)) as image:
-        assert image.size == (112, 112)
-        assert image.mode == "L"
-    panel.gray[:] = 0
-    assert panel_context(panel)["image"] is None
-
-
-def test_svg_files_are_whole_and_safe(panel: Panel) -> None:
-    """A file parses as XML, names its panels and keeps a tag in a title as text."""
-    title = "<script>alert(1)</script>"
-    svg = draw_svg([panel_context(panel)] * 4, title)
-    root = ElementTree.fromstring(svg)
-
-    texts = [text.text for text in root.iter(f"{SVG}text")]
-    assert texts.count("axial, z = 1 mm") == 4
-    assert title in texts
-    assert not list(root.iter(f"{SVG}script"))
-    assert len(list(root.iter(f"{SVG}image"))) == 4
-
-
-def test_png_files_have_the_colors(panel: Panel) -> None:
-    """Red, green and yellow are where the voxels are; outside the lesions is gray."""
-    panel.gray[:] = 128
-    panel.agreement[:] = 0
-    panel.agreement[6:18, 4:12] = TP
-    panel.agreement[6:18, 20:28] = FP
-    panel.agreement[6:18, 36:44] = FN
-
-    with Image.open(io.BytesIO(draw_png(view(panel), "title"))) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)[34:274, 8:248]
-
-    red, green, blue = (pixels[120, x] for x in (40, 121, 200))
-    assert red[0] > red[1] + 50
-    assert red[0] > red[2] + 50
-    assert green[1] > green[0]
-    assert min(blue[:2]) > blue[2] + 20
-    assert len(set(pixels[120, 80])) == 1
-
-
-def test_pictures_are_the_same_bytes_twice(panel: Panel) -> None:
-    """Nothing of a picture depends on time or chance."""
-    contexts = [panel_context(panel)] * 4
-
-    assert draw_png(view(panel), "a") == draw_png(view(panel), "a")
-    assert draw_svg(contexts, "a") == draw_svg([panel_context(panel)] * 4, "a")
+def test_pages_of_many_cases_stay_small() -> None:
+    """Six lesions of each case, fewer above 100 cases, two at least."""
+    assert [pictures_per_case(n) for n in (1, 100, 200, 1000)] == [6, 6, 3, 2]
 
 
 def test_lesions_are_described_with_what_is_known() -> None:
     """Probabilities are told where there are any."""
-    row = {"volume_mm3": 12.4, "voxels": 6}
+    lesion = {"volume_mm3": 12.4, "voxels": 6}
     known = {"max_probability": 0.876, "mean_probability": 0.5}
 
-    assert describe_lesion(row) == "12 mm³, 6 voxels"
-    assert describe_lesion(row | {"max_probability": math.nan}) == "12 mm³, 6 voxels"
-    assert describe_lesion(row | known).endswith("probability up to 0.88 (mean 0.50)")
+    assert describe_lesion(lesion) == "12 mm³, 6 voxels"
+    assert describe_lesion(lesion | {"max_probability": math.nan}).endswith("voxels")
+    assert describe_lesion(lesion | known).endswith(
+        "probability up to 0.88 (mean 0.50)"
+    )
+
+
+def test_the_legend_has_a_sample_of_each_kind() -> None:
+    """They differ from each other."""
+    samples = draw_legend()
+
+    assert list(samples) == list(AGREEMENT_COLORS)
+    assert len(set(samples.values())) == 3

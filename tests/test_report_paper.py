@@ -10,7 +10,6 @@ from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.report.paper import (
     PAPER_METRICS,
     TABLE_6,
-    TABLE_6_NOTE,
     mean_and_sd,
     paper_table,
 )
@@ -20,11 +19,6 @@ def test_the_paper_has_our_first_metrics() -> None:
     """Names and order are those of the evaluation, and each has mean and SD."""
     assert list(METRICS)[:6] == list(PAPER_METRICS) == list(TABLE_6)
     assert all(0 < sd < mean < 1 for mean, sd in TABLE_6.values())
-
-
-def test_readers_are_told_that_the_data_are_others() -> None:
-    """The note cannot be read as if both were measured on the same scans."""
-    assert "is of other data" in TABLE_6_NOTE
 
 
 @pytest.mark.parametrize(
@@ -76,8 +70,3 @@ def test_tables_agree_where_they_show_one_model() -> None:
     ]
 
     assert means[0] == means[1] == means[2]
-
-
-def test_other_tables_have_no_numbers() -> None:
-    """Only tables of the paper do."""
-    assert paper_table("transfer") == {}

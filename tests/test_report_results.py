@@ -1,4 +1,4 @@
-"""Tests of reading an evaluation back."""
+"""Reading an evaluation back, and the label maps it was made of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import pytest
 
 from nnunet_cel.evaluation.dataset import evaluate_folders, write_evaluation
 from nnunet_cel.evaluation.protocol import load_protocol
-from nnunet_cel.report.results import find_maps, read_results
+from nnunet_cel.report.results import (
+    FN,
+    FP,
+    TP,
+    find_maps,
+    mark_agreement,
+    read_agreement,
+    read_results,
+)
 from nnunet_cel.volumes import Volume, write_volume
 
 
@@ -63,9 +71,7 @@ def test_files_that_do_not_belong_together_are_refused(out: Path) -> None:
     content = json.loads(summary.read_text())
     del content["scans"]
     summary.write_text(json.dumps(content))
-    lesions = out / "lesions.csv"
-    lesions.write_text(lesions.read_text().replace("box_x_first", "box"))
-    with pytest.raises(ValueError, match="lacks scans, box_x_first"):
+    with pytest.raises(ValueError, match="lacks scans"):
         read_results(out)
 
 
@@ -73,15 +79,6 @@ def test_a_folder_without_evaluation_is_refused(tmp_path: Path) -> None:
     """It is named, with the command that makes one."""
     with pytest.raises(FileNotFoundError, match="nnunet-cel evaluate"):
         read_results(tmp_path)
-
-
-def test_label_maps_are_found_where_they_were(out: Path) -> None:
-    """Without being told, those that were evaluated are taken."""
-    maps = find_maps(read_results(out))
-
-    assert maps is not None
-    assert maps["=A"].prediction == out.parent / "p" / "=A.nii.gz"
-    assert maps["=A"].files[1] == out.parent / "r" / "=A.nii.gz"
 
 
 def test_label_maps_that_were_moved(out: Path) -> None:
@@ -108,3 +105,27 @@ def test_missing_label_maps_are_all_listed(out: Path) -> None:
 
     with pytest.raises(ValueError, match=r"lacks =A, B: .*--predictions"):
         find_maps(results)
+
+
+def test_every_pair_of_labels() -> None:
+    """Hit, false, missed and nothing; other labels are background."""
+    prediction = np.array([1, 1, 0, 0, 2, 1, 1])
+    reference = np.array([1, 0, 1, 0, 1, 2, 3])
+
+    values = mark_agreement(prediction, reference, label=1)
+    ignoring = mark_agreement(prediction, reference, label=1, ignore=3)
+
+    assert values.tolist() == [TP, FP, FN, 0, FN, FP, FP]
+    assert ignoring.tolist() == [TP, FP, FN, 0, FN, FP, 0]
+
+
+def test_changed_files_are_refused(out: Path) -> None:
+    """A label map that is not the one that was evaluated makes no picture."""
+    maps = find_maps(read_results(out))
+    assert maps is not None
+
+    marked = read_agreement(maps["=A"], label=1, ignore=None).voxels
+    assert (marked == TP).sum() == 27
+    write_volume(maps["=A"].reference, Volume(marked * 0, np.eye(4)))
+    with pytest.raises(ValueError, match=r"reference .*=A\.nii\.gz .* changed"):
+        read_agreement(maps["=A"], label=1, ignore=None)

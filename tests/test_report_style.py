@@ -1,19 +1,24 @@
-"""Tests of the style of charts, and of bringing them into a page."""
+"""Colors, scales and numbers of charts, and bringing charts into a page."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 
 from nnunet_cel.report.style import (
     COLORS,
     chart_style,
+    describe_scale,
+    formatter,
     inline_svg,
     new_figure,
     render,
+    set_scale,
 )
 
 
@@ -84,3 +89,48 @@ def test_ids_of_charts_do_not_meet() -> None:
     assert ids(first)
     assert not ids(first) & ids(second)
     assert set(re.findall(r'(?:url\(#|href="#)([^)"]*)', first)) <= ids(first)
+
+
+def test_values_near_each_other_are_on_a_linear_axis() -> None:
+    """The axis goes from just below 0 to just above the largest value."""
+    axes, values = new_figure().add_subplot(), np.array([0.0, 1, 2, 4])
+
+    assert set_scale(axes, values, "xy") == pytest.approx((-0.12, 4.24))
+    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
+    assert describe_scale(values, "volume") == ""
+
+
+def test_values_of_several_magnitudes_are_on_a_logarithmic_axis() -> None:
+    """Powers of ten are marked, 0 too, and only the named axis changes."""
+    axes, values = new_figure().add_subplot(), np.array([0, 0.02, 0.3, 0.5, 60])
+
+    low, high = set_scale(axes, values, "x")
+
+    assert -0.02 < low < 0
+    assert high > 60
+    assert (axes.get_xscale(), axes.get_yscale()) == ("symlog", "linear")
+    assert axes.get_xticks().tolist() == [0, 0.1, 1, 10]
+    assert "above the smallest volume" in describe_scale(values, "volume")
+
+
+def test_nothing_but_zero_is_linear() -> None:
+    """Where no value is positive there is no magnitude to tell apart."""
+    assert describe_scale(np.zeros(3), "volume") == ""
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value", "text"),
+    [
+        (".3f", 0.12345, "0.123"),
+        (".3f", -1.0, "\u22121.000"),
+        (".3f", None, "\u2013"),
+        (".3f", math.nan, "\u2013"),
+        ("+.3g", 0.5, "+0.5"),
+        ("+.3g", 0.0, "0"),
+    ],
+)
+def test_numbers_are_written_for_readers(
+    pattern: str, value: float | None, text: str
+) -> None:
+    """Minus is a minus sign, no value a dash, and zero has no sign."""
+    assert formatter(pattern)(value) == text

@@ -1,13 +1,14 @@
-"""Tests of reading training curves from nnU-Net's logs."""
+"""Reading training curves from nnU-Net's logs, and drawing them."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from nnunet_cel.report.training_log import read_training
+from nnunet_cel.report.training_log import draw_training, read_training
 
 TIME = "2026-11-23 06:15:12.313673: "
 
@@ -109,3 +110,38 @@ def test_folders_without_curves_are_refused(tmp_path: Path) -> None:
         read_training(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         read_training(tmp_path / "missing")
+
+
+def training(folds: str, epochs: int, loss: float = 0.5) -> pd.DataFrame:
+    """Return training curves."""
+    return pd.DataFrame(
+        [
+            {
+                "fold": fold,
+                "epoch": epoch,
+                "train_loss": loss / (1 + epoch),
+                "validation_loss": loss,
+                "validation_dice": 0.5,
+                "best": epoch == 1,
+            }
+            for fold in folds
+            for epoch in range(epochs)
+        ]
+    )
+
+
+def test_training_has_two_charts() -> None:
+    """Loss and Dice are drawn, with how many folds there are."""
+    one, several = draw_training(training("0", 3)), draw_training(training("01", 3))
+
+    assert [chart.name for chart in one] == ["training_loss", "training_dice"]
+    assert "of fold 0" in one[0].caption
+    assert "one line for each fold" in several[0].caption
+    assert "fold 1" in several[1].alt
+    assert draw_training(None) == []
+
+
+def test_losses_of_any_sign_can_be_drawn() -> None:
+    """Negative losses, as of Dice loss, and missing ones are no error."""
+    for loss in (-0.5, 0.0, math.nan, math.inf, 1e-5):
+        assert len(draw_training(training("0", 40, loss))) == 2

@@ -200,20 +200,6 @@ def test_labels_by_hand(labels: list[int], step: float, expected: list[int]) -> 
     assert resample_labels(line, grid).voxels.ravel().tolist() == expected
 
 
-@pytest.mark.parametrize("spacing", [(2, 2, 4), (3, 1, 2), (1, 1, 5)])
-def test_a_single_voxel_survives_where_voxels_become_smaller(spacing) -> None:
-    """It keeps its volume, and comes back as the same voxel."""
-    voxels = np.zeros((5, 4, 3), np.uint8)
-    voxels[2, 1, 1] = 1
-    source = Volume(voxels, np.diag([*spacing, 1.0]))
-
-    finer = resample_labels(source, grid_with_spacing(grid_of(source), (1, 1, 1)))
-
-    assert finer.voxels.sum() == np.prod(spacing)
-    back = resample_labels(finer, grid_of(source))
-    np.testing.assert_array_equal(back.voxels, voxels)
-
-
 def test_shares_are_those_of_counted_subvoxels(rng) -> None:
     """A voxel of 3 x 2 x 1 voxels belongs to the labels if three of the six do."""
     voxels = (rng.random((12, 10, 6)) < 0.5).astype(np.uint8)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nnunet_cel.networks import (
     AttentionUNet,
@@ -20,6 +19,7 @@ from nnunet_cel.networks import (
     TriplanarNetwork,
     UNet,
 )
+from nnunet_cel.networks.slice_network import initialize_convolutions, prior_bias
 from nnunet_cel.networks.triplanar import has_native_bfloat16
 
 DENSE: dict[str, Any] = {
@@ -95,18 +95,6 @@ def test_extents_are_completed_with_zeros(
     torch.testing.assert_close(logits, completed[..., :17, :30], rtol=0, atol=0)
 
 
-def test_dense_networks_see_slices_as_they_are() -> None:
-    """FC-DenseNet crops features instead: nothing is added to its slices."""
-    seen: list[Tensor] = []
-    network = build(FCADenseNet).eval()
-    network.stem.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    stacks = torch.randn(1, 3, 17, 30)
-
-    network(stacks)
-
-    assert seen[0] is stacks
-
-
 @each_network
 def test_other_channels_are_refused(kind: type[SliceNetwork]) -> None:
     """Another number of channels ends in plain words."""
@@ -161,19 +149,6 @@ def test_single_stack_trains_all_parameters(kind: type[SliceNetwork]) -> None:
 
 
 @each_network
-def test_slices_of_a_batch_do_not_meet(kind: type[SliceNetwork]) -> None:
-    """Predicted together or one by one, slices have the same logits."""
-    network = far_from_its_prior(build(kind)).eval()
-    stacks = torch.randn(3, 3, 32, 32)
-
-    with torch.inference_mode():
-        together = network(stacks)
-        one_by_one = torch.cat([network(stack[None]) for stack in stacks])
-
-    torch.testing.assert_close(together, one_by_one, rtol=1e-4, atol=1e-5)
-
-
-@each_network
 def test_channels_last_changes_nothing(kind: type[SliceNetwork]) -> None:
     """The memory format that is faster gives the same logits, padding included."""
     network = far_from_its_prior(build(kind)).eval()
@@ -225,41 +200,45 @@ def test_head_is_transferred(kind: type[SliceNetwork]) -> None:
     assert not [key for key in keys if ".seg_layers." in f"network.{key}"]
 
 
-@pytest.mark.parametrize("kind", [FCADenseNet, UNet, ResUNet, AttentionUNet])
-def test_networks_without_initial_weights_say_so(kind: type[SliceNetwork]) -> None:
-    """Only TransUNet has a file to start from."""
-    assert build(kind).load_initial_weights() == "Initial weights: random."
+@pytest.mark.parametrize(
+    ("kind", "library", "cure"),
+    [
+        (AttentionUNet, "monai", r"pip install 'nnunet-cel\[attentionunet\]'"),
+        (TransUNet, "timm", "Install timm"),
+    ],
+)
+def test_missing_libraries_are_missed_by_their_network_only(
+    kind: type[SliceNetwork], library: str, cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are built; the one that needs it says what to install."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+
+    build(FCADenseNet)
+    with pytest.raises(ImportError, match=f"cannot be imported: .*{library}.*{cure}"):
+        build(kind)
 
 
-WITHOUT = """
-import sys
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("monai", "timm"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Missing())
-import nnunet_cel.networks as networks
-import nnunet_cel.planning.planner
-networks.UNet(3, 2), networks.FCADenseNet(3, 2)
-for kind in (networks.AttentionUNet, networks.TransUNet):
-    try:
-        kind(3, 2)
-    except ImportError as error:
-        print(error)
-"""
+@pytest.mark.parametrize("num_heads", [2, 3, 5])
+def test_softmax_bias_gives_all_foreground_together_the_prior(num_heads: int) -> None:
+    """Softmax of the bias: background has 1 - prior, the classes share the prior."""
+    bias = prior_bias(num_heads, lesion_prior=0.02, heads="softmax")
+
+    share = [0.02 / (num_heads - 1)] * (num_heads - 1)
+    assert torch.tensor(bias).softmax(0).tolist() == pytest.approx([0.98, *share])
 
 
-def test_missing_libraries_are_missed_by_their_network_only() -> None:
-    """Planner and other networks work; the two that need them say what to install."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WITHOUT],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+def test_convolutions_keep_the_variance_of_relu_features() -> None:
+    """He: through ten convolutions with ReLU the second moment stays of order one."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for _ in range(10):
+        layers += [nn.Conv2d(64, 64, 3, padding=1, padding_mode="circular"), nn.ReLU()]
+    network = nn.Sequential(*layers)
+    initialize_convolutions(network)
 
-    attention, trans = done.stdout.splitlines()
-    assert "cannot be imported: No module named 'monai" in attention
-    assert attention.endswith("Install it: pip install 'nnunet-cel[attentionunet]'.")
-    assert "cannot be imported: No module named 'timm" in trans
+    with torch.no_grad():
+        moment = network(torch.randn(4, 64, 16, 16)).square().mean().item()
+
+    assert 0.1 < moment < 3

@@ -57,19 +57,14 @@ def test_markdown_shows_differences() -> None:
     assert "| DSC | -0.250 (-0.500 to +0.000), p < 0.001 |" in text
 
 
-def test_table_3_has_no_lesions() -> None:
-    """As in the paper."""
+def test_tables_are_laid_out_as_in_the_paper() -> None:
+    """Table 3 has no lesions; Table 5 has a heading for each window."""
     text = as_markdown("table3", values(over="folds"))
-
     assert "LFDR" not in text
     assert "over 3 folds" in text
 
-
-def test_blocks_have_headings() -> None:
-    """Table 5 has one for each window."""
     two = pd.concat([values(block="64 x 64"), values(block="full window", paper="")])
     text = as_markdown("table5", two)
-
     assert text.index("## 64 x 64") < text.index("## full window")
     assert text.count("In the paper") == 1
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from studies import DATA, make_study
+from studies import DATA, NETWORKS, make_study
 
 from nnunet_cel.planning.declarations import configurations
 from nnunet_cel.report.paper import paper_table
 from nnunet_cel.study import models, study
 from nnunet_cel.study.models import (
-    CROSS_VALIDATION,
     cel_datasets,
     evaluation_folders,
-    figure_methods,
     fold_folder,
     model_folder,
     pretraining_of,
@@ -21,10 +19,6 @@ from nnunet_cel.study.models import (
     trainings,
     wmh_dataset,
 )
-
-NETWORKS = [
-    *("fcadensenet", "fcdensenet", "unet", "resunet", "attentionunet", "transunet")
-]
 
 
 @pytest.mark.parametrize("name", [f"table{number}" for number in range(2, 9)])
@@ -36,25 +30,6 @@ def test_titles_are_those_of_the_paper(name: str) -> None:
     assert titles == list(paper_table(name))
 
 
-def test_stages_of_tables() -> None:
-    """Cross-validation, pretrained, direct, and fine-tuned in all ablations."""
-    stages = {
-        name: {method.stage for method in table_methods(make_study(), name)}
-        for name in table_names(make_study())
-    }
-
-    assert stages == {
-        "table2": {"finetuned"},
-        "table3": {CROSS_VALIDATION},
-        "table4": {"pretrained"},
-        "table5": {"direct"},
-        "table6": {"finetuned"},
-        "table7": {"finetuned"},
-        "table8": {"finetuned"},
-        "transfer": {"direct", "finetuned"},
-    }
-
-
 def test_every_block_has_one_reference() -> None:
     """What the others are compared with is FCA-DenseNet, as it is by default."""
     for name in table_names(make_study()):
@@ -62,18 +37,6 @@ def test_every_block_has_one_reference() -> None:
         for block in {method.block for method in methods}:
             (reference,) = [m for m in methods if m.block == block and m.reference]
             assert reference.configuration in ("2d", "2d_64") or name == "transfer"
-
-
-def test_small_windows_and_full_windows_are_blocks_of_table_5() -> None:
-    """Their configurations are those with `64` and those without."""
-    ours = make_study(networks=NETWORKS, training={"small_window": 48})
-    methods = table_methods(ours, "table5")
-    small = [m.configuration for m in methods if m.block == "48 x 48"]
-
-    assert small == [
-        "2d_64" + name.removeprefix("2d")
-        for name in (m.configuration for m in methods if m.block == "full window")
-    ]
 
 
 def test_new_network_needs_no_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,10 +148,3 @@ def test_evaluations_of_folds_and_splits() -> None:
     assert fold_folder(ours, "direct", "Dataset502_CEL", "2d", 0) == (
         "results/direct/Dataset502_CEL/FCADenseTrainer__FCADensePlans__2d/fold_0"
     )
-
-
-def test_sweep_is_in_rising_order_with_the_default() -> None:
-    """Figure 9 has the default weight between the others."""
-    weights = [float(method.title) for method in figure_methods(make_study(), 9)]
-
-    assert weights == [0.1, 0.25, 0.5, 0.75, 0.9]

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from studies import make_study
 
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.study.plans import adapt_plans, write_settings
-from nnunet_cel.study.study import Study, parse_study
+from nnunet_cel.study.study import Study
 
-DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 PLANS = {
     "dataset_name": "Dataset502_CEL",
     "configurations": {
@@ -35,8 +35,7 @@ PLANS = {
 
 def study(**training: Any) -> Study:
     """Return a study on phantoms."""
-    content = {"data": DATA, "training": training}
-    return parse_study(content, folder=Path("/nowhere"))
+    return make_study(training=training)
 
 
 def test_settings_reach_all_configurations_but_what_they_declare_stays() -> None:

@@ -45,7 +45,7 @@ def test_examples_have_all_tables_and_networks_and_survive_their_record(
     assert study.tables == [2, 3, 4, 5, 6, 7, 8]
     assert study.figures == [7, 8, 9]
     assert study.networks == declared_networks()
-    record = study.model_dump(mode="json")
+    record = study.model_dump(mode="json", exclude_unset=True)
     assert parse_study(record, folder=Path("/elsewhere")) == study
 
 
@@ -69,7 +69,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"training": {"fold": 1}}, "'training.fold'. Did you mean 'folds'?"),
         ({"training": {"settings": {"max_epoch": 1}}}, "Did you mean 'max_epochs'?"),
         ({"training": {"settings": {"loss": "dice"}}}, "that all rows can share"),
-        ({"training": {"finetuning": {"heads": 1}}}, "that all rows can share"),
+        ({"training": {"finetuning": {"heads": "sigmoid"}}}, "that all rows can share"),
         ({"training": {"pretraining": {"patience": -1}}}, "number > 0. Got -1"),
         ({"networks": ["unet", "fcadense"]}, "Did you mean 'fcadensenet'?"),
         ({"networks": []}, "at least one network"),
@@ -82,8 +82,8 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
             {"training": {"arch_kwargs": {"transunet": {"pretrained_file": "a.npz"}}}},
             "a file that exists. Got 'a.npz'",
         ),
-        ({"resources": {"train": {"gpu": "one"}}}, "Got 'one' for 'train.gpu'"),
-        ({"resources": {"train": {"threads": 0}}}, "Got 0 for 'train.threads'"),
+        ({"resources": {"train": {"gpu": "one"}}}, "for 'train.gpu'. Got 'one'"),
+        ({"resources": {"train": {"threads": 0}}}, "for 'train.threads'. Got 0"),
         ({"protocol": "none.yaml"}, "'protocol' of study.json must be a file"),
         ({"nnunet": {"trainer": "a; b"}}, "the name of a trainer"),
         ({"tables": [], "figures": []}, "must name something"),
@@ -103,7 +103,7 @@ def test_wrong_values_are_named(content: Any, message: str, tmp_path: Path) -> N
         ({}, {"phantoms": {}}, "'data.cel' of the study must be given"),
         ({"phantoms": {"cel-bids": 1}}, {}, "layouts of wmh"),
         ({"phantoms": {"isbi2015": 0}}, {}, "must be from 1 to"),
-        ({}, {"options": ["--seed=3"]}, "Got '--seed=3': leave it out"),
+        ({}, {"options": ["--seed=3"]}, "Got '--seed=3' instead. Leave it out"),
         ({"dataset": "lesions"}, {}, "as nnU-Net wants it"),
         (
             {"dataset": "Dataset510_A"},
@@ -126,6 +126,13 @@ def test_table_5_alone_needs_no_pretraining(tmp_path: Path) -> None:
     content = {"data": {"cel": DATA["cel"]}, "tables": [5], "figures": []}
 
     assert not parse_study(content, folder=tmp_path).data.wmh.given
+
+
+def test_protocol_is_read_before_anything_is_done(tmp_path: Path) -> None:
+    """What is wrong in its file is said with all that is wrong in the study."""
+    (tmp_path / "own.yaml").write_text("name: own\nmin_lesion: 3\n")
+    with pytest.raises(ValueError, match="min_lesion"):
+        parse_study({"data": DATA, "protocol": "own.yaml"}, folder=tmp_path)
 
 
 def test_divided_data_set_is_not_divided_again(tmp_path: Path) -> None:

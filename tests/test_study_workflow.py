@@ -20,14 +20,13 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from scipy import stats
+from studies import NETWORKS, make_study
 
 from nnunet_cel import cli
-from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.files import locked
 from nnunet_cel.study import workflow
 from nnunet_cel.study.folder import begin
-from nnunet_cel.study.study import Study, parse_study
+from nnunet_cel.study.study import Study
 from nnunet_cel.study.workflow import (
     find_profile,
     only_run,
@@ -36,8 +35,6 @@ from nnunet_cel.study.workflow import (
     visible_gpu,
     workflow_file,
 )
-
-DATA = {"wmh": {"phantoms": {"isbi2015": 3}}, "cel": {"phantoms": {"cel-bids": 4}}}
 
 STAND_IN = """#!/bin/bash
 name=$(basename "$0")
@@ -76,10 +73,8 @@ COMMANDS = [
 
 
 def study(**content: Any) -> Study:
-    """Return a study on phantoms."""
-    return parse_study(
-        {"data": DATA, "device": "cpu", **content}, folder=Path("/nowhere")
-    )
+    """Return a study on phantoms, on the CPU."""
+    return make_study(**{"device": "cpu", **content})
 
 
 SMALL = study(
@@ -110,15 +105,27 @@ def calls(out: Path, command: str) -> list[str]:
 def test_whole_paper_is_run(stand_ins: Path, tmp_path: Path) -> None:
     """Every model once, in a folder whose name a shell would take apart."""
     out = tmp_path / "my $(study) 'of' today; *"
-
-    ours = study(training={"folds": 2}, nnunet={"configurations": ["2d"]})
+    ours = study(
+        networks=NETWORKS, training={"folds": 2}, nnunet={"configurations": ["2d"]}
+    )
 
     assert run_workflow(ours, out, cores=8) == 0
     trained = calls(out, "nnUNetv2_train")
     assert len(trained) == len(set(trained)) == 9 * 2 + 12 + 15 + 1
     assert "502 2d 0 -tr nnUNetTrainer -p nnUNetPlans -device cpu" in trained
-    assert len([t for t in trained if "-pretrained_weights" in t]) == 15
-    assert len(calls(out, "nnUNetv2_predict")) == 6 + 12 + 15 + 1
+    # fine-tuning starts from the best fold of the pretraining
+    weights = [
+        call.partition("-pretrained_weights ")[2]
+        for call in trained
+        if "-pretrained_weights" in call
+    ]
+    assert len(weights) == 15
+    best = f"{out}/results/pretrained/Dataset501_WMH/x/fold_3/best.pth"
+    assert set(weights) == {best}
+    predictions = calls(out, "nnUNetv2_predict")
+    assert len(predictions) == 6 + 12 + 15 + 1
+    pretrained = [call for call in predictions if "-d 501" in call]
+    assert len(pretrained) == len([c for c in pretrained if "-f 3 " in c]) == 6
     assert len(calls(out, "nnunet-cel evaluate")) == 6 * 2 + 6 + 12 + 15 + 1
     assert sorted(path.name for path in (out / "tables").glob("*.md")) == [
         *(f"table{number}.md" for number in range(2, 9)),
@@ -127,32 +134,6 @@ def test_whole_paper_is_run(stand_ins: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (out / "figures").iterdir()) == [
         *("figure7", "figure8", "figure9")
     ]
-
-
-def test_finetuning_starts_from_the_best_fold_of_its_input(
-    stand_ins: Path, tmp_path: Path
-) -> None:
-    """Losses from that of `2d`, neighbors from their own; Table 4 predicts with it."""
-    out = tmp_path / "out"
-    ours = study(tables=[4, 7, 8], figures=[], networks=["unet"], training={"folds": 1})
-
-    assert run_workflow(ours, out, cores=8) == 0
-    weights = {
-        call.split()[1]: call.rpartition(" ")[2]
-        for call in calls(out, "nnUNetv2_train")
-        if "-pretrained_weights" in call
-    }
-    assert set(weights) == {"2d", "2d_ce", "2d_dice", "2d_n0", "2d_n2", "2d_n3"}
-    assert all(
-        path.startswith(str(out / "results/pretrained")) for path in weights.values()
-    )
-    pretrained = [c for c in calls(out, "nnUNetv2_train 501")]
-    assert {call.split()[0] for call in pretrained} == {
-        *("2d", "2d_n0", "2d_n2", "2d_n3", "2d_unet")
-    }
-    (prediction,) = [c for c in calls(out, "nnUNetv2_predict") if "-d 501" in c]
-    assert "-c 2d_unet" in prediction
-    assert "-f 3 " in prediction
 
 
 def test_second_run_does_nothing_and_a_new_table_only_what_is_new(
@@ -171,7 +152,6 @@ def test_second_run_does_nothing_and_a_new_table_only_what_is_new(
     )
     assert run_workflow(more, out, cores=4) == 0
     added = (out / "calls.txt").read_text()[len(before) :]
-    assert added.startswith("nnUNetv2_train") or "nnUNetv2_train" in added
     assert set(re.findall(r"nnUNetv2_train 502 (\w+)", added)) == {"2d_ce", "2d_dice"}
     assert "nnUNetv2_train 501" not in added
 
@@ -204,9 +184,8 @@ def start(out: Path) -> subprocess.Popen[bytes]:
         "study = parse_study(content, folder=Path('/nowhere'))\n"
         "sys.exit(run_workflow(study, Path(out), cores=1))\n"
     )
-    arguments = json.dumps(
-        [ONE.model_dump(mode="json"), str(out), sysconfig.get_path("scripts")]
-    )
+    content, scripts = ONE.model_dump(exclude_unset=True), sysconfig.get_path("scripts")
+    arguments = json.dumps([content, str(out), scripts])
     process = subprocess.Popen(
         [sys.executable, "-c", code, arguments],
         start_new_session=True,
@@ -317,7 +296,7 @@ def test_jobs_of_slurm_ask_for_what_the_study_says(
     more += ["--slurm-init-seconds-before-status-checks", "1"]
 
     assert run_workflow(ours, out, profile="slurm", options=more) != 0
-    asked = [line for line in (tmp_path / "sbatch.txt").read_text().splitlines()]
+    asked = (tmp_path / "sbatch.txt").read_text().splitlines()
     training = next(line for line in asked if "rule_direct" in line)
     for option in (
         *("--cpus-per-task=6", "--mem 7000", "-t 90", "--gpus=1"),
@@ -336,12 +315,11 @@ def test_profiles_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
 
 
 def test_second_run_is_refused(tmp_path: Path) -> None:
-    """One that ended leaves nothing behind that would block the next."""
+    """Nothing of it is written into the folder of the first."""
     pytest.importorskip("fcntl")
     with only_run(tmp_path), pytest.raises(ValueError, match="Another run"):
         run_workflow(ONE, tmp_path)
-    with only_run(tmp_path) as held:
-        assert held is not None
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_command_sees_its_gpu_only_and_its_status_is_kept(
@@ -354,12 +332,7 @@ def test_command_sees_its_gpu_only_and_its_status_is_kept(
         with locked(tmp_path / f"{1 - number}.lock", "taken"):
             line = [sys.executable, "-c", check]
             assert run_on_gpu(line, locks=tmp_path, count=2) == int(gpu)
-
-
-def test_gpus_are_counted_without_a_list() -> None:
-    """Then their names are their numbers."""
-    assert visible_gpu({}, 1) == "1"
-    assert visible_gpu({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, 1) == "GPU-b"
+    assert visible_gpu({}, 1) == "1"  # where nothing says which there are
 
 
 def test_missing_snakemake_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,10 +347,7 @@ def test_missing_snakemake_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_study_is_really_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Two networks of the demo, from scans to tables, with all kinds of jobs.
-
-    All numbers of the tables are computed again, by other means.
-    """
+    """Two networks of the demo, from scans to tables, with all kinds of jobs."""
     pytest.importorskip("snakemake")
     pytest.importorskip("nilearn")
     monkeypatch.chdir(tmp_path)
@@ -398,8 +368,10 @@ def test_study_is_really_run(
         for end in ("md", "tex"):
             assert (out / "tables" / f"{name}.{end}").is_file()
         if number > 2:
-            check_values(out, name, values)
-    check_tests(out, "table6")
+            for row in values.itertuples():
+                cases = pd.read_csv(out / row.evaluations / "cases.csv")
+                mean = cases[row.metric].mean()
+                assert row.mean == pytest.approx(mean, nan_ok=True)
 
     assert {path.name for path in (out / "figures").iterdir()} == {
         *("figure7", "figure8")
@@ -412,34 +384,3 @@ def test_study_is_really_run(
     assert cli.main([*command, "--dry-run"]) == 0
     assert "Nothing to be done" in capfd.readouterr().out
     assert before == {p: p.stat().st_mtime_ns for p in (out / "done").rglob("*")}
-
-
-def check_values(out: Path, name: str, values: pd.DataFrame) -> None:
-    """Compute means and SD of a table again, from the evaluations that it names."""
-    for row in values.itertuples():
-        (folder,) = row.evaluations.split("; ")
-        cases = pd.read_csv(out / folder / "cases.csv")[row.metric].dropna()
-        assert row.n == len(cases)
-        if len(cases):
-            assert row.mean == pytest.approx(cases.mean())
-        if len(cases) > 1:
-            assert row.sd == pytest.approx(cases.std(ddof=1))
-    listed = pd.read_csv(out / "tables" / f"{name}_cases.csv")
-    assert set(listed["evaluation"]) == set(values["evaluations"])
-
-
-def check_tests(out: Path, name: str) -> None:
-    """Compute p of paired tests again, with SciPy."""
-    tests = pd.read_csv(out / "tables" / f"{name}_tests.csv")
-    cases = pd.read_csv(out / "tables" / f"{name}_cases.csv")
-    cases = cases.set_index(["method", "case"])
-    assert len(tests) == len(METRICS)
-    for row in tests.itertuples():
-        first, second = (
-            cases.loc[title, row.metric] for title in (row.reference, row.other)
-        )
-        differences = (first - second).dropna().round(9)
-        changed = differences[differences != 0]
-        if len(changed):
-            assert row.p == pytest.approx(stats.wilcoxon(changed).pvalue)
-        assert row.p_holm >= row.p or len(differences) == 0

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
-from nnunet_cel.networks.triplanar import has_native_bfloat16
 
 
 class Recording(nn.Module):
@@ -25,12 +24,6 @@ class Recording(nn.Module):
         """Apply the function."""
         self.batches.append(len(stacks))
         return self.function(stacks)
-
-
-def constant(stacks: Tensor) -> Tensor:
-    """Return logits whose softmax is (0.8, 0.2) everywhere."""
-    logits = torch.tensor([0.8, 0.2]).log().view(1, 2, 1, 1)
-    return logits.expand(len(stacks), 2, *stacks.shape[2:])
 
 
 def pointwise(stacks: Tensor) -> Tensor:
@@ -60,35 +53,30 @@ def triplanar(
     ).eval()
 
 
-@pytest.mark.parametrize("neighbor_pairs", range(4))
-def test_constant_network_gives_that_constant_everywhere(neighbor_pairs: int) -> None:
-    """Also where the volume is empty and its slices are skipped."""
+@pytest.mark.parametrize("neighbor_pairs", [0, 2])
+@pytest.mark.parametrize("heads", ["softmax", "sigmoid"])
+def test_constant_network_gives_that_constant_everywhere(
+    neighbor_pairs: int, heads: str
+) -> None:
+    """Also where the volume is empty; nnU-Net's own activation gives it back."""
     volume = torch.zeros(2, 1, 6, 7, 5)
     volume[0, 0, 2, 3, 1] = 1
-    model = triplanar(constant, neighbor_pairs=neighbor_pairs)
+    share = torch.tensor([0.8, 0.2]).view(1, 2, 1, 1)
+    logits = share.log() if heads == "softmax" else share.logit()
+    model = triplanar(
+        lambda stacks: logits.expand(len(stacks), 2, *stacks.shape[2:]),
+        neighbor_pairs=neighbor_pairs,
+        heads=heads,
+    )
 
-    probabilities = model(volume).softmax(1)
+    output = model(volume)
 
-    expected = torch.tensor([0.8, 0.2]).view(1, 2, 1, 1, 1).expand(2, 2, 6, 7, 5)
+    probabilities = output.softmax(1) if heads == "softmax" else output.sigmoid()
+    expected = share[..., None].expand(2, 2, 6, 7, 5)
     torch.testing.assert_close(probabilities, expected)
 
 
-def test_constant_region_network_gives_that_constant_everywhere() -> None:
-    """Sigmoid heads: nnU-Net's sigmoid of the output is the mean probability."""
-
-    def regions(stacks: Tensor) -> Tensor:
-        logits = torch.logit(torch.tensor([0.9, 0.3])).view(1, 2, 1, 1)
-        return logits.expand(len(stacks), 2, *stacks.shape[2:])
-
-    model = triplanar(regions, heads="sigmoid")
-
-    probabilities = model(torch.randn(1, 1, 4, 5, 6)).sigmoid()
-
-    expected = torch.tensor([0.9, 0.3]).view(1, 2, 1, 1, 1).expand(1, 2, 4, 5, 6)
-    torch.testing.assert_close(probabilities, expected)
-
-
-@pytest.mark.parametrize("neighbor_pairs", range(4))
+@pytest.mark.parametrize("neighbor_pairs", [0, 2])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_permuting_the_axes_permutes_the_result(
     neighbor_pairs: int, order: tuple[int, ...]
@@ -103,7 +91,7 @@ def test_permuting_the_axes_permutes_the_result(
     torch.testing.assert_close(permuted, model(volume).permute(permutation))
 
 
-@pytest.mark.parametrize("neighbor_pairs", range(4))
+@pytest.mark.parametrize("neighbor_pairs", [0, 2])
 def test_padding_with_zeros_changes_nothing_inside(neighbor_pairs: int) -> None:
     """The border of a volume is what zero padding would make of it."""
     volume = torch.randn(1, 1, 4, 5, 6)
@@ -185,18 +173,6 @@ def test_empty_slices_are_not_sent_through_the_network() -> None:
     assert network.batches == [1, 4, 2] * 3
 
 
-def test_empty_volume_is_predicted() -> None:
-    """A volume of zeros has the prediction of an empty slice."""
-    network = small_network().eval()
-    model = triplanar(network, input_channels=2)
-
-    with torch.inference_mode():
-        probabilities = model(torch.zeros(1, 2, 8, 8, 8)).softmax(1)[0]
-        blank = network(torch.zeros(1, 6, 8, 8))[0].softmax(0)
-
-    torch.testing.assert_close(probabilities[:, 0].mean(), blank.mean())
-
-
 @pytest.mark.parametrize("heads", ["softmax", "sigmoid"])
 def test_certainty_stays_finite_in_float16(heads: str) -> None:
     """Probabilities of 0 and 1 leave room for nnU-Net's weighted float16 sums."""
@@ -244,31 +220,13 @@ def test_falls_back_to_smaller_batches(error: Exception) -> None:
 
 
 def test_out_of_memory_with_a_single_slice_is_an_error() -> None:
-    """What does not fit at all is not tried forever."""
+    """What does not fit at all is not tried forever; other errors pass."""
     model = triplanar(Forgetful(0, torch.OutOfMemoryError("no")), slice_batch_size=4)
 
     with pytest.raises(torch.OutOfMemoryError, match="A volume of 4 x 4 x 4 voxels"):
         model(torch.ones(1, 1, 4, 4, 4))
-
-
-def test_other_errors_pass() -> None:
-    """An error that is no lack of memory is not swallowed."""
-    model = triplanar(Forgetful(0, RuntimeError("boom")), slice_batch_size=4)
-
     with pytest.raises(RuntimeError, match="boom"):
-        model(torch.ones(1, 1, 4, 4, 4))
-
-
-def test_stacks_go_straight_through() -> None:
-    """In training the model is the slice network."""
-    network = small_network().train()
-    model = triplanar(network, input_channels=2).train()
-    stacks = torch.randn(2, 6, 8, 8)
-
-    torch.manual_seed(0)
-    expected = network(stacks)
-    torch.manual_seed(0)
-    torch.testing.assert_close(model(stacks), expected, rtol=1e-4, atol=1e-5)
+        triplanar(Forgetful(0, RuntimeError("boom")))(torch.ones(1, 1, 4, 4, 4))
 
 
 @pytest.mark.parametrize(
@@ -281,7 +239,7 @@ def test_stacks_go_straight_through() -> None:
 def test_wrong_input_is_refused(shape: tuple[int, ...], message: str) -> None:
     """Wrong channels or dimensions are refused in plain words."""
     with pytest.raises(ValueError, match=message):
-        triplanar(constant)(torch.zeros(shape))
+        triplanar(pointwise)(torch.zeros(shape))
 
 
 def test_compiled_model_gives_the_same_result() -> None:
@@ -293,20 +251,3 @@ def test_compiled_model_gives_the_same_result() -> None:
     compiled = torch.compile(model, backend="eager")
 
     torch.testing.assert_close(compiled(volume), expected)
-
-
-@pytest.mark.skipif(not has_native_bfloat16(), reason="CPU without bfloat16")
-def test_bfloat16_is_close_to_float32() -> None:
-    """On CPUs with native bfloat16 probabilities move by less than 0.02."""
-    network = small_network().eval()
-    volume = torch.randn(1, 2, 12, 12, 12)
-    exact = triplanar(network, input_channels=2)
-    fast = TriplanarNetwork(
-        network, neighbor_pairs=1, heads="softmax", input_channels=2, cpu_bfloat16=True
-    ).eval()
-
-    with torch.inference_mode():
-        difference = (fast(volume).softmax(1) - exact(volume).softmax(1)).abs()
-
-    assert fast.cpu_bfloat16
-    assert difference.mean() < 0.02

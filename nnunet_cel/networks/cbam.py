@@ -12,20 +12,13 @@ loaded beside a CPU-only torch.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["CBAM", "ChannelAttention", "SpatialAttention"]
-
-
-def _maximum_of_slices(features: Tensor) -> Tensor:
-    """Return the maximum of every channel, ``(B, C, 1, 1)``."""
-    if features.device.type == "cpu" and not torch.is_grad_enabled():
-        # six times as fast as amax in bfloat16; with gradients it would single out one
-        # of several equal voxels, where amax shares among them
-        return F.adaptive_max_pool2d(features, 1)
-    return features.amax(dim=(2, 3), keepdim=True)
 
 
 class ChannelAttention(nn.Module):
@@ -48,13 +41,14 @@ class ChannelAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""
         average = features.mean(dim=(2, 3), keepdim=True)
-        maximum = _maximum_of_slices(features)
-        weight = self._perceptron(average) + self._perceptron(maximum)
-        return features * torch.sigmoid(weight)
-
-    def _perceptron(self, pooled: Tensor) -> Tensor:
-        weight: Tensor = self.fc2(torch.relu(self.fc1(pooled)))
-        return weight
+        if features.device.type == "cpu" and not torch.is_grad_enabled():
+            # six times as fast as amax in bfloat16; with gradients it would single out
+            # one of several equal voxels, where amax shares among them
+            maximum = F.adaptive_max_pool2d(features, 1)
+        else:
+            maximum = features.amax(dim=(2, 3), keepdim=True)
+        low, high = (self.fc2(torch.relu(self.fc1(x))) for x in (average, maximum))
+        return features * torch.sigmoid(low + high)
 
 
 class SpatialAttention(nn.Module):
@@ -69,12 +63,9 @@ class SpatialAttention(nn.Module):
 
     def __init__(self, *, kernel_size: int = 7) -> None:
         super().__init__()
-        self.conv = nn.Sequential()
-        self.conv.add_module(
-            "conv",
-            nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False),
-        )
-        self.conv.add_module("bn", nn.BatchNorm2d(1))
+        conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+        norm = nn.BatchNorm2d(1)
+        self.conv = nn.Sequential(OrderedDict(conv=conv, bn=norm))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""

@@ -8,27 +8,24 @@ and FCA-DenseNet with 1,401,478 parameters for two output channels (Table 2: 1.3
 1.4 M).
 
 The paper says that CBAM is added, not where. The output of every down block is the
-smallest placement that fits Table 2; ``attention`` chooses another.
+smallest placement that fits Table 2.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_cel.networks.cbam import CBAM
 from nnunet_cel.networks.slice_network import SliceNetwork
 
 __all__ = ["FCADenseNet", "FCDenseNet"]
-
-ATTENTION_PLACEMENTS = ("none", "down", "skip", "down_and_up")
 
 
 @contextlib.contextmanager
@@ -38,24 +35,21 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
     Momentum 0 rather than ``track_running_stats = False``: recomputation must save the
     same tensors as the forward pass did.
     """
-    before = [
-        (
-            norm,
-            norm.momentum,
-            norm.num_batches_tracked,
-            norm.num_batches_tracked.clone(),
-        )
-        for norm in module.modules()
-        if isinstance(norm, _BatchNorm) and norm.num_batches_tracked is not None
-    ]
-    for norm, *_ in before:
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    before = [(norm.momentum, _count(norm).clone()) for norm in norms]
+    for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, counter, count in before:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
             norm.momentum = momentum
-            counter.copy_(count)
+            _count(norm).copy_(count)
+
+
+def _count(norm: nn.BatchNorm2d) -> Tensor:
+    assert norm.num_batches_tracked is not None
+    return norm.num_batches_tracked
 
 
 class _Recomputable(nn.Module):
@@ -73,11 +67,6 @@ class _Recomputable(nn.Module):
     def _compute(self, *inputs: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _contexts(
-        self,
-    ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return contextlib.nullcontext(), _frozen_statistics(self)
-
     def forward(self, *inputs: Tensor) -> Tensor:
         """Concatenate ``inputs`` of shape ``(B, C_i, H, W)`` and transform them."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
@@ -85,7 +74,7 @@ class _Recomputable(nn.Module):
                 self._compute,
                 *inputs,
                 use_reentrant=False,
-                context_fn=self._contexts,
+                context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(self)),
             )
             return output
         return self._compute(*inputs)
@@ -117,12 +106,9 @@ class DenseLayer(_Recomputable):
 
         Batch normalization would copy the view first.
         """
-        norm = self.norm
-        mean, variance = norm.running_mean, norm.running_var
-        assert mean is not None
-        assert variance is not None
-        scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        shift = norm.bias - mean * scale
+        norm: Any = self.norm
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
         scale, shift = (each.view(1, -1, 1, 1) for each in (scale, shift))
         new: Tensor = self.conv(torch.addcmul(shift, features, scale).relu_())
         return new
@@ -136,20 +122,18 @@ class DenseBlock(nn.Module):
         growth_rate: Channels that every layer adds.
         num_layers: Number of layers.
         keep_input: Whether the output holds the input before the new features.
-        dropout_op: Class of the dropout layers.
-        dropout: Dropout rate.
+        dropout: Makes a dropout layer.
         gradient_checkpointing: Whether the layers recompute their activations.
     """
 
     def __init__(
         self,
         in_channels: int,
+        *,
         growth_rate: int,
         num_layers: int,
-        *,
         keep_input: bool,
-        dropout_op: type[nn.Module],
-        dropout: float,
+        dropout: Callable[[], nn.Module],
         gradient_checkpointing: bool,
     ) -> None:
         super().__init__()
@@ -159,7 +143,7 @@ class DenseBlock(nn.Module):
             DenseLayer(
                 in_channels + index * growth_rate,
                 growth_rate,
-                dropout=dropout_op(dropout),
+                dropout=dropout(),
                 gradient_checkpointing=gradient_checkpointing,
             )
             for index in range(num_layers)
@@ -220,12 +204,16 @@ class TransitionDown(_Recomputable):
     """BN, ReLU, 1 x 1 convolution, dropout and 2 x 2 max pooling."""
 
     def __init__(
-        self, channels: int, *, dropout: nn.Module, gradient_checkpointing: bool
+        self,
+        channels: int,
+        *,
+        dropout: Callable[[], nn.Module],
+        gradient_checkpointing: bool,
     ) -> None:
         super().__init__(gradient_checkpointing=gradient_checkpointing)
         self.norm = nn.BatchNorm2d(channels)
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
-        self.dropout = dropout
+        self.dropout = dropout()
         self.pool = nn.MaxPool2d(2)
 
     def _compute(self, *inputs: Tensor) -> Tensor:
@@ -266,16 +254,15 @@ class FCDenseNet(SliceNetwork):
         dropout: Dropout rate.
         dropout_op: Class of the dropout layers; Dropout2d drops whole channels as the
             code of the paper's reference 15 does.
-        attention: Where CBAM is placed: ``"none"``; ``"down"``, on the output of every
-            down block; ``"skip"``, on the same output, for the skip connection only;
-            ``"down_and_up"``, on the output of every down and up block.
+        attention: Where CBAM is: nowhere (``"none"``), or on the output of every down
+            block (``"down"``).
         gradient_checkpointing: Whether dense layers and transitions recompute their
             activations in the backward pass: less than half of the memory, same
             gradients and statistics.
         lesion_prior: Probability of lesion that the untrained network puts out.
 
     Raises:
-        ValueError: If ``attention`` is unknown or there is no down block.
+        ValueError: If ``attention`` is unknown.
     """
 
     def __init__(
@@ -298,68 +285,48 @@ class FCDenseNet(SliceNetwork):
             lesion_prior=lesion_prior,
             minimum_extent=2 ** len(down_layers),
         )
-        if attention not in ATTENTION_PLACEMENTS:
+        if attention not in ("none", "down"):
             raise ValueError(
-                f"The 'attention' argument of {type(self).__name__} must be one of "
-                f"{', '.join(map(repr, ATTENTION_PLACEMENTS))}. Got {attention!r}."
+                f"The 'attention' argument of {type(self).__name__} must be 'none' or "
+                f"'down'. Got {attention!r} instead."
             )
-        if not down_layers:
-            raise ValueError(
-                f"The 'down_layers' argument of {type(self).__name__} must name at "
-                f"least one dense block. Got {list(down_layers)!r}."
-            )
-        self.attention = attention
-        block: dict[str, Any] = {
-            "dropout_op": dropout_op,
-            "dropout": dropout,
+        common: dict[str, Any] = {
+            "dropout": lambda: dropout_op(dropout),
             "gradient_checkpointing": gradient_checkpointing,
         }
-
+        block: Callable[..., DenseBlock] = functools.partial(
+            DenseBlock, growth_rate=growth_rate, **common
+        )
         self.stem = nn.Conv2d(input_channels, stem_features, kernel_size=3, padding=1)
-        channels = stem_features
-        skip_channels = []
+        channels, skip_channels = stem_features, []
         self.down_blocks = nn.ModuleList()
         self.down_attention = nn.ModuleList()
         self.transitions_down = nn.ModuleList()
         for num_layers in down_layers:
-            down = DenseBlock(
-                channels, growth_rate, num_layers, keep_input=True, **block
-            )
+            down = block(channels, num_layers=num_layers, keep_input=True)
             channels = down.out_channels
             skip_channels.append(channels)
             self.down_blocks.append(down)
-            if attention != "none":
+            if attention == "down":
                 self.down_attention.append(CBAM(channels))
-            self.transitions_down.append(
-                TransitionDown(
-                    channels,
-                    dropout=dropout_op(dropout),
-                    gradient_checkpointing=gradient_checkpointing,
-                )
-            )
+            self.transitions_down.append(TransitionDown(channels, **common))
 
-        self.bottleneck = DenseBlock(
-            channels, growth_rate, bottleneck_layers, keep_input=False, **block
+        self.bottleneck = block(
+            channels, num_layers=bottleneck_layers, keep_input=False
         )
         channels = self.bottleneck.out_channels
-
         self.transitions_up = nn.ModuleList()
         self.up_blocks = nn.ModuleList()
-        self.up_attention = nn.ModuleList()
         for level in reversed(range(len(down_layers))):
             self.transitions_up.append(TransitionUp(channels))
-            up = DenseBlock(
+            up = block(
                 channels + skip_channels[level],
-                growth_rate,
-                down_layers[level],
+                num_layers=down_layers[level],
                 # only the block at full resolution hands its input on, to the head
                 keep_input=level == 0,
-                **block,
             )
             channels = up.out_channels
             self.up_blocks.append(up)
-            if attention == "down_and_up":
-                self.up_attention.append(CBAM(channels))
 
         self.head = nn.Conv2d(channels, num_classes, kernel_size=1)
         self.reset_parameters()
@@ -367,26 +334,17 @@ class FCDenseNet(SliceNetwork):
     def _logits(self, stacks: Tensor) -> Tensor:
         features = self.stem(stacks)
         skips = []
-        for level, (block, transition) in enumerate(
-            zip(self.down_blocks, self.transitions_down, strict=True)
-        ):
+        for level, block in enumerate(self.down_blocks):
             features = block(features)
-            skip = features
-            if self.attention != "none":
-                skip = self.down_attention[level](features)
-            if self.attention != "skip":
-                features = skip
-            skips.append(skip)
-            features = transition(features)
+            if self.down_attention:
+                features = self.down_attention[level](features)
+            skips.append(features)
+            features = self.transitions_down[level](features)
 
         features = self.bottleneck(features)
-        for level, (transition, block) in enumerate(
-            zip(self.transitions_up, self.up_blocks, strict=True)
-        ):
+        for transition, block in zip(self.transitions_up, self.up_blocks, strict=True):
             skip = skips.pop()
             features = block(transition(features, skip), skip)
-            if self.attention == "down_and_up":
-                features = self.up_attention[level](features)
         logits: Tensor = self.head(features)
         return logits
 

@@ -1,20 +1,20 @@
 """What `FCADenseTrainer` expects of the networks that it trains on stacks.
 
 Every network of the paper maps stacks ``(B, C, H, W)`` to logits ``(B, K, H, W)`` and
-ends in a convolution, its *head*, that starts at a small probability of lesion.
+ends in a convolution, its *head*, that starts at a small probability of lesion: from
+probability 1/2, with few lesion voxels, background would dominate the first iterations
+of the focal loss, and networks collapse to empty output (T.-Y. Lin et al., "Focal Loss
+for Dense Object Detection", section 3.3; the paper's reference 38).
 """
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunet_cel.networks.initialization import (
-    initialize_convolutions,
-    initialize_head,
-)
-
-__all__ = ["SliceNetwork"]
+__all__ = ["SliceNetwork", "initialize_convolutions", "prior_bias"]
 
 
 class SliceNetwork(nn.Module):
@@ -54,8 +54,18 @@ class SliceNetwork(nn.Module):
             ValueError: If the stacks have another number of channels than the network,
                 or are smaller than ``minimum_extent``.
         """
-        self._check_input(stacks)
-        height, width = stacks.shape[2:]
+        channels, height, width = stacks.shape[1:]
+        if channels != self.input_channels:
+            raise ValueError(
+                f"{type(self).__name__} must get stacks with {self.input_channels} "
+                f"channels. Got {channels} instead."
+            )
+        if min(height, width) < self.minimum_extent:
+            raise ValueError(
+                f"{type(self).__name__} must get slices of at least "
+                f"{self.minimum_extent} x {self.minimum_extent} voxels. Got "
+                f"{height} x {width} instead."
+            )
         below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             stacks = F.pad(stacks, (0, right, 0, below))
@@ -72,7 +82,15 @@ class SliceNetwork(nn.Module):
             heads: ``"softmax"`` or ``"sigmoid"``, what the logits are meant for.
         """
         initialize_convolutions(self)
-        initialize_head(self.head, lesion_prior=self.lesion_prior, heads=heads)
+        self._reset_head(heads)
+
+    def _reset_head(self, heads: str) -> None:
+        # a He-sized head would drown the prior with the variance of its input
+        nn.init.normal_(self.head.weight, std=0.01)
+        bias, prior = self.head.bias, self.lesion_prior
+        assert bias is not None
+        values = prior_bias(len(bias), lesion_prior=prior, heads=heads)
+        bias.data.copy_(bias.data.new_tensor(values))
 
     def load_initial_weights(self) -> str:
         """Load the weights that a training from scratch starts from, if there are any.
@@ -85,16 +103,27 @@ class SliceNetwork(nn.Module):
         """
         return "Initial weights: random."
 
-    def _check_input(self, stacks: Tensor) -> None:
-        if stacks.shape[1] != self.input_channels:
-            raise ValueError(
-                f"{type(self).__name__} must get stacks with {self.input_channels} "
-                f"channels. Got {stacks.shape[1]} instead."
-            )
-        height, width = stacks.shape[2:]
-        if min(height, width) < self.minimum_extent:
-            raise ValueError(
-                f"{type(self).__name__} must get slices of at least "
-                f"{self.minimum_extent} x {self.minimum_extent} voxels. Got "
-                f"{height} x {width} instead."
-            )
+
+def initialize_convolutions(network: nn.Module) -> None:
+    """Draw He weights for all convolutions of a network; biases become zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def prior_bias(num_heads: int, *, lesion_prior: float, heads: str) -> list[float]:
+    """Return the biases that make an otherwise silent head put out the prior.
+
+    Args:
+        num_heads: Output channels of the head.
+        lesion_prior: Probability of all foreground classes together (softmax) or of
+            each region (sigmoid), in (0, 1).
+        heads: ``"softmax"`` (channel 0 is background) or ``"sigmoid"``.
+    """
+    log_odds = math.log(lesion_prior / (1 - lesion_prior))
+    if heads == "sigmoid" or num_heads == 1:
+        return [log_odds] * num_heads
+    foreground = num_heads - 1
+    return [0.0] + [log_odds - math.log(foreground)] * foreground

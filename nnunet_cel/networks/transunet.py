@@ -27,21 +27,17 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunet_cel.networks.initialization import (
-    initialize_convolutions,
-    initialize_head,
-)
-from nnunet_cel.networks.slice_network import SliceNetwork
+from nnunet_cel.networks.slice_network import SliceNetwork, initialize_convolutions
 
 __all__ = ["TransUNet"]
 
 STEM_FEATURES = 64
-GROUPED_FEATURES = 128  # 32 groups in bottlenecks of a quarter of the channels
 
 
 def _timm() -> ModuleType:
@@ -71,6 +67,23 @@ def _convolution(in_channels: int, out_channels: int) -> nn.Sequential:
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
+    )
+
+
+def _build_backbone(
+    input_channels: int, layers: Sequence[int], features: Sequence[int]
+) -> Any:
+    timm = _timm()
+    return timm.models.resnetv2.ResNetV2(
+        layers=list(layers),
+        channels=tuple(features),
+        in_chans=input_channels,
+        num_classes=0,
+        global_pool="",
+        stem_chs=STEM_FEATURES,
+        stem_type="",
+        preact=False,
+        conv_layer=functools.partial(timm.layers.StdConv2d, eps=1e-8),
     )
 
 
@@ -125,7 +138,7 @@ class TransUNet(SliceNetwork):
 
     Raises:
         ImportError: If timm cannot be imported.
-        ValueError: If numbers of stages, channels or heads do not fit to each other.
+        ValueError: If numbers of stages or channels do not fit to each other.
     """
 
     def __init__(
@@ -146,41 +159,14 @@ class TransUNet(SliceNetwork):
         gradient_checkpointing: bool = False,
         lesion_prior: float = 0.01,
     ) -> None:
-        timm = _timm()
-        stages = len(backbone_layers)
-        if len(backbone_features) != stages or len(decoder_features) != stages + 1:
-            raise ValueError(
-                "The arguments of TransUNet must have as many 'backbone_features' as "
-                "'backbone_layers' and one more 'decoder_features'. Got "
-                f"{len(backbone_features)}, {stages} and {len(decoder_features)}."
-            )
-        if any(f % GROUPED_FEATURES for f in backbone_features):
-            raise ValueError(
-                "The 'backbone_features' argument of TransUNet must be multiples of "
-                f"{GROUPED_FEATURES}. Got {list(backbone_features)} instead."
-            )
-        if embedding % num_heads:
-            raise ValueError(
-                "The 'embedding' argument of TransUNet must be a multiple of "
-                f"'num_heads'. Got {embedding} and {num_heads} instead."
-            )
-        stride = 2 ** (stages + 1)
+        stride = 2 ** (len(backbone_layers) + 1)
         super().__init__(input_channels, lesion_prior=lesion_prior, multiple=stride)
         self.pretrained_file = pretrained_file
-        self.gradient_checkpointing = gradient_checkpointing
         # what timm's vit_base_r50_s16_224 consists of, in two parts
-        self.backbone = timm.models.resnetv2.ResNetV2(
-            layers=list(backbone_layers),
-            channels=tuple(backbone_features),
-            in_chans=input_channels,
-            num_classes=0,
-            global_pool="",
-            stem_chs=STEM_FEATURES,
-            stem_type="",
-            preact=False,
-            conv_layer=functools.partial(timm.layers.StdConv2d, eps=1e-8),
+        self.backbone = _build_backbone(
+            input_channels, backbone_layers, backbone_features
         )
-        self.transformer = timm.models.vision_transformer.VisionTransformer(
+        self.transformer = _timm().models.vision_transformer.VisionTransformer(
             img_size=position_extent // stride,
             patch_size=1,
             in_chans=backbone_features[-1],
@@ -214,7 +200,7 @@ class TransUNet(SliceNetwork):
         """
         initialize_convolutions(self.bridge)
         initialize_convolutions(self.decoder)
-        initialize_head(self.head, lesion_prior=self.lesion_prior, heads=heads)
+        self._reset_head(heads)
 
     def _logits(self, stacks: Tensor) -> Tensor:
         deepest, (*skips, _) = self.backbone.forward_intermediates(stacks)
@@ -243,9 +229,7 @@ class TransUNet(SliceNetwork):
         own = self.state_dict()
         wanted = [key for key in own if key.startswith(("backbone.", "transformer."))]
         misfits = [
-            key
-            for key in wanted
-            if key not in weights or weights[key].shape != own[key].shape
+            k for k in wanted if k not in weights or weights[k].shape != own[k].shape
         ]
         if misfits:
             raise ValueError(

@@ -1,12 +1,16 @@
-"""U-Net and ResUNet, two comparison networks of the paper.
+"""U-Net, ResUNet and Attention-UNet, comparison networks of the paper.
 
-Both are nnU-Net's own networks, of the library dynamic-network-architectures, at a size
-that fits Table 2 (2.0 M and 3.2 M). The paper names its references 34 (O. Ronneberger
-et al., "U-Net", MICCAI 2015) and 41 (F. I. Diakogiannis et al., "ResUNet-a", ISPRS
-Journal 2020), but no number of levels or channels; ResUNet-a itself is far larger than
-3.2 M. So the channels are ours: one width of 20 to start with, doubled at every level
-up to the number that the printed digit asks for. Batch normalization and ReLU as in
-the other networks of the paper.
+U-Net and ResUNet are nnU-Net's own networks, of the library
+dynamic-network-architectures, and Attention-UNet is MONAI's, at sizes that fit Table 2
+(2.0 M, 3.2 M and 2.1 M). The paper names its references 34 (O. Ronneberger et al.,
+"U-Net", MICCAI 2015), 41 (F. I. Diakogiannis et al., "ResUNet-a", ISPRS Journal 2020)
+and 42 (O. Oktay et al., "Attention U-Net", 2018), but no number of levels or channels;
+ResUNet-a itself is far larger than 3.2 M. So the channels are ours: one width of 20 to
+start with, doubled at every level up to the number that the printed digit asks for.
+Batch normalization and ReLU as in the other networks of the paper.
+
+MONAI is no dependency of nnU-Net and takes seconds to load, so it is an extra that is
+imported when a network is built.
 """
 
 from __future__ import annotations
@@ -25,30 +29,15 @@ from torch import Tensor, nn
 
 from nnunet_cel.networks.slice_network import SliceNetwork
 
-__all__ = ["ResUNet", "UNet"]
+__all__ = ["AttentionUNet", "ResUNet", "UNet"]
 
 
-def _common_arguments(
-    input_channels: int, num_classes: int, features: Sequence[int]
-) -> dict[str, Any]:
+def _check_levels(features: Sequence[int]) -> None:
     if len(features) < 2:
         raise ValueError(
             "The 'features' argument of a U-Net must name the channels of at least two "
             f"levels. Got {list(features)!r} instead."
         )
-    return {
-        "input_channels": input_channels,
-        "num_classes": num_classes,
-        "n_stages": len(features),
-        "features_per_stage": list(features),
-        "conv_op": nn.Conv2d,
-        "kernel_sizes": 3,
-        "strides": [1] + [2] * (len(features) - 1),
-        "conv_bias": True,
-        "norm_op": nn.BatchNorm2d,
-        "nonlin": nn.ReLU,
-        "nonlin_kwargs": {"inplace": True},
-    }
 
 
 class _LibraryUNet(SliceNetwork):
@@ -58,12 +47,46 @@ class _LibraryUNet(SliceNetwork):
     supervision, which the paper does not use: only the last would be trained.
     nnU-Net's ``-pretrained_weights`` leaves these layers out, whereas the paper
     fine-tunes whole networks. Under another name the head is transferred like all else.
+
+    Args:
+        kind: Class of the library.
+        input_channels: Channels of the input, ``C``.
+        num_classes: Channels of the output, ``K``.
+        features: Channels of every level, the full resolution first.
+        lesion_prior: Probability of lesion that the untrained network puts out.
+        blocks: The numbers of blocks or convolutions at every level.
+
+    Raises:
+        ValueError: If there are fewer than two levels.
     """
 
-    def __init__(self, network: Any, input_channels: int, lesion_prior: float) -> None:
-        levels = len(network.encoder.output_channels)
+    def __init__(
+        self,
+        kind: type[PlainConvUNet | ResidualEncoderUNet],
+        input_channels: int,
+        num_classes: int,
+        features: Sequence[int],
+        lesion_prior: float,
+        **blocks: int,
+    ) -> None:
+        _check_levels(features)
+        halvings = len(features) - 1
         super().__init__(
-            input_channels, lesion_prior=lesion_prior, multiple=2 ** (levels - 1)
+            input_channels, lesion_prior=lesion_prior, multiple=2**halvings
+        )
+        network: Any = kind(
+            input_channels=input_channels,
+            num_classes=num_classes,
+            n_stages=len(features),
+            features_per_stage=list(features),
+            conv_op=nn.Conv2d,
+            kernel_sizes=3,
+            strides=[1] + [2] * halvings,
+            conv_bias=True,
+            norm_op=nn.BatchNorm2d,
+            nonlin=nn.ReLU,
+            nonlin_kwargs={"inplace": True},
+            **blocks,
         )
         decoder = network.decoder
         self.head = decoder.seg_layers[-1]
@@ -80,17 +103,8 @@ class UNet(_LibraryUNet):
     """U-Net: two convolutions at every level of either path, and skip connections.
 
     With the defaults 2,011,042 parameters for three channels and two heads. Slices are
-    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``.
-
-    Args:
-        input_channels: Channels of the input, ``C``.
-        num_classes: Channels of the output, ``K``.
-        features: Channels of every level, the full resolution first.
-        convs_per_level: Convolutions at every level, in encoder and decoder.
-        lesion_prior: Probability of lesion that the untrained network puts out.
-
-    Raises:
-        ValueError: If there are fewer than two levels.
+    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Arguments are those
+    of `_LibraryUNet`, and ``convs_per_level``, in encoder and decoder.
     """
 
     def __init__(
@@ -102,31 +116,24 @@ class UNet(_LibraryUNet):
         convs_per_level: int = 2,
         lesion_prior: float = 0.01,
     ) -> None:
-        network = PlainConvUNet(
-            **_common_arguments(input_channels, num_classes, features),
+        super().__init__(
+            PlainConvUNet,
+            input_channels,
+            num_classes,
+            features,
+            lesion_prior,
             n_conv_per_stage=convs_per_level,
             n_conv_per_stage_decoder=convs_per_level,
         )
-        super().__init__(network, input_channels, lesion_prior)
 
 
 class ResUNet(_LibraryUNet):
     """U-Net with residual blocks in its encoder, as in nnU-Net's ResEnc presets.
 
     With the defaults 3,202,898 parameters for three channels and two heads. Slices are
-    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Residual blocks
-    start as identities.
-
-    Args:
-        input_channels: Channels of the input, ``C``.
-        num_classes: Channels of the output, ``K``.
-        features: Channels of every level, the full resolution first.
-        blocks_per_level: Residual blocks, of two convolutions, at every level of the
-            encoder. The decoder has one convolution at every level.
-        lesion_prior: Probability of lesion that the untrained network puts out.
-
-    Raises:
-        ValueError: If there are fewer than two levels.
+    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Arguments are those
+    of `_LibraryUNet`, and ``blocks_per_level``: residual blocks, of two convolutions,
+    in the encoder. The decoder has one convolution at every level.
     """
 
     def __init__(
@@ -138,12 +145,15 @@ class ResUNet(_LibraryUNet):
         blocks_per_level: int = 2,
         lesion_prior: float = 0.01,
     ) -> None:
-        network = ResidualEncoderUNet(
-            **_common_arguments(input_channels, num_classes, features),
+        super().__init__(
+            ResidualEncoderUNet,
+            input_channels,
+            num_classes,
+            features,
+            lesion_prior,
             n_blocks_per_stage=blocks_per_level,
             n_conv_per_stage_decoder=1,
         )
-        super().__init__(network, input_channels, lesion_prior)
 
     def reset_parameters(self, *, heads: str = "softmax") -> None:
         """Draw new weights as the other networks do; residual branches start at zero.
@@ -153,3 +163,52 @@ class ResUNet(_LibraryUNet):
         """
         super().reset_parameters(heads=heads)
         self.network.apply(init_last_bn_before_add_to_0)
+
+
+class AttentionUNet(SliceNetwork):
+    """U-Net whose skip connections pass attention gates: MONAI's ``AttentionUnet``.
+
+    With the defaults 2,144,936 parameters for three channels and two heads. Slices are
+    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Arguments are those
+    of `_LibraryUNet`.
+
+    Raises:
+        ImportError: If MONAI is not installed.
+        ValueError: If there are fewer than two levels.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        *,
+        features: Sequence[int] = (20, 40, 80, 160, 192),
+        lesion_prior: float = 0.01,
+    ) -> None:
+        try:
+            from monai.networks.nets import AttentionUnet
+        except ImportError as error:
+            raise ImportError(
+                "AttentionUNet is that of MONAI, which cannot be imported: "
+                f"{error}. Install it: pip install 'nnunet-cel[attentionunet]'."
+            ) from error
+        _check_levels(features)
+        halvings = len(features) - 1
+        super().__init__(
+            input_channels, lesion_prior=lesion_prior, multiple=2**halvings
+        )
+        network = AttentionUnet(
+            spatial_dims=2,
+            in_channels=input_channels,
+            out_channels=num_classes,
+            channels=list(features),
+            strides=[2] * halvings,
+        )
+        *body, head = network.model
+        self.network = nn.Sequential(*body)
+        self.head = head.conv
+        self.reset_parameters()
+
+    def _logits(self, stacks: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.network(stacks))
+        return logits

@@ -30,7 +30,7 @@ from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
 from nnunet_cel.phantom.anatomy import Grid, load_template
 from nnunet_cel.phantom.head import make_source_subject
 from nnunet_cel.phantom.layouts import LAYOUTS, write_source_tree
-from nnunet_cel.phantom.subject import Kind, Modality, make_subject
+from nnunet_cel.phantom.subject import Kind, make_subject
 from nnunet_cel.volumes import Volume
 
 __all__ = ["add_arguments", "run"]
@@ -42,13 +42,12 @@ class _DataSet(NamedTuple):
     number: int
     name: str
     channel: str
-    modality: Modality
     lesions: str
 
 
 _DATA_SETS: dict[Kind, _DataSet] = {
-    "wmh": _DataSet(501, "WMH", "FLAIR", "flair", "white matter hyperintensities"),
-    "cel": _DataSet(502, "CEL", "CE-T1w", "cet1w", "contrast-enhancing lesions"),
+    "wmh": _DataSet(501, "WMH", "FLAIR", "white matter hyperintensities"),
+    "cel": _DataSet(502, "CEL", "CE-T1w", "contrast-enhancing lesions"),
 }
 
 
@@ -175,7 +174,7 @@ def _make_cases(args: argparse.Namespace) -> Iterator[RawCase]:
     numbers = range(1, args.train + args.test + 1)
     for number in tqdm(numbers, desc=data_set.name, disable=args.no_progress):
         subject = make_subject(
-            data_set.modality,
+            args.kind,
             args.seed,
             number,
             spacing=args.spacing,

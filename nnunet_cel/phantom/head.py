@@ -14,7 +14,7 @@ the last step.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from nnunet_cel.phantom.anatomy import load_template
 from nnunet_cel.phantom.lesions import Lesion
 from nnunet_cel.phantom.subject import (
     Kind,
-    Modality,
     SubjectRecord,
     draw_subject,
     render_subject,
@@ -34,8 +33,6 @@ from nnunet_cel.volumes import Volume
 __all__ = ["SourceSubject", "make_source_subject"]
 
 Array = npt.NDArray[Any]
-
-_MODALITIES: dict[Kind, Modality] = {"wmh": "flair", "cel": "cet1w"}
 
 # Air around the box of the brain in mm, at the low and the high end of each axis. Below
 # the brain the field of view ends in the neck.
@@ -49,9 +46,9 @@ _SHELL_STEP = 2.0  # voxel edge in mm that is enough for shells
 # Brightness of CSF, bone, its marrow, muscle and fat in units of white matter.
 _Shells = tuple[float, float, float, float, float]
 _T1_SHELLS: _Shells = (0.30, 0.08, 0.35, 0.55, 1.3)
-_SHELLS: dict[Modality, _Shells] = {
-    "flair": (0.28, 0.08, 0.25, 0.45, 0.9),
-    "cet1w": _T1_SHELLS,
+_SHELLS: dict[Kind, _Shells] = {
+    "wmh": (0.28, 0.08, 0.25, 0.45, 0.9),
+    "cel": _T1_SHELLS,
 }
 _FAT = 5.0  # thickness in mm of the fat under the skin
 _NOISE = 0.03  # standard deviation in units of white matter
@@ -60,7 +57,7 @@ _AIR_THRESHOLD = 0.07  # below it, the scanner sets noise to zero
 # T1w without contrast agent: brightness of tissue and of what enhancing and
 # hyperintense lesions look like in it.
 _T1_GRAY, _T1_FLUID = 0.77, 0.32
-_T1_LESION = {"flair": 0.80, "cet1w": 0.88}
+_T1_LESION = {"wmh": 0.80, "cel": 0.88}
 
 _INFARCT_RADIUS = (4.0, 7.0)  # mm
 _INFARCT_EVERY = 4  # one subject in so many has other pathology
@@ -100,8 +97,7 @@ def make_source_subject(
     Of the kind ``"wmh"``, one in four has other pathology, number 1 first.
 
     Args:
-        kind: ``"wmh"`` for FLAIR with white matter hyperintensities, ``"cel"`` for
-            CE-T1w with enhancing lesions.
+        kind: ``"wmh"`` or ``"cel"``.
         seed: Seed of the data set.
         index: Number of the subject, from 0 on.
         spacing: Voxel edge in mm, from 1 to 8.
@@ -109,19 +105,9 @@ def make_source_subject(
 
     Returns:
         The subject. The same arguments give the same voxels.
-
-    Raises:
-        ImportError: If nilearn is not installed.
-        ValueError: If there is no such kind or a number is out of its range.
     """
-    if kind not in _MODALITIES:
-        raise ValueError(
-            f"The kind of a phantom must be one of {', '.join(_MODALITIES)}. Got "
-            f"{kind!r} instead."
-        )
-    modality = _MODALITIES[kind]
-    record = draw_subject(modality, seed, index, lesions=lesions)
-    rng = np.random.default_rng((seed, list(_MODALITIES).index(kind), index, 1))
+    record = draw_subject(kind, seed, index, lesions=lesions)
+    rng = np.random.default_rng((seed, get_args(Kind).index(kind), index, 1))
     infarcts: tuple[Lesion, ...] = ()
     if kind == "wmh" and index % _INFARCT_EVERY == 1:
         infarcts = (_draw_infarct(rng, record.lesions),)
@@ -144,7 +130,7 @@ def make_source_subject(
         # The official label maps have a seam around other pathology, too.
         label[ndimage.binary_dilation(other) & (label == 0)] = 2
     shells = _shells(rng, brain, spacing)
-    raw = _with_shells(rng, image, record, shells, _SHELLS[modality])
+    raw = _with_shells(rng, image, record, shells, _SHELLS[kind])
     t1 = _with_shells(rng, t1, record, shells, _T1_SHELLS)
     return SourceSubject(
         raw=Volume(raw, affine),
@@ -181,7 +167,7 @@ def _without_agent(
 
     Infarcts are all that its label map has.
     """
-    brightness = _T1_LESION[record.modality]
+    brightness = _T1_LESION[record.kind]
     faint = tuple(
         replace(lesion, intensity=brightness, core=None) for lesion in record.lesions
     )

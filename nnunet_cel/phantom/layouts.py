@@ -366,7 +366,7 @@ def write_dicom(folder: Path, volume: Volume, patient: str) -> None:
 
     folder.mkdir()
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine  # to the left and back
-    directions = affine[:3, :3] / volume.spacing
+    directions = affine[:3, :3] / volume.spacing + 0.0  # without a minus before 0
     image = sitk.GetImageFromArray(np.rint(volume.voxels).astype(np.int16).T)
     image.SetSpacing(volume.spacing)
     image.SetDirection(directions.ravel().tolist())

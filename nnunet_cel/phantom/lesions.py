@@ -12,6 +12,7 @@ Places are template points in mm, intensities are in units of white matter.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
@@ -104,10 +105,10 @@ def draw_hyperintensities(rng: np.random.Generator) -> tuple[Lesion, ...]:
         _draw_lesion(
             rng,
             get_args(Region)[region],
-            float(radius),
+            radius,
+            stretch=2.0,
             intensity=float(np.clip(level + rng.normal(0.0, 0.07), 1.25, 1.7)),
             border=float(rng.uniform(1.2, 2.5) + 0.25 * radius),
-            stretch=2.0,
             ripple=0.085,
         )
         for region, radius in zip(regions, radii, strict=True)
@@ -128,20 +129,17 @@ def draw_enhancing_lesions(
             break
     lesions: list[Lesion] = []
     for is_ring, radius in zip(ring, width / 2, strict=True):
-        lesion = _draw_apart(
-            rng,
-            keep_off,
-            float(radius),
-            regions=(0.45, 0.35, 0.2),
-            intensity=float(rng.uniform(1.35, 1.8)),
-            border=1.0,
-            stretch=1.3,
-            ripple=0.05,
-            core=float(rng.uniform(0.7, 0.95)) if is_ring else None,
-            rim=float(rng.uniform(1.5, 2.2)),
+        look = {
+            "intensity": rng.uniform(1.35, 1.8),
+            "border": 1.0,
+            "ripple": 0.05,
+            "core": rng.uniform(0.7, 0.95) if is_ring else None,
+            "rim": rng.uniform(1.5, 2.2),
+        }
+        regions = (0.45, 0.35, 0.2)
+        lesions.append(
+            _draw_apart(rng, keep_off, lesions, radius, regions, stretch=1.3, **look)
         )
-        keep_off = np.concatenate([keep_off, lesion.ball()])
-        lesions.append(lesion)
     return tuple(lesions)
 
 
@@ -149,31 +147,34 @@ def draw_dark_lesions(rng: np.random.Generator, keep_off: Array) -> tuple[Lesion
     """Draw 2 to 8 lesions that are darker than white matter."""
     lesions: list[Lesion] = []
     for _ in range(int(rng.integers(2, 9))):
-        lesion = _draw_apart(
-            rng,
-            keep_off,
-            float(rng.uniform(1.8, 5.0)),
-            regions=(0.6, 0.3, 0.1),
-            intensity=float(rng.uniform(0.6, 0.88)),
-            border=2.0,
-            stretch=1.6,
-            ripple=0.07,
+        radius, intensity = rng.uniform(1.8, 5.0), rng.uniform(0.6, 0.88)
+        look = {"intensity": intensity, "border": 2.0, "ripple": 0.07}
+        regions = (0.6, 0.3, 0.1)
+        lesions.append(
+            _draw_apart(rng, keep_off, lesions, radius, regions, stretch=1.6, **look)
         )
-        keep_off = np.concatenate([keep_off, lesion.ball()])
-        lesions.append(lesion)
     return tuple(lesions)
 
 
 def _draw_apart(
     rng: np.random.Generator,
     keep_off: Array,
+    others: Sequence[Lesion],
     radius: float,
-    *,
     regions: tuple[float, float, float],
     **shape: Any,
 ) -> Lesion:
-    """Draw lesions until one is clear of points in mm, or return the clearest."""
-    tree = KDTree(keep_off)
+    """Draw lesions until one is clear of points and others, or return the clearest.
+
+    Args:
+        rng: Source of randomness.
+        keep_off: Template points in mm, (N, 3).
+        others: Lesions to keep off as well.
+        radius: Radius of the sphere of the same volume in mm.
+        regions: Probability of each region.
+        shape: More arguments of :func:`_draw_lesion`.
+    """
+    tree = KDTree(np.concatenate([keep_off, *(lesion.ball() for lesion in others)]))
     best, best_gap = None, -np.inf
     for _ in range(60):
         region = get_args(Region)[int(rng.choice(3, p=regions))]
@@ -188,29 +189,16 @@ def _draw_apart(
 
 
 def _draw_lesion(
-    rng: np.random.Generator,
-    region: Region,
-    radius: float,
-    *,
-    intensity: float,
-    border: float,
-    stretch: float,
-    ripple: float,
-    core: float | None = None,
-    rim: float = 0.0,
+    rng: np.random.Generator, region: Region, radius: float, stretch: float, **look: Any
 ) -> Lesion:
-    """Draw place and shape of a lesion of a given radius in mm.
+    """Draw place and shape of a lesion.
 
     Args:
         rng: Source of randomness.
         region: Where the lesion may sit.
         radius: Radius of the sphere of the same volume in mm.
-        intensity: Brightness in units of white matter.
-        border: Width of the soft border in mm.
         stretch: Largest ratio of the long axis to ``radius``.
-        ripple: Irregularity of the border, relative to the radius.
-        core: Brightness of the center of a ring.
-        rim: Width of the rim of a ring in mm.
+        look: The other fields of a lesion.
     """
     points, directions = _sites(region)
     chosen = int(rng.integers(len(points)))
@@ -223,19 +211,14 @@ def _draw_lesion(
     first = directions[chosen] + rng.normal(0.0, 0.35, 3)
     frame, _ = np.linalg.qr(np.stack([first, *rng.standard_normal((2, 3))], axis=1))
     waves = rng.standard_normal((6, 3))
-    waves *= rng.uniform(1.2, 3.2, (6, 1)) / np.linalg.norm(
-        waves, axis=1, keepdims=True
-    )
+    lengths = np.linalg.norm(waves, axis=1, keepdims=True)
+    waves *= rng.uniform(1.2, 3.2, (6, 1)) / lengths
     return Lesion(
         center=points[chosen],
         axes=frame.T / radii[:, None],
         waves=waves / radius,
         phases=rng.uniform(0, 2 * np.pi, 6),
-        ripple=ripple,
-        border=border,
-        intensity=intensity,
-        core=core,
-        rim=rim,
+        **look,
     )
 
 

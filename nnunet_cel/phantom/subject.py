@@ -15,18 +15,21 @@ radiologists outline it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
-from nnunet_cel.phantom.anatomy import Grid
-from nnunet_cel.phantom.deformation import (
+from nnunet_cel.phantom.anatomy import (
     Deformation,
+    Grid,
     SplineField,
     draw_deformation,
     draw_spline,
+    load_template,
 )
 from nnunet_cel.phantom.lesions import (
     Lesion,
@@ -34,26 +37,26 @@ from nnunet_cel.phantom.lesions import (
     draw_enhancing_lesions,
     draw_hyperintensities,
 )
-from nnunet_cel.phantom.tissue import Tissue, warp_tissue
 from nnunet_cel.phantom.vessels import Vessel, draw_vessels, paint_vessels
 
 __all__ = [
     "Kind",
-    "Modality",
     "Subject",
     "SubjectRecord",
+    "Tissue",
     "draw_subject",
     "make_subject",
     "render_subject",
+    "warp_tissue",
 ]
 
 Array = npt.NDArray[Any]
 Kind = Literal["wmh", "cel"]
-Modality = Literal["flair", "cet1w"]
+"""FLAIR with white matter hyperintensities, or CE-T1w with enhancing lesions."""
 
 # Brightness of gray matter and CSF in units of white matter: mean and range.
-_GRAY = {"flair": (1.16, 0.04), "cet1w": (0.77, 0.03)}
-_FLUID = {"flair": (0.28, 0.06), "cet1w": (0.32, 0.05)}
+_GRAY = {"wmh": (1.16, 0.04), "cel": (0.77, 0.03)}
+_FLUID = {"wmh": (0.28, 0.06), "cel": (0.32, 0.05)}
 
 _NOISE = 0.03  # standard deviation in units of white matter
 _BIAS = 0.2  # largest deviation of the bias field from 1
@@ -64,10 +67,11 @@ class SubjectRecord:
     """Everything random about a subject.
 
     Args:
-        modality: ``"flair"`` or ``"cet1w"``.
+        kind: ``"wmh"`` or ``"cel"``.
         deformation: Shape of the head.
-        sharpness: Exponent of the tissue fractions.
-        fluid_weight: Factor on CSF, the degree of atrophy.
+        sharpness: Exponent of the tissue fractions. The template is an average, so
+            its cortex is blurred; powers sharpen it.
+        fluid_weight: Factor on CSF; above 1 the sulci are wider (atrophy).
         gray: Brightness of gray matter in units of white matter.
         fluid: Brightness of CSF in units of white matter.
         texture: Relative variation of brightness within tissue.
@@ -81,57 +85,55 @@ class SubjectRecord:
         noise_seed: Seed of the noise, whose values depend on the grid.
     """
 
-    modality: Modality
+    kind: Kind
     deformation: Deformation
     sharpness: float
     fluid_weight: float
     gray: float
     fluid: float
     texture: SplineField
-    lesions: tuple[Lesion, ...]
-    dark_lesions: tuple[Lesion, ...]
-    vessels: tuple[Vessel, ...]
     bias: SplineField
     bias_strength: float
     unit: float
     integer: bool
     noise_seed: int
+    lesions: tuple[Lesion, ...] = ()
+    dark_lesions: tuple[Lesion, ...] = ()
+    vessels: tuple[Vessel, ...] = ()
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Image and label map of a synthetic subject, arrays of shape (X, Y, Z).
+class Subject(NamedTuple):
+    """Image and label map of a synthetic subject.
 
     Args:
-        image: Intensities, int16 or float32, exactly zero outside the brain.
-        label: 1 in lesions, 0 elsewhere, uint8.
+        image: Intensities (X, Y, Z), int16 or float32, exactly zero outside the brain.
+        label: 1 in lesions, 0 elsewhere (X, Y, Z), uint8.
         affine: Voxel indices to MNI-like coordinates in mm, (4, 4).
-        white_matter: Fraction of white matter, before lesions.
-        vessels: True in vessels with contrast agent.
         record: What the subject was made from.
     """
 
     image: Array
     label: Array
     affine: Array
-    white_matter: Array
-    vessels: Array
     record: SubjectRecord
 
 
+class Tissue(NamedTuple):
+    """Fractions of tissue in voxels (X, Y, Z), 0 outside the brain, and the brain."""
+
+    gray: Array
+    white: Array
+    fluid: Array
+    brain: Array
+
+
 def make_subject(
-    modality: Modality,
-    seed: int,
-    index: int,
-    *,
-    spacing: float = 1.0,
-    lesions: bool = True,
+    kind: Kind, seed: int, index: int, *, spacing: float = 1.0, lesions: bool = True
 ) -> Subject:
     """Make one synthetic subject.
 
     Args:
-        modality: ``"flair"`` with white matter hyperintensities, or ``"cet1w"`` with
-            contrast-enhancing lesions.
+        kind: ``"wmh"`` or ``"cel"``.
         seed: Seed of the data set.
         index: Number of the subject in the data set.
         spacing: Voxel edge in mm, from 1 to 8.
@@ -140,68 +142,74 @@ def make_subject(
     Returns:
         The subject. The same arguments give the same voxels.
     """
-    return render_subject(
-        draw_subject(modality, seed, index, lesions=lesions), spacing=spacing
-    )
+    record = draw_subject(kind, seed, index, lesions=lesions)
+    return render_subject(record, spacing=spacing)
 
 
 def draw_subject(
-    modality: Modality, seed: int, index: int, *, lesions: bool = True
+    kind: Kind, seed: int, index: int, *, lesions: bool = True
 ) -> SubjectRecord:
     """Draw everything random about a subject; see :func:`make_subject`."""
-    if modality not in get_args(Modality):
-        raise ValueError(
-            "The modality of a phantom must be one of "
-            f"{', '.join(get_args(Modality))}. Got {modality!r} instead."
-        )
-    for name, value in (("seed", seed), ("index", index)):
-        if value < 0:
-            raise ValueError(
-                f"The {name} of a phantom must not be negative. Got {value} instead."
-            )
-    rng = np.random.default_rng((seed, get_args(Modality).index(modality), index))
+    rng = np.random.default_rng((seed, get_args(Kind).index(kind), index))
+    # Arguments are drawn in the order in which they stand here.
     deformation = draw_deformation(rng)
     gray, fluid = (
         float(mean + spread * rng.uniform(-1, 1))
-        for mean, spread in (_GRAY[modality], _FLUID[modality])
+        for mean, spread in (_GRAY[kind], _FLUID[kind])
     )
-    sharpness, fluid_weight = rng.uniform(1.4, 2.0), rng.uniform(0.8, 1.8)
-    texture = draw_spline(rng, 6.0, 0.02, 1)
-    bias = draw_spline(rng, 70.0, 1.0, 1)
-    strength = rng.uniform(0.3 * _BIAS, _BIAS)
-    unit = np.exp(rng.uniform(np.log(100), np.log(2000)))
-    integer = bool(rng.random() < 0.5)
-    noise_seed = int(rng.integers(2**63))
-
-    vessels: tuple[Vessel, ...] = ()
-    marked: tuple[Lesion, ...] = ()
-    dark: tuple[Lesion, ...] = ()
-    if modality == "cet1w":
-        vessels = draw_vessels(rng)
-        keep_off = np.concatenate([vessel.path for vessel in vessels])
-        if lesions:
-            marked = draw_enhancing_lesions(rng, keep_off)
-        keep_off = np.concatenate([keep_off, *(lesion.ball() for lesion in marked)])
-        dark = draw_dark_lesions(rng, keep_off)
-    elif lesions:
-        marked = draw_hyperintensities(rng)
-    return SubjectRecord(
-        modality=modality,
+    record = SubjectRecord(
+        kind=kind,
         deformation=deformation,
-        sharpness=float(sharpness),
-        fluid_weight=float(fluid_weight),
         gray=gray,
         fluid=fluid,
-        texture=texture,
-        lesions=marked,
-        dark_lesions=dark,
-        vessels=vessels,
-        bias=bias,
-        bias_strength=float(strength),
-        unit=float(unit),
-        integer=integer,
-        noise_seed=noise_seed,
+        sharpness=rng.uniform(1.4, 2.0),
+        fluid_weight=rng.uniform(0.8, 1.8),
+        texture=draw_spline(rng, 6.0, 0.02, 1),
+        bias=draw_spline(rng, 70.0, 1.0, 1),
+        bias_strength=rng.uniform(0.3 * _BIAS, _BIAS),
+        unit=float(np.exp(rng.uniform(np.log(100), np.log(2000)))),
+        integer=bool(rng.random() < 0.5),
+        noise_seed=int(rng.integers(2**63)),
     )
+    if kind == "wmh":
+        return replace(record, lesions=draw_hyperintensities(rng) if lesions else ())
+    vessels = draw_vessels(rng)
+    keep_off = np.concatenate([vessel.path for vessel in vessels])
+    marked = draw_enhancing_lesions(rng, keep_off) if lesions else ()
+    keep_off = np.concatenate([keep_off, *(lesion.ball() for lesion in marked)])
+    dark = draw_dark_lesions(rng, keep_off)
+    return replace(record, lesions=marked, dark_lesions=dark, vessels=vessels)
+
+
+@lru_cache(maxsize=2)
+def _smoothed_template(spacing: float) -> tuple[Array, Array, Array]:
+    """Return gray, white and brain, smoothed as voxels of ``spacing`` mm are."""
+    template = load_template()
+    maps = (template.gray, template.white, template.brain)
+    if spacing <= 1.0:
+        return maps
+    sigma = 0.35 * np.sqrt(spacing**2 - 1)
+    gray, white, brain = (ndimage.gaussian_filter(values, sigma) for values in maps)
+    return gray, white, brain
+
+
+def warp_tissue(record: SubjectRecord, grid: Grid) -> Tissue:
+    """Bring the template's tissue maps into a subject's voxels."""
+    template = load_template()
+    points = record.deformation.on_grid(grid)
+    points -= template.origin.astype(np.float32)[:, None, None, None]
+    gray_map, white_map, brain_map = _smoothed_template(grid.spacing)
+    inside = ndimage.map_coordinates(brain_map, points, order=1) > 0.5
+    where = points[:, inside]
+    gray = ndimage.map_coordinates(gray_map, where, order=1)
+    white = ndimage.map_coordinates(white_map, where, order=1)
+    fluid = np.clip(1 - gray - white, 0, 1)
+    parts = np.stack([gray, white, fluid]).clip(0, 1) ** np.float32(record.sharpness)
+    parts[2] *= record.fluid_weight
+    parts /= parts.sum(0) + np.float32(1e-6)
+    volumes = np.zeros((3, *grid.shape), dtype=np.float32)
+    volumes[:, inside] = parts
+    return Tissue(volumes[0], volumes[1], volumes[2], inside)
 
 
 def render_subject(record: SubjectRecord, *, spacing: float = 1.0) -> Subject:
@@ -212,36 +220,20 @@ def render_subject(record: SubjectRecord, *, spacing: float = 1.0) -> Subject:
         spacing: Voxel edge in mm, from 1 to 8.
     """
     grid = Grid.of_spacing(spacing)
-    tissue = warp_tissue(
-        record.deformation,
-        grid,
-        sharpness=record.sharpness,
-        fluid_weight=record.fluid_weight,
-    )
+    tissue = warp_tissue(record, grid)
     image = tissue.white + record.gray * tissue.gray + record.fluid * tissue.fluid
     image *= 1 + record.texture.on_grid(grid)[0]
     for lesion in record.dark_lesions:
         _paint(lesion, record, grid, tissue, image)
-    vessels = np.zeros(grid.shape, dtype=bool)
     if record.vessels:
         cover, bright = paint_vessels(record.vessels, record.deformation, grid)
-        cover *= tissue.brain
-        image += cover * (bright - image)
-        vessels = cover > 0.5
+        image += cover * tissue.brain * (bright - image)
     label = np.zeros(grid.shape, dtype=bool)
     for lesion in record.lesions:
         box, inside = _paint(lesion, record, grid, tissue, image)
         label[box] |= inside
-        # A lesion covers a vessel that happens to run through it.
-        vessels[box] &= ~inside
-    return Subject(
-        image=_scan(image, record, grid, tissue.brain),
-        label=label.astype(np.uint8),
-        affine=grid.affine,
-        white_matter=tissue.white,
-        vessels=vessels,
-        record=record,
-    )
+    scan = _scan(image, record, grid, tissue.brain)
+    return Subject(scan, label.astype(np.uint8), grid.affine, record)
 
 
 def _paint(

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from nnunet_cel.phantom.anatomy import BOX_LOW, Grid, load_template
-from nnunet_cel.phantom.deformation import Deformation
+from nnunet_cel.phantom.anatomy import BOX_LOW, Deformation, Grid, load_template
 
 __all__ = ["Vessel", "draw_vessels", "paint_vessels"]
 
@@ -32,13 +31,11 @@ class Vessel:
     """A tube that takes up contrast agent.
 
     Args:
-        kind: Which vessel it is, for example ``"sinus"``.
         path: Template points in mm along the center line, (N, 3).
         radius: Radius in mm at each point, (N,).
         intensity: Brightness in units of white matter.
     """
 
-    kind: str
     path: Array
     radius: Array
     intensity: float
@@ -52,53 +49,56 @@ def draw_vessels(rng: np.random.Generator) -> tuple[Vessel, ...]:
     """
     vessels = [
         Vessel(
-            kind,
-            path + _wobble(rng, len(path), 1.2 if kind == "choroid plexus" else 0.6),
+            path + _wobble(rng, len(path), amplitude),
             radius * rng.uniform(0.8, 1.2),
-            float(rng.uniform(1.35, 1.9)),
+            rng.uniform(1.35, 1.9),
         )
-        for kind, path, radius in _named_vessels()
+        for path, radius, amplitude in _named_vessels()
     ]
     vessels += _draw_cortical_vessels(rng, count=int(rng.integers(28, 45)))
     vessels += _draw_perforating_veins(rng, count=int(rng.integers(8, 20)))
     return tuple(vessels)
 
 
-# Course of vessels on the right in MNI mm: kind, points, radius at start and end in mm.
-_COURSES: tuple[
-    tuple[str, tuple[tuple[float, float, float], ...], float, float], ...
-] = (
-    ("deep vein", ((2, 2, 14), (2, -12, 17), (2, -26, 13), (1, -38, 10)), 0.6, 1.0),
-    ("deep vein", ((16, 14, 21), (15, 2, 19), (9, 0, 16), (2, 2, 14)), 0.5, 0.8),
-    ("artery", ((6, 2, -13), (16, 4, -14), (28, 6, -16), (40, 4, -14)), 1.3, 1.0),
-    ("artery", ((40, 4, -14), (42, -6, -4), (42, -20, 10), (46, -34, 18)), 1.0, 0.7),
-    ("artery", ((3, 6, -14), (2, 26, -10), (2, 38, 6), (2, 28, 24)), 1.0, 0.8),
-    ("artery", ((3, -24, -14), (14, -28, -12), (20, -36, -4)), 1.0, 0.7),
-    ("choroid plexus", ((18, -34, 17), (22, -42, 12), (24, -40, 4)), 1.2, 2.4),
+# Course of vessels on the right in MNI mm: points, radius at start and end in mm.
+_COURSES: tuple[tuple[tuple[tuple[float, float, float], ...], float, float], ...] = (
+    # deep veins
+    (((2, 2, 14), (2, -12, 17), (2, -26, 13), (1, -38, 10)), 0.6, 1.0),
+    (((16, 14, 21), (15, 2, 19), (9, 0, 16), (2, 2, 14)), 0.5, 0.8),
+    # arteries
+    (((6, 2, -13), (16, 4, -14), (28, 6, -16), (40, 4, -14)), 1.3, 1.0),
+    (((40, 4, -14), (42, -6, -4), (42, -20, 10), (46, -34, 18)), 1.0, 0.7),
+    (((3, 6, -14), (2, 26, -10), (2, 38, 6), (2, 28, 24)), 1.0, 0.8),
+    (((3, -24, -14), (14, -28, -12), (20, -36, -4)), 1.0, 0.7),
 )
+_BASILAR_ARTERY = ((0, -18, -46), (0, -15, -34), (0, -20, -20))
+_CHOROID_PLEXUS = ((18, -34, 17), (22, -42, 12), (24, -40, 4))
 
 
 @cache
-def _named_vessels() -> tuple[tuple[str, Array, Array], ...]:
-    """Return kind, path and radius of the vessels that everybody has."""
+def _named_vessels() -> tuple[tuple[Array, Array, float], ...]:
+    """Return path, radius and wobble in mm of the vessels that everybody has."""
     outline = np.deg2rad(np.linspace(25, 196, 90))
     directions = np.stack([0 * outline, np.cos(outline), np.sin(outline)], axis=1)
     sagittal = _surface(np.array([0.0, -15.0, 8.0]), directions, inset=2.5)
     torcula = sagittal[-1]
     found = [
-        ("sinus", sagittal, np.linspace(1.5, 3.2, len(sagittal))),
-        ("sinus", *_course(((0, -40, 8), (0, -62, 6), tuple(torcula)), 1.5, 2.2)),
-        ("artery", *_course(((0, -18, -46), (0, -15, -34), (0, -20, -20)), 1.4, 1.5)),
+        (sagittal, np.linspace(1.5, 3.2, len(sagittal)), 0.6),
+        (*_course(((0, -40, 8), (0, -62, 6), tuple(torcula)), 1.5, 2.2), 0.6),
+        (*_course(_BASILAR_ARTERY, 1.4, 1.5), 0.6),
     ]
     turn = np.deg2rad(np.linspace(4, 78, 60))
     for side in (1.0, -1.0):
         directions = np.stack([side * np.sin(turn), -np.cos(turn), 0 * turn], axis=1)
         center = np.array([0.0, -40.0, torcula[2]])
         lateral = _surface(center, directions, inset=1.5)
-        found.append(("sinus", lateral, np.linspace(2.8, 2.0, len(lateral))))
-        for kind, points, start, end in _COURSES:
+        found.append((lateral, np.linspace(2.8, 2.0, len(lateral)), 0.6))
+        mirror = [side, 1.0, 1.0]
+        for points, start, end in _COURSES:
             path, radius = _course(points, start, end)
-            found.append((kind, path * [side, 1.0, 1.0], radius))
+            found.append((path * mirror, radius, 0.6))
+        path, radius = _course(_CHOROID_PLEXUS, 1.2, 2.4)
+        found.append((path * mirror, radius, 1.2))
     return tuple(found)
 
 
@@ -122,7 +122,7 @@ def _course(
     length = np.linalg.norm(np.diff(corners, axis=0), axis=1)
     place = np.concatenate([[0.0], np.cumsum(length)])
     t = np.linspace(0, place[-1], max(int(place[-1] * 2), 4))
-    path = np.stack([np.interp(t, place, column) for column in corners.T], axis=1)
+    path = _interpolate(t, place, corners)
     path = ndimage.gaussian_filter1d(path, 5.0, axis=0, mode="nearest")
     return path, np.linspace(start, end, len(path))
 
@@ -131,8 +131,12 @@ def _wobble(rng: np.random.Generator, count: int, amplitude: float) -> Array:
     """Return smooth random shifts in mm along a path, (count, 3)."""
     knots = rng.normal(0.0, amplitude, (count // 12 + 4, 3))
     t = np.linspace(0, len(knots) - 1, count)
-    columns = [np.interp(t, np.arange(len(knots)), column) for column in knots.T]
-    return np.stack(columns, axis=1)
+    return _interpolate(t, np.arange(len(knots)), knots)
+
+
+def _interpolate(t: Array, places: Array, points: Array) -> Array:
+    """Return the points (T, 3) at ``t`` of the polyline that has points at places."""
+    return np.stack([np.interp(t, places, column) for column in points.T], axis=1)
 
 
 @cache
@@ -171,12 +175,11 @@ def _draw_cortical_vessels(rng: np.random.Generator, count: int) -> list[Vessel]
         if end < 8:
             continue
         fine = np.linspace(0, end - 1, 2 * end)
-        rows = [np.interp(fine, np.arange(end), column) for column in path[:end].T]
-        smooth = ndimage.gaussian_filter1d(np.stack(rows, axis=1), 2.0, axis=0)
+        smooth = _interpolate(fine, np.arange(end), path[:end])
+        smooth = ndimage.gaussian_filter1d(smooth, 2.0, axis=0)
         thick = rng.uniform(0.5, 1.3)
         radius = np.linspace(0.6 * thick, thick, len(smooth))
-        intensity = float(rng.uniform(1.3, 1.9))
-        vessels.append(Vessel("cortical", smooth, radius, intensity))
+        vessels.append(Vessel(smooth, radius, rng.uniform(1.3, 1.9)))
     return vessels
 
 
@@ -204,8 +207,7 @@ def _draw_perforating_veins(rng: np.random.Generator, count: int) -> list[Vessel
         t = np.linspace(0.0, 1.0, int(2 * length))[:, None]
         path = wall + length * t * (direction + bend * t)
         radius = np.linspace(1.0, 0.6, len(path)) * rng.uniform(0.4, 0.75)
-        intensity = float(rng.uniform(1.3, 1.8))
-        vessels.append(Vessel("perforating", path, radius, intensity))
+        vessels.append(Vessel(path, radius, rng.uniform(1.3, 1.8)))
     return vessels
 
 
@@ -225,8 +227,6 @@ def paint_vessels(
     """
     cover = np.zeros(grid.shape, dtype=np.float32)
     bright = np.zeros(grid.shape, dtype=np.float32)
-    if not vessels:
-        return cover, bright
     counts = [len(vessel.path) for vessel in vessels]
     points = deformation.to_subject(np.concatenate([v.path for v in vessels]))
     starts = np.cumsum([0, *counts])

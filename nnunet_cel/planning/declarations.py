@@ -1,8 +1,9 @@
 """Reads the networks and configurations that ``plans/`` declares.
 
 ``plans/networks.json`` maps the name of a network to nnU-Net's ``architecture`` entry.
-``plans/configurations.json`` maps the name of a configuration to its network and to the
-settings (`nnunet_cel.settings.Settings`) in which it differs from the defaults.
+Each network has two configurations, one of them with small training windows (paper
+Table 5). ``plans/configurations.json`` declares the others, with their network and the
+settings (`nnunet_cel.settings.Settings`) in which they differ from the defaults.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, cast
 __all__ = ["BASE", "architecture", "configurations"]
 
 BASE = "2d"
+BASE_NETWORK = "fcadensenet"
+SMALL_WINDOW = 64  # voxels, paper Table 5
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -37,9 +40,17 @@ def architecture(network: str, **arch_kwargs: object) -> dict[str, Any]:
 
 
 def configurations() -> dict[str, dict[str, Any]]:
-    """Return all declared configurations, the base configuration ``2d`` first.
+    """Return ``network`` and ``settings`` of all configurations by name.
 
-    Each has the keys ``paper`` (where the paper reports it), ``network`` and
-    ``settings``.
+    The base configuration ``2d`` comes first, then ``2d_NETWORK`` and
+    ``2d_64_NETWORK`` for the other networks, then those of ``configurations.json``.
     """
-    return _load("configurations.json")
+    found: dict[str, dict[str, Any]] = {}
+    for start, settings in (
+        (BASE, {}),
+        (f"{BASE}_{SMALL_WINDOW}", {"training_window": SMALL_WINDOW}),
+    ):
+        for network in _load("networks.json"):
+            name = start if network == BASE_NETWORK else f"{start}_{network}"
+            found[name] = {"network": network, "settings": dict(settings)}
+    return found | _load("configurations.json")

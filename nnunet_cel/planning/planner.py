@@ -15,13 +15,12 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 )
 
 from nnunet_cel.planning.declarations import BASE, architecture, configurations
-from nnunet_cel.planning.extent import cubic_extent, training_shapes
-from nnunet_cel.planning.memory import fit_to_memory
 from nnunet_cel.planning.normalization import (
     KDEHighestPeakNormalization,
     KDELastPeakNormalization,
 )
 from nnunet_cel.planning.preprocessor import FCADensePreprocessor
+from nnunet_cel.planning.sizes import cubic_extent, fit_to_memory, training_shapes
 from nnunet_cel.settings import BLOCK, Settings
 
 __all__ = ["FCADensePlanner", "normalization_of_channel"]
@@ -109,43 +108,41 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
         self,
     ) -> tuple[list[str], list[bool]]:
         """Return normalization schemes by channel name; none of them uses a mask."""
-        schemes = [normalization_of_channel(name) for name in self._channel_names()]
+        key = "channel_names" if "channel_names" in self.dataset_json else "modality"
+        channels = self.dataset_json[key].values()
+        schemes = [normalization_of_channel(name) for name in channels]
         return schemes, [False] * len(schemes)
 
     def plan_experiment(self) -> dict[str, Any]:
         """Plan all declared configurations, save the plans file and return the plans.
 
         Raises:
-            ValueError: If the data set has 2D images, or the target spacing has not
-                three entries above zero.
+            ValueError: If the data set has 2D images.
         """
-        spacing = self._checked_spacing()
         self._refuse_2d_images()
-        shapes = training_shapes(self.dataset_fingerprint, spacing=spacing)
+        fingerprint = self.dataset_fingerprint
+        spacing = [float(entry) for entry in self.determine_fullres_target_spacing()]
+        shapes = training_shapes(fingerprint, spacing=spacing)
         extent = cubic_extent(shapes)
         transpose_forward, transpose_backward = self.determine_transpose()
-        planned = self._plan_base(spacing, shapes, extent)
-        for name, declared in configurations().items():
-            if name != BASE:
-                planned[name] = {"inherits_from": BASE} | self._plan_training(
-                    declared, extent
-                )
+        planned = {
+            name: {"inherits_from": BASE} | self._plan_training(declared, extent)
+            for name, declared in configurations().items()
+        }
+        planned[BASE] = self._plan_data(spacing, shapes, extent) | {
+            key: value for key, value in planned[BASE].items() if key != "inherits_from"
+        }
         # nnU-Net expects the description of the data set beside its plans
         folder = Path(nnUNet_preprocessed, self.dataset_name)
         shutil.copy(Path(self.raw_dataset_folder, "dataset.json"), folder)
-        fingerprint = self.dataset_fingerprint
+        median_shape = np.median(fingerprint["shapes_after_crop"], axis=0).round()
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,
             "original_median_spacing_after_transp": np.median(
                 fingerprint["spacings"], axis=0
             ).tolist(),
-            "original_median_shape_after_transp": np.median(
-                fingerprint["shapes_after_crop"], axis=0
-            )
-            .round()
-            .astype(int)
-            .tolist(),
+            "original_median_shape_after_transp": median_shape.astype(int).tolist(),
             "image_reader_writer": self.determine_reader_writer().__name__,
             "transpose_forward": transpose_forward,
             "transpose_backward": transpose_backward,
@@ -156,19 +153,26 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
                 "foreground_intensity_properties_per_channel"
             ],
         }
-        self._say_what_was_planned(planned[BASE])
+        # nnU-Net's planners print, too: there is no log at this stage
+        print(
+            f"{self.dataset_name}: volumes of {[extent] * 3} voxels of {spacing} mm, "
+            f"batches of {planned[BASE]['batch_size']} stacks, normalization "
+            f"{planned[BASE]['normalization_schemes']}. Configurations: "
+            f"{', '.join(planned)}."
+        )
         self.save_plans(self.plans)
         return self.plans
 
-    def _plan_base(
+    def _plan_data(
         self, spacing: list[float], shapes: np.ndarray, extent: int
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, Any]:
+        """Return what all configurations share: how the data are preprocessed."""
         data_fn, data_kwargs, seg_fn, seg_kwargs = self.determine_resampling()
         export_fn, export_kwargs = self.determine_segmentation_softmax_export_fn()
         schemes, use_mask = (
             self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
         )
-        base = {
+        return {
             "data_identifier": self.generate_data_identifier(BASE),
             "preprocessor_name": self.preprocessor_name,
             "patch_size": [extent] * 3,
@@ -184,7 +188,6 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
             "resampling_fn_probabilities_kwargs": export_kwargs,
             "batch_dice": True,
         }
-        return {BASE: base | self._plan_training(configurations()[BASE], extent)}
 
     def _plan_training(self, declared: dict[str, Any], extent: int) -> dict[str, Any]:
         """Return what a configuration needs beyond the data: network and settings."""
@@ -207,17 +210,6 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
             BLOCK: settings.to_block(),
         }
 
-    def _checked_spacing(self) -> list[float]:
-        spacing = [float(entry) for entry in self.determine_fullres_target_spacing()]
-        if len(spacing) != 3 or not all(
-            np.isfinite(entry) and entry > 0 for entry in spacing
-        ):
-            raise ValueError(
-                "The target spacing must be three numbers > 0, in mm. "
-                f"Got {spacing} instead."
-            )
-        return spacing
-
     def _refuse_2d_images(self) -> None:
         shapes = self.dataset_fingerprint["shapes_after_crop"]
         flat = sum(min(shape) < 2 for shape in shapes)
@@ -228,18 +220,3 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
                 f"not empty, among the {len(shapes)} training images of "
                 f"{self.dataset_name} instead. Plan 2D data with nnU-Net's own planner."
             )
-
-    def _channel_names(self) -> list[str]:
-        key = "channel_names" if "channel_names" in self.dataset_json else "modality"
-        return list(self.dataset_json[key].values())
-
-    def _say_what_was_planned(self, base: dict[str, Any]) -> None:
-        # nnU-Net's planners print, too: there is no log at this stage
-        recomputes = base["architecture"]["arch_kwargs"]["gradient_checkpointing"]
-        print(
-            f"{self.dataset_name}: volumes of {base['patch_size']} voxels of "
-            f"{base['spacing']} mm, batches of {base['batch_size']} stacks"
-            f"{', activations recomputed' if recomputes else ''}, normalization "
-            f"{base['normalization_schemes']}. Configurations: "
-            f"{', '.join(configurations())}."
-        )

@@ -18,20 +18,20 @@ class FCADensePreprocessor(DefaultPreprocessor):
     """Preprocess as nnU-Net does, and say which images could not be.
 
     Normalization sees intensities only; what it refuses (NaN, constant images) becomes
-    an error that names the files, in preprocessing as in prediction. So does a wrong
-    number of channels.
+    an error that names the files, in preprocessing as in prediction.
     """
 
     def run_case(self, image_files: list[str], *args: Any, **kwargs: Any) -> Any:
         """Preprocess one case; arguments and result are those of nnU-Net.
 
         Raises:
-            ValueError: If a file is cut off, or the case cannot be normalized.
+            ValueError: If a file is cut off, or the case cannot be normalized or has
+                another number of channels than the plans.
         """
         label_map = args[0] if args else kwargs.get("seg_file")
         for file in (*image_files, label_map):
             if file is not None:
-                check_whole(file)
+                check_whole(file)  # nnU-Net's readers may fill what is missing
         try:
             return super().run_case(image_files, *args, **kwargs)
         except ValueError as error:
@@ -46,12 +46,7 @@ class FCADensePreprocessor(DefaultPreprocessor):
         configuration_manager: Any,
         dataset_json: Any,
     ) -> Any:
-        """Preprocess one case in memory; arguments and result are those of nnU-Net.
-
-        Raises:
-            ValueError: If the case has another number of channels than the plans, or
-                cannot be normalized.
-        """
+        """Preprocess one case in memory; arguments and result are those of nnU-Net."""
         channels = len(configuration_manager.normalization_schemes)
         if len(data) != channels:
             raise ValueError(

@@ -44,7 +44,6 @@ from nnunet_cel.volumes import Volume, check_same_grid, read_label_map
 
 __all__ = [
     "BrainExtraction",
-    "Method",
     "add_brain_arguments",
     "bet_mask",
     "brain_extraction",
@@ -170,13 +169,11 @@ def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def brain_extraction(
-    args: argparse.Namespace, default: Method = "bet"
-) -> BrainExtraction:
+def brain_extraction(args: argparse.Namespace) -> BrainExtraction:
     """Return the brain extraction that the user chose."""
     if args.brain_mask is not None:
         return BrainExtraction("mask", args.brain_mask)
-    return BrainExtraction(args.brain_method or default)
+    return BrainExtraction(args.brain_method or "bet")
 
 
 def bet_mask(image: Volume) -> Array:

@@ -31,7 +31,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ from nnunet_cel.volumes import (
     write_volume,
 )
 
-__all__ = ["add_arguments", "prepare_images", "run"]
+__all__ = ["add_arguments", "run"]
 
 _TABLES = (".csv", ".tsv")
 _USEFUL = ("diagnosis", "split")  # what `nnunet-cel convert cel` reads
@@ -128,107 +128,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
-    x, y, z = args.spacing
-    cases = prepare_images(
-        args.source,
-        args.folder,
-        Settings(
-            extraction=brain_extraction(args),
-            n4=args.n4,
-            denoise=args.denoise,
-            spacing=None if args.keep_spacing else (x, y, z),
-        ),
-        images=args.images,
-        labels=args.labels,
-        processes=args.processes,
-        overwrite=args.overwrite,
-        progress=not args.no_progress,
-    )
-    for name, record in cases.items():
-        for warning in record["warnings"]:
-            print(f"Warning: {name}: {warning}")
-    number = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
-    print(f"Prepared {number} in {args.folder}")
-    print(f"Look at the pictures in {args.folder / 'qc'} before you use the images.")
-    return 0
-
-
-def prepare_images(
-    source: Path,
-    folder: Path,
-    settings: Settings,
-    *,
-    images: str | None = None,
-    labels: str | None = None,
-    processes: int = 1,
-    overwrite: bool = False,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Prepare one or several images, and write what becomes of them.
-
-    Args:
-        source: Table of scans, BIDS data set, image file, folder with a DICOM series,
-            or folder of these.
-        folder: Folder to write; it appears when all cases are done.
-        settings: What to do.
-        images: Pattern of the images below the source.
-        labels: Folder of label maps, or one for one image; with ``images``, their
-            pattern.
-        processes: Number of processes.
-        overwrite: Whether a folder that was written by this function is replaced.
-        progress: Whether to show progress bars.
-
-    Returns:
-        What ``preparation.json`` says about each case: brain volume and warnings.
+    """Run the command and return its exit status.
 
     Raises:
-        FileExistsError: If the folder exists and ``overwrite`` is False.
+        FileExistsError: If the folder exists and is not to be overwritten.
         FileNotFoundError: If there is no source.
         ImportError: If a package for the brain extraction is missing.
         ValueError: If anything is wrong with settings, images, label maps or masks.
     """
+    settings = Settings(
+        extraction=brain_extraction(args),
+        n4=args.n4,
+        denoise=args.denoise,
+        spacing=None if args.keep_spacing else args.spacing,
+    )
     settings.check()
+    source, labels = args.source, args.labels
     scans: list[Scan] = []
-    if images is not None or source.suffix.lower() in _TABLES or is_bids(source):
-        scans = find_described_scans(source, images, labels)
+    if args.images or source.suffix.lower() in _TABLES or is_bids(source):
+        scans = find_described_scans(source, args.images, labels)
         cases = [_Case(scan.name, scan.image, scan.label) for scan in scans]
     else:
-        cases = _find_cases(source, labels)
+        cases = _find_cases(source, None if labels is None else Path(labels))
     paths = [path for case in cases for path in (case.image, case.label)]
+
+    def for_all(description: str, function: Callable[[_Case], Any]) -> list[Any]:
+        title = None if args.no_progress else description
+        return map_cases(function, cases, processes=args.processes, description=title)
+
     with new_folder(
-        folder,
+        args.folder,
         what="preparation",
         mark=PREPARED,
         inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
-        overwrite=overwrite,
-    ) as unfinished:
-        problems = map_cases(
-            partial(_problem, settings),
-            cases,
-            processes=processes,
-            description="Checking" if progress else None,
-        )
-        if lines := [problem for problem in problems if problem]:
+        overwrite=args.overwrite,
+    ) as folder:
+        problems = filter(None, for_all("Checking", partial(_problem, settings)))
+        if lines := list(problems):
             raise ValueError(
                 f"{len(lines)} of {len(cases)} images cannot be prepared. Nothing was "
                 "written.\n" + "\n".join(lines)
             )
         for part in ("images", "labels", "masks", "qc", "transforms"):
             if part != "labels" or any(case.label for case in cases):
-                (unfinished / part).mkdir()
-        records = map_cases(
-            partial(_prepare_case, unfinished, settings),
-            cases,
-            processes=processes,
-            description="Preparing" if progress else None,
-        )
+                (folder / part).mkdir()
+        records = for_all("Preparing", partial(_prepare_case, folder, settings))
         by_case = dict(zip([case.name for case in cases], records, strict=True))
-        what = {**_circumstances(settings), "cases": by_case}
-        write_whole(unfinished / PREPARED, to_json(what))
+        content = {**_circumstances(settings), "cases": by_case}
+        write_whole(folder / PREPARED, to_json(content))
         if scans:
-            write_whole(unfinished / "cases.csv", _scan_table(scans))
-    return by_case
+            write_whole(folder / "cases.csv", _scan_table(scans))
+    for name, record in by_case.items():
+        for warning in record["warnings"]:
+            print(f"Warning: {name}: {warning}")
+    print(f"Prepared {len(cases)} case{'s' * (len(cases) > 1)} in {args.folder}")
+    print(f"Look at the pictures in {args.folder / 'qc'} before you use the images.")
+    return 0
 
 
 def _scan_table(scans: Sequence[Scan]) -> str:
@@ -243,13 +198,13 @@ def _scan_table(scans: Sequence[Scan]) -> str:
     return to_csv(rows)
 
 
-def _find_cases(source: Path, labels: str | None) -> list[_Case]:
+def _find_cases(source: Path, labels: Path | None) -> list[_Case]:
     """Return the images with their label maps, in the order of their names."""
     images = find_images(source)
     if labels is None:
         return [_Case(name, path) for name, path in images.items()]
-    found = find_images(Path(labels))
-    if is_single(source) and is_single(Path(labels)):  # whatever their names are
+    found = find_images(labels)
+    if is_single(source) and is_single(labels):  # whatever their names are
         found = dict(zip(images, found.values(), strict=True))
     refuse(
         [path for name, path in images.items() if name not in found],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class Settings:
     extraction: BrainExtraction
     n4: bool = False
     denoise: bool = False
-    spacing: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
+    spacing: Sequence[float] | None = (1.0, 1.0, 1.0)
     margin: float = 5.0
 
     def check(self) -> None:

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from nnunet_cel.evaluation.comparison import compare_evaluations
+import pandas as pd
+
+from nnunet_cel.evaluation.comparison import Comparison, compare_evaluations
 from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.files import (
-    check_replaceable,
-    file_beforehand,
-    new_folder,
-    settle_file,
-    settle_folder,
-    write_whole,
-)
-from nnunet_cel.report.case_pictures import (
-    CasePictures,
+from nnunet_cel.files import new_folder, write_whole
+from nnunet_cel.report.charts import draw_charts
+from nnunet_cel.report.lesion_pictures import (
     choose_channel,
-    draw_all_pictures,
+    draw_pictures,
     pictures_per_case,
 )
-from nnunet_cel.report.charts import draw_metrics, draw_sizes
-from nnunet_cel.report.curves import draw_calibration, draw_froc, draw_training
 from nnunet_cel.report.page import render_page
+from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
 from nnunet_cel.report.results import Results, find_maps, read_results
-from nnunet_cel.report.style import Chart
-from nnunet_cel.report.tables import make_tables
-from nnunet_cel.report.training_log import read_training
-from nnunet_cel.report.volume_charts import draw_bland_altman, draw_volumes
+from nnunet_cel.report.training_log import draw_training, read_training
 
 __all__ = ["Sources", "write_report"]
 
@@ -108,17 +99,11 @@ def write_report(
         raise ValueError(
             f"The report must be a file that ends in .html. Got {page} instead."
         )
-    folder = page.with_name(f"{page.stem}_files")
-    settle_folder(folder)
-    settle_file(page, of=folder)
     if page.exists() and not overwrite:
         raise FileExistsError(
             f"The report {page} exists and is not replaced without being told so. "
             "Choose another name, or replace it with --overwrite."
         )
-    check_replaceable(
-        folder, what="report", mark=_MARK, inputs=sources.folders, overwrite=overwrite
-    )
     if lesions_per_case is not None and lesions_per_case < 0:
         raise ValueError(
             "The number of lesions per case must be at least 0. Got "
@@ -129,44 +114,21 @@ def write_report(
             f"Names are for the models of a comparison. Got {len(sources.names)} and "
             "no other model: name their evaluations with --compare."
         )
-    results = read_results(sources.evaluation)
-    comparison = None
-    if sources.compare:
-        comparison = compare_evaluations(
-            [sources.evaluation, *sources.compare], names=sources.names
-        )
-    training = read_training(sources.model) if sources.model else None
-    maps = find_maps(results, sources.predictions, sources.references)
-    images = {}
-    if sources.images is not None:
-        names = results.cases["case"].tolist()
-        images = choose_channel(sources.images, names, sources.channel)
-    limit = lesions_per_case
-    if limit is None:
-        limit = pictures_per_case(len(results.cases))
-    with (
-        ExitStack() as beforehand,
-        new_folder(
-            folder,
-            what="report",
-            mark=_MARK,
-            inputs=sources.folders,
-            overwrite=overwrite,
-        ) as files,
-    ):
-        for name in ("tables", "figures", "figures/lesions"):
-            (files / name).mkdir()
-        tables = make_tables(results, comparison=comparison, training=training)
-        for name, table in tables.items():
-            write_table(files / "tables" / f"{name}.csv", table)
-        charts, curves = _draw_charts(results), draw_training(training)
-        _write_charts(files / "figures", [*charts.values(), *curves])
-        pictures: dict[str, CasePictures] | None = None
+    folder = page.with_name(f"{page.stem}_files")
+    with new_folder(
+        folder, what="report", mark=_MARK, inputs=sources.folders, overwrite=overwrite
+    ) as files:
+        results = read_results(sources.evaluation)
+        limit = lesions_per_case
+        if limit is None:
+            limit = pictures_per_case(len(results.cases))
+        parts = _write_figures_and_tables(sources, results, files)
+        maps = find_maps(results, sources.predictions, sources.references)
         if maps is not None and limit:
-            pictures = draw_all_pictures(
+            parts["pictures"] = draw_pictures(
                 results,
                 maps,
-                images,
+                choose_channel(sources.images, list(maps), sources.channel),
                 files / "figures" / "lesions",
                 per_case=limit,
                 processes=processes,
@@ -176,32 +138,102 @@ def write_report(
             results,
             title=title or "Predictions against references",
             files=folder.name,
-            charts=charts,
-            training=curves,
-            comparison=comparison,
-            pictures=pictures,
             no_pictures=_MOVED if limit else _NOT_WANTED,
             has_images=sources.images is not None,
+            **parts,
         )
-        beforehand.enter_context(file_beforehand(page, html))
+        write_whole(page, html)
     return folder
 
 
-def _draw_charts(results: Results) -> dict[str, Chart | None]:
-    """Return the charts of an evaluation by their name."""
-    return {
-        "metrics": draw_metrics(results.cases, results.summary["metrics"]),
-        "volumes": draw_volumes(results.cases),
-        "bland_altman": draw_bland_altman(results.cases),
-        "sizes": draw_sizes(results.summary["sizes_mm3"]),
-        "froc": draw_froc(results.froc),
-        "calibration": draw_calibration(results.calibration),
-    }
+def _write_figures_and_tables(
+    sources: Sources, results: Results, files: Path
+) -> dict[str, Any]:
+    """Write all figures but the pictures, and all tables; return what the page shows.
 
+    Args:
+        sources: What the report is made from.
+        results: The results of the evaluation.
+        files: Empty folder to write to.
 
-def _write_charts(folder: Path, charts: Iterable[Chart | None]) -> None:
-    """Write the files of charts, where there are any."""
-    for chart in charts:
+    Returns:
+        ``charts``, ``training`` and ``comparison`` of
+        :func:`~nnunet_cel.report.page.render_page`.
+    """
+    comparison = training = None
+    if sources.compare:
+        models = [sources.evaluation, *sources.compare]
+        comparison = compare_evaluations(models, names=sources.names)
+    if sources.model:
+        training = read_training(sources.model)
+    for name in ("tables", "figures", "figures/lesions"):
+        (files / name).mkdir()
+    for name, table in make_tables(results, comparison, training).items():
+        write_table(files / "tables" / f"{name}.csv", table)
+    charts, curves = draw_charts(results), draw_training(training)
+    for chart in (*charts.values(), *curves):
         if chart is not None:
-            write_whole(folder / f"{chart.name}.svg", chart.svg)
-            write_whole(folder / f"{chart.name}.png", chart.png)
+            write_whole(files / "figures" / f"{chart.name}.svg", chart.svg)
+            write_whole(files / "figures" / f"{chart.name}.png", chart.png)
+    return {"charts": charts, "training": curves, "comparison": comparison}
+
+
+def make_tables(
+    results: Results, comparison: Comparison | None, training: pd.DataFrame | None
+) -> dict[str, pd.DataFrame]:
+    """Return every table of the page, by the name of its file.
+
+    Args:
+        results: The results of the evaluation.
+        comparison: Comparison with other models.
+        training: What :func:`~nnunet_cel.report.training_log.read_training` returned.
+    """
+    summary = results.summary
+    rows = {
+        "paper": [
+            {
+                "metric": short,
+                **{key: summary["metrics"][short][key] for key in ("mean", "sd", "n")},
+                "table_6_mean": TABLE_6[short][0],
+                "table_6_sd": TABLE_6[short][1],
+            }
+            for short in PAPER_METRICS
+        ],
+        "scans": [
+            {"quantity": name, **summary["scans"][name]}
+            for name in ("sensitivity", "specificity")
+        ],
+        "sizes": [
+            {
+                "size_bin": name,
+                **row["sensitivity"],
+                "predicted_hit": row["predicted_hit"],
+                "predicted_false": row["predicted_false"],
+            }
+            for name, row in summary["sizes_mm3"].items()
+        ],
+        "protocol": [
+            {"metric": name, **values}
+            for name, values in summary["protocol"]["edge_cases"].items()
+        ],
+        "versions": [
+            {"program": name, "version": version}
+            for name, version in summary["versions"].items()
+        ],
+    }
+    if summary["thresholds"]:
+        rows["thresholds"] = [
+            {"wanted": row["wanted"], **(row["found"] or {})}
+            for row in summary["thresholds"]["for_lfdr"]
+        ]
+    tables = {
+        "cases": results.cases.sort_values(["DSC", "case"], na_position="last"),
+        "lesions": results.lesions,
+        "summary": results.metrics,
+        "froc": results.froc,
+        "calibration": results.calibration,
+        "models": None if comparison is None else comparison.models,
+        "tests": None if comparison is None else comparison.tests,
+        "training": training,
+    } | {name: pd.DataFrame(entries) for name, entries in rows.items()}
+    return {name: table for name, table in tables.items() if table is not None}

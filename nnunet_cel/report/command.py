@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nnunet_cel import parallel
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "add_places", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lesions to show of each case, 0 for none (default: 6, fewer for more "
         "than 100 cases)",
     )
+    add_places(parser)
+    parallel.add_arguments(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier report"
+    )
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say where label maps are."""
     parser.add_argument(
         "--predictions",
         type=Path,
@@ -82,10 +91,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="where the references are, likewise",
-    )
-    parallel.add_arguments(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier report"
     )
 
 

@@ -20,6 +20,7 @@ import importlib.metadata
 from pathlib import Path
 
 from nnunet_cel import parallel
+from nnunet_cel.report.command import add_places
 
 __all__ = ["add_arguments", "run"]
 
@@ -32,18 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     maps.add_argument(
         "-o", "--out", type=Path, required=True, metavar="DIR", help="folder to write"
     )
-    maps.add_argument(
-        "--predictions",
-        type=Path,
-        metavar="DIR",
-        help="where the predictions are, if they were moved after the evaluation",
-    )
-    maps.add_argument(
-        "--references",
-        type=Path,
-        metavar="DIR",
-        help="where the references are, likewise",
-    )
+    add_places(maps)
     parallel.add_arguments(maps)
     seg = kinds.add_parser("dicom-seg", help="a prediction as DICOM segmentation")
     seg.add_argument("prediction", type=Path, metavar="PREDICTION")
@@ -94,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 def _export_maps(args: argparse.Namespace) -> None:
     """Write the agreement maps of an evaluation."""
     from nnunet_cel.files import new_folder
-    from nnunet_cel.report.itksnap import write_agreement_maps
+    from nnunet_cel.report.exports import write_maps
     from nnunet_cel.report.results import find_maps, read_results
 
     results = read_results(args.evaluation)
@@ -107,7 +97,9 @@ def _export_maps(args: argparse.Namespace) -> None:
         )
     sources = (args.evaluation, args.predictions, args.references)
     inputs = [path for path in sources if path is not None]
-    inputs += [path for entry in maps.values() for path in entry.files]
+    inputs += [
+        path for entry in maps.values() for path in (entry.prediction, entry.reference)
+    ]
     with new_folder(
         args.out,
         what="folder of maps",
@@ -115,9 +107,9 @@ def _export_maps(args: argparse.Namespace) -> None:
         inputs=inputs,
         overwrite=args.overwrite,
     ) as folder:
-        write_agreement_maps(
+        write_maps(
             folder,
-            list(maps.values()),
+            maps,
             label=results.summary["label"],
             ignore=results.summary["ignore_label"],
             processes=args.processes,
@@ -128,7 +120,7 @@ def _export_maps(args: argparse.Namespace) -> None:
 def _export_segmentation(args: argparse.Namespace) -> None:
     """Write a DICOM segmentation."""
     from nnunet_cel.files import write_whole
-    from nnunet_cel.report.dicom_seg import make_segmentation
+    from nnunet_cel.report.exports import make_segmentation
 
     if args.out.suffix.lower() != ".dcm":
         raise ValueError(

@@ -1,7 +1,9 @@
-"""Draws views of lesions as SVG and PNG.
+"""Draws the lesions of every case, for the page and as files.
 
-True positive is filled red, false positive green and hatched with a solid outline,
-false negative yellow with a dashed outline, so that they differ by more than color.
+A lesion is shown in four panels: three planes through it, cropped to a square around
+it, and the *locator*, the whole axial slice with a frame where the first panel is. True
+positive is filled, false positive hatched, false negative dashed, so that they differ
+by more than color.
 """
 
 from __future__ import annotations
@@ -9,44 +11,240 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+import pandas as pd
+from PIL import Image
 
-from nnunet_cel.pictures import AGREEMENT_COLORS
-from nnunet_cel.report.agreement import KINDS
-from nnunet_cel.report.lesion_views import LesionView, Panel
-from nnunet_cel.report.rendering import environment
-from nnunet_cel.report.style import AGREEMENT_OPACITY
+from nnunet_cel.files import write_whole
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.pictures import (
+    AGREEMENT_COLORS,
+    PANEL,
+    Outline,
+    Panel,
+    cut_slice,
+    draw_background,
+    draw_outlines,
+    draw_panel,
+    draw_sheet,
+    to_gray,
+)
+from nnunet_cel.report.results import FN, FP, TP, LabelMaps, Results, read_agreement
+from nnunet_cel.resampling import box_around, to_ras
+from nnunet_cel.scans import pair_images, raise_together
+from nnunet_cel.volumes import Volume, check_same_grid, read_volume
 
 __all__ = [
-    "STATUS_MARKS",
+    "CasePictures",
+    "choose_channel",
+    "choose_lesions",
+    "cut_panels",
     "describe_lesion",
-    "draw_png",
-    "draw_svg",
-    "panel_context",
+    "draw_legend",
+    "draw_pictures",
+    "pictures_per_case",
 ]
 
 Array = npt.NDArray[Any]
 
-STATUS_MARKS = {"hit": "\u25cf", "missed": "\u25cb", "false": "\u25b2"}
-"""A sign for each status, so that color is not needed to tell them apart."""
-
-_CROP_PIXELS = 112
-_SLICE_PIXELS = 144
-_QUALITY = 86
+_PER_CASE, _LEAST = 6, 2
+_IN_ALL = 600  # pictures, so that the page can be sent by mail
+_QUALITY = 70  # of the JPEG below the outlines
+_LEAST_MM = 48.0  # edge of a panel
+_AROUND_MM = 20.0  # more than the lesion's extent
+_MARGIN_MM = 4.0  # around the head
 _SCALE_MM = 10
-_EDGE, _GAP, _HEAD, _FOOT = 240, 8, 34, 24  # of the PNG file, in pixels
-_TEXT, _FAINT, _BACKGROUND = (215, 220, 226), (139, 148, 158), (11, 13, 16)
+_MARKS = {"hit": "\u25cf", "missed": "\u25cb", "false": "\u25b2"}
+_SHOWN = [("reference", "missed"), ("prediction", "false"), ("reference", "hit")]
+_VALUES = {"reference": (TP, FN), "prediction": (TP, FP)}
+# Fills are strong, because lesions that enhance are bright themselves.
+_LOOKS: dict[str, dict[str, Any]] = {
+    "tp": {"fill": 0.68, "line": False},
+    "fp": {"fill": 0.22, "hatched": True},
+    "fn": {"fill": 0.45, "dashed": True},
+}
 
 
-def describe_lesion(row: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class CasePictures:
+    """The pictures of a case.
+
+    Args:
+        lesions: What the template needs for each lesion that is shown.
+        more: What is said of those that are not shown, empty if all are.
+    """
+
+    lesions: Sequence[Mapping[str, Any]] = ()
+    more: str = ""
+
+
+def pictures_per_case(cases: int) -> int:
+    """Return how many lesions of each case are shown where nobody says it.
+
+    These are 6, and fewer where there are more than 100 cases, at least 2.
+    """
+    return min(_PER_CASE, max(_LEAST, _IN_ALL // cases))
+
+
+def choose_channel(
+    folder: Path | None, cases: Sequence[str], channel: int
+) -> dict[str, Path]:
+    """Return the image of each case that is shown.
+
+    Args:
+        folder: Folder with ``CASE_0000.nii.gz`` and so on, or ``CASE.nii.gz``; None for
+            no images.
+        cases: Names of the cases.
+        channel: Number of the channel.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If a case has no such image; the message lists all of them.
+    """
+    if folder is None:
+        return {}
+    images = pair_images(folder, cases)
+    number = f"{channel:04d}"
+    missing = [case for case, found in images.items() if not {number, ""} & set(found)]
+    if missing:
+        raise ValueError(
+            f"The folder {folder} must have the channel {number} of every case. It "
+            f"lacks that of {', '.join(missing)}: choose another one with --channel."
+        )
+    return {case: found.get(number) or found[""] for case, found in images.items()}
+
+
+def choose_lesions(lesions: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """Return the lesions of a case to be shown: missed, then false, then hit ones.
+
+    If there are too many, each kind gets its share, the largest first. Predicted hits
+    are left out, because the reference lesions that they hit show them.
+
+    Args:
+        lesions: Rows of ``lesions.csv`` of one case.
+        limit: How many at most.
+    """
+    places = {pair: place for place, pair in enumerate(_SHOWN)}
+    pairs = zip(lesions["map"], lesions["status"], strict=True)
+    kinds = np.array([places.get(pair, -1) for pair in pairs], dtype=int)
+    ordered = lesions.assign(kind=kinds)[kinds >= 0].sort_values(
+        ["kind", "voxels", "lesion"], ascending=[True, False, True], kind="stable"
+    )
+    turn = ordered.groupby("kind").cumcount()
+    first = turn.sort_values(kind="stable").index[:limit]
+    return ordered[ordered.index.isin(first)].drop(columns="kind")
+
+
+def draw_pictures(
+    results: Results,
+    maps: Mapping[str, LabelMaps],
+    images: Mapping[str, Path],
+    folder: Path,
+    *,
+    per_case: int,
+    processes: int = 1,
+    description: str | None = None,
+) -> dict[str, CasePictures]:
+    """Draw lesions of all cases, and write their files to a folder.
+
+    Args:
+        results: The results of the evaluation.
+        maps: The label maps of each case.
+        images: The image of each case, empty for pictures on black.
+        folder: Folder to write to, which exists.
+        per_case: Most lesions that are shown of a case.
+        processes: Number of processes.
+        description: Title of a progress bar, None for no bar.
+
+    Raises:
+        ValueError: If files cannot be read, do not match or were changed; the message
+            lists all of them.
+    """
+    of_case = dict(list(results.lesions.groupby("case")))
+    nothing = results.lesions.iloc[:0]
+    tasks = [
+        (maps[case], images.get(case), of_case.get(case, nothing)) for case in maps
+    ]
+    label, ignore = results.summary["label"], results.summary["ignore_label"]
+    drawn = map_cases(
+        partial(_draw_case, folder, per_case, label, ignore),
+        tasks,
+        processes=processes,
+        description=description,
+    )
+    raise_together(result for result in drawn if isinstance(result, str))
+    return {
+        case: pictures
+        for case, pictures in zip(maps, drawn, strict=True)
+        if not isinstance(pictures, str)
+    }
+
+
+def _draw_case(
+    folder: Path,
+    per_case: int,
+    label: int,
+    ignore: int | None,
+    task: tuple[LabelMaps, Path | None, pd.DataFrame],
+) -> CasePictures | str:
+    """Draw the pictures of a case; return what the page needs, or what is wrong."""
+    maps, path, lesions = task
+    try:
+        agreement = read_agreement(maps, label=label, ignore=ignore)
+        image = None
+        if path is not None:
+            image = read_volume(path)
+            check_same_grid(f"The image {path}", image, agreement)
+    except (ValueError, OSError) as error:
+        return str(error)
+    everything = choose_lesions(lesions, len(lesions))
+    shown = choose_lesions(lesions, per_case)
+    views = cut_panels(image, agreement, shown)
+    drawn = []
+    for row, panels in zip(shown.to_dict("records"), views, strict=True):
+        title, text = f"{row['map']} {row['lesion']}", describe_lesion(row)
+        title = f"{title}, {row['status']}"
+        sheet = draw_sheet([panels], title=f"{maps.case}: {title}, {text}")
+        write_whole(folder / f"{maps.case}_{row['map']}_{row['lesion']}.png", sheet)
+        drawn.append(
+            {
+                "sign": _MARKS[row["status"]],
+                "title": title.capitalize(),
+                "text": text,
+                "panels": [
+                    {
+                        "name": panel.name,
+                        "below": _address(draw_background(panel).convert("L"), "JPEG"),
+                        "above": _address(draw_outlines(panel), "PNG"),
+                    }
+                    for panel in panels
+                ],
+            }
+        )
+    return CasePictures(drawn, _say_more(everything, shown))
+
+
+def _say_more(everything: pd.DataFrame, shown: pd.DataFrame) -> str:
+    """Return what is said of lesions that are not shown."""
+    hidden = everything.drop(index=shown.index)
+    if hidden.empty:
+        return ""
+    counts = hidden["status"].value_counts(sort=False)  # missed, false, hit
+    kinds = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return (
+        f"{len(hidden)} more of {len(everything)} lesions are not shown: {kinds}. "
+        "All are in tables/lesions.csv."
+    )
+
+
+def describe_lesion(row: Mapping[str, Any]) -> str:
     """Return size and probability of a lesion as text."""
     text = f"{row['volume_mm3']:.0f} mm\u00b3, {int(row['voxels'])} voxels"
     highest = row.get("max_probability", math.nan)
@@ -57,185 +255,108 @@ def describe_lesion(row: dict[str, Any]) -> str:
     )
 
 
-def panel_context(panel: Panel) -> dict[str, Any]:
-    """Return what the template needs to draw a panel; lengths are in mm."""
-    height, width = panel.extent
-    left, top = (width - panel.edge) / 2, (height - panel.edge) / 2
-    return {
-        "title": panel.title,
-        "sides": panel.sides,
-        "left": left,
-        "top": top,
-        "edge": panel.edge,
-        "width": width,
-        "height": height,
-        "frame": panel.frame,
-        "scale": _SCALE_MM if panel.frame is None else None,
-        "image": _jpeg(panel) if panel.gray.any() else None,
-        "kinds": [
-            {
-                "name": name,
-                "fill": _fill_path(panel.agreement == value, panel.size),
-                "outline": _outline_path(panel.agreement == value, panel.size),
-            }
-            for value, name in enumerate(KINDS, start=1)
-            if (panel.agreement == value).any()
+def cut_panels(
+    image: Volume | None, agreement: Volume, lesions: pd.DataFrame
+) -> list[list[Panel]]:
+    """Return axial, coronal and sagittal panel and locator of each lesion.
+
+    Args:
+        image: The image, None for a dark background.
+        agreement: Agreement of prediction and reference, on the image's grid.
+        lesions: Rows of ``lesions.csv``.
+    """
+    turned = to_ras(agreement)
+    gray = np.zeros_like(turned.voxels)
+    if image is not None:
+        gray = to_gray(to_ras(image).voxels)
+    to_turned = np.linalg.inv(turned.affine) @ agreement.affine
+    # Air around the head only makes the locator smaller.
+    area = box_around(gray if gray.any() else gray + 1, turned.spacing, _MARGIN_MM)
+    ends = np.array([(part.start, part.stop) for part in area])
+    head = ends.mean(axis=1) - 0.5
+    wide = float((np.diff(ends)[:2, 0] * turned.spacing[:2]).max())
+    views = []
+    for row in lesions.to_dict("records"):
+        center = np.rint((to_turned @ [*_center(row, agreement), 1])[:3]).astype(int)
+        # The box has the axes of the file, so the largest extent serves for all.
+        voxels = max(row[f"box_{a}_last"] - row[f"box_{a}_first"] + 1 for a in "xyz")
+        edge = max(_LEAST_MM, voxels * max(turned.spacing) + _AROUND_MM)
+        panels = [
+            _cut(gray, turned, axis, center, center, edge=edge, scale=_SCALE_MM)
+            for axis in (2, 1, 0)
+        ]
+        top, left = panels[0].corner
+        locator = _cut(
+            gray, turned, 2, center, head, edge=wide, frame=(left, top, edge)
+        )
+        views.append([*panels, locator])
+    return views
+
+
+def _center(row: Mapping[str, Any], agreement: Volume) -> Array:
+    """Return the voxel of the lesion that is nearest to its center.
+
+    The center itself lies outside lesions that are rings or bows.
+    """
+    first = np.array([row[f"box_{axis}_first"] for axis in "xyz"], dtype=int)
+    box = tuple(
+        slice(start, int(row[f"box_{axis}_last"]) + 1)
+        for axis, start in zip("xyz", first, strict=True)
+    )
+    center = np.array([row[f"centroid_{axis}"] for axis in "xyz"])
+    found = np.argwhere(np.isin(agreement.voxels[box], _VALUES[row["map"]])) + first
+    if not len(found):
+        return center
+    distance = np.linalg.norm((found - center) * agreement.spacing, axis=1)
+    return np.asarray(found[np.argmin(distance)])
+
+
+def _cut(
+    gray: Array, turned: Volume, axis: int, center: Array, middle: Array, **more: Any
+) -> Panel:
+    """Return the panel of the slice through a voxel, with another one in its middle.
+
+    Both are in RAS order, as are gray and agreement.
+    """
+    across, up = (other for other in range(3) if other != axis)
+    shape, spacing = gray.shape, turned.spacing
+    plane = ("sagittal", "coronal", "axial")[axis]
+    position = round((turned.affine @ [*center, 1])[axis])
+    name = f"{plane}, {'xyz'[axis]} = {position} mm".replace("-", "\u2212")
+    cut = cut_slice(turned.voxels, axis, center[axis])
+    return Panel(
+        name="whole slice" if "frame" in more else name,
+        gray=cut_slice(gray, axis, center[axis]),
+        size=(spacing[up], spacing[across]),
+        middle=(
+            (shape[up] - middle[up] - 0.5) * spacing[up],
+            (shape[across] - middle[across] - 0.5) * spacing[across],
+        ),
+        outlines=[
+            Outline(cut == value, AGREEMENT_COLORS[kind], **look)
+            for value, (kind, look) in enumerate(_LOOKS.items(), start=TP)
         ],
-    }
-
-
-def draw_svg(panels: Sequence[dict[str, Any]], title: str) -> str:
-    """Return the SVG file of a view.
-
-    Args:
-        panels: What :func:`panel_context` returned for each panel.
-        title: What stands above them.
-    """
-    template = environment().get_template("lesion.svg")
-    return template.render(
-        panels=panels,
-        title=title,
-        colors=AGREEMENT_COLORS,
-        opacity=AGREEMENT_OPACITY,
+        sides=("A", "P") if axis == 0 else ("R", "L"),
+        **more,
     )
 
 
-def draw_png(view: LesionView, title: str) -> bytes:
-    """Return the PNG file of a view.
+def draw_legend() -> dict[str, str]:
+    """Return a sample of each kind of voxel, as address of an image."""
+    mask = np.pad(np.ones((24, 39), dtype=bool), 3)
+    gray = np.full(mask.shape, 119, dtype=np.uint8)
+    samples = {}
+    for kind, look in _LOOKS.items():
+        outlines = [Outline(mask, AGREEMENT_COLORS[kind], **look)]
+        # A voxel for each pixel, in the upper left corner of the panel.
+        panel = Panel(kind, gray, (1, 1), PANEL, (PANEL / 2, PANEL / 2), outlines)
+        samples[kind] = _address(draw_panel(panel).crop((0, 0, 45, 30)), "PNG")
+    return samples
 
-    Args:
-        view: The view.
-        title: What stands above it.
-    """
-    panels = (*view.panels, view.locator)
-    size = (len(panels) * (_EDGE + _GAP) + _GAP, _HEAD + _EDGE + _FOOT)
-    picture = Image.new("RGB", size, _BACKGROUND)
-    draw = ImageDraw.Draw(picture)
-    draw.text((_GAP, 8), title, fill=_TEXT, font=_font(15))
-    for number, panel in enumerate(panels):
-        left = _GAP + number * (_EDGE + _GAP)
-        picture.paste(_draw_panel(panel), (left, _HEAD))
-        place = (left, _HEAD + _EDGE + 4)
-        draw.text(place, panel.title, fill=_FAINT, font=_font(12))
+
+def _address(picture: Image.Image, kind: str) -> str:
+    """Return a picture as address of an image."""
     stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=6)
-    return stream.getvalue()
-
-
-def _draw_panel(panel: Panel) -> Image.Image:
-    """Return a panel in pixels."""
-    step = _EDGE / panel.edge
-    height, width = panel.extent
-    left, top = (width - panel.edge) / 2, (height - panel.edge) / 2
-    whole = (max(1, round(width * step)), max(1, round(height * step)))
-    gray = Image.fromarray(panel.gray).resize(whole, Image.Resampling.BICUBIC)
-    picture = Image.new("RGB", (_EDGE, _EDGE), (0, 0, 0))
-    picture.paste(gray, (round(-left * step), round(-top * step)))
-    _draw_agreement(picture, _pixels_of_agreement(panel, left, top))
-    draw = ImageDraw.Draw(picture)
-    outlined = partial(draw.text, fill=_TEXT, stroke_width=1, stroke_fill=_BACKGROUND)
-    if panel.frame is not None:
-        x, y = (panel.frame[0] - left) * step, (panel.frame[1] - top) * step
-        size = panel.frame[2] * step
-        draw.rectangle((x, y, x + size, y + size), outline=_TEXT)
-    else:
-        end = 10 + _SCALE_MM * step
-        draw.line((10, _EDGE - 10, end, _EDGE - 10), fill=_TEXT, width=2)
-        outlined((10, _EDGE - 27), f"{_SCALE_MM} mm", font=_font(11))
-    outlined((6, 4), panel.sides[0], font=_font(12))
-    outlined((_EDGE - 6, 4), panel.sides[1], font=_font(12), anchor="ra")
-    return picture
-
-
-def _pixels_of_agreement(panel: Panel, left: float, top: float) -> Array:
-    """Return the agreement at each pixel of a panel whose corner lies there in mm."""
-    pixels = (np.arange(_EDGE) + 0.5) * panel.edge / _EDGE
-    found = panel.agreement
-    for axis, start in enumerate((top, left)):
-        voxels = np.floor((pixels + start) / panel.size[axis]).astype(int)
-        inside = (voxels >= 0) & (voxels < found.shape[axis])
-        found = found.take(voxels.clip(0, found.shape[axis] - 1), axis=axis)
-        found = found * (inside[:, None] if axis == 0 else inside)
-    return np.asarray(found)
-
-
-def _draw_agreement(picture: Image.Image, values: Array) -> None:
-    """Draw agreement over a picture of the same size."""
-    rows, columns = np.indices(values.shape)
-    for value, name in enumerate(KINDS, start=1):
-        mask = values == value
-        opacity = np.where(mask, AGREEMENT_OPACITY[name], 0)
-        if name == "fp":
-            opacity[mask & ((rows + columns) % 6 < 1.5)] = 0.9
-        if name != "tp":
-            edge = mask & ~_eroded(mask)
-            if name == "fn":
-                edge &= (rows + columns) // 4 % 2 == 0
-            opacity[edge] = 1
-        solid = Image.new("RGB", picture.size, AGREEMENT_COLORS[name])
-        picture.paste(solid, mask=Image.fromarray((opacity * 255).astype(np.uint8)))
-
-
-def _eroded(mask: Array) -> Array:
-    """Return the pixels whose four neighbors are in the mask, too."""
-    padded = np.pad(mask, 1)
-    inner = mask & padded[2:, 1:-1] & padded[:-2, 1:-1]
-    return np.asarray(inner & padded[1:-1, 2:] & padded[1:-1, :-2])
-
-
-@lru_cache
-def _font(size: int) -> Any:
-    """Return matplotlib's font, which knows most alphabets."""
-    path = Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size)
-
-
-def _jpeg(panel: Panel) -> str:
-    """Return the gray values as a data address.
-
-    Small panels are enlarged smoothly, because browsers do it less well, and whole
-    slices are made smaller.
-    """
-    height, width = panel.extent
-    pixels = _CROP_PIXELS if panel.frame is None else _SLICE_PIXELS
-    step = pixels / max(height, width)
-    size = (max(1, round(width * step)), max(1, round(height * step)))
-    gray = Image.fromarray(panel.gray).resize(size, Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    gray.save(stream, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-
-
-def _runs(mask: Array) -> list[tuple[int, int, int]]:
-    """Return row, first column and end of every run of True in the rows of a mask."""
-    padded = np.pad(mask, ((0, 0), (1, 1))).astype(np.int8)
-    change = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(change == 1)
-    _, ends = np.nonzero(change == -1)
-    return list(zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True))
-
-
-def _fill_path(mask: Array, size: tuple[float, float]) -> str:
-    """Return an SVG path that covers the voxels of a mask."""
-    dy, dx = size
-    return "".join(
-        f"M{start * dx:.4g} {row * dy:.4g}h{(end - start) * dx:.4g}v{dy:.4g}"
-        f"h{(start - end) * dx:.4g}z"
-        for row, start, end in _runs(mask)
-    )
-
-
-def _outline_path(mask: Array, size: tuple[float, float]) -> str:
-    """Return an SVG path along the borders of a mask."""
-    dy, dx = size
-    rows = np.diff(np.pad(mask, ((1, 1), (0, 0))).astype(np.int8), axis=0) != 0
-    columns = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1) != 0
-    across = "".join(
-        f"M{start * dx:.4g} {row * dy:.4g}h{(end - start) * dx:.4g}"
-        for row, start, end in _runs(rows)
-    )
-    down = "".join(
-        f"M{column * dx:.4g} {start * dy:.4g}v{(end - start) * dy:.4g}"
-        for column, start, end in _runs(columns.T)
-    )
-    return across + down
+    picture.save(stream, kind, quality=_QUALITY, optimize=True)
+    content = base64.b64encode(stream.getvalue()).decode()
+    return f"data:image/{kind.lower()};base64,{content}"

@@ -1,4 +1,8 @@
-"""Makes the page from templates, which escape every text they are given."""
+"""Makes the page from templates.
+
+Templates escape whatever they are given: names of cases, files and models come from
+outside and may hold anything.
+"""
 
 from __future__ import annotations
 
@@ -9,28 +13,50 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jinja2
 from markupsafe import Markup
 
 from nnunet_cel.evaluation.comparison import Comparison
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.pictures import AGREEMENT_COLORS
-from nnunet_cel.report.agreement import KINDS
-from nnunet_cel.report.case_pictures import CasePictures
+from nnunet_cel.pictures import AGREEMENT_NAMES
+from nnunet_cel.report.lesion_pictures import CasePictures, draw_legend
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6, TABLE_6_NOTE
-from nnunet_cel.report.protocol_words import describe_protocol
-from nnunet_cel.report.rendering import environment
 from nnunet_cel.report.results import Results
-from nnunet_cel.report.style import (
-    AGREEMENT_OPACITY,
-    COLORS,
-    Chart,
-    inline_svg,
-)
+from nnunet_cel.report.style import COLORS, Chart, formatter, inline_svg
 
-__all__ = ["render_page"]
+__all__ = ["describe_protocol", "environment", "render_page"]
 
 _OPEN = 30  # pictures up to which all cases are shown unfolded
 _OPEN_CASES = 3  # that are shown unfolded where there are more pictures
+_NEIGHBORS = {
+    6: "share a face",
+    18: "share a face or an edge",
+    26: "share a face, an edge or a corner",
+}
+
+
+def environment() -> jinja2.Environment:
+    """Return the environment of the templates, with how they write numbers."""
+    templates = jinja2.Environment(
+        loader=jinja2.PackageLoader("nnunet_cel.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters.update(
+        two=formatter(".2f"),
+        three=formatter(".3f"),
+        signed=formatter("+.3f"),
+        short=formatter("g"),
+        probability=lambda value: (
+            "< 0.001"
+            if value is not None and value < 0.0005  # it is never 0
+            else formatter(".3f")(value)
+        ),
+    )
+    return templates
 
 
 def render_page(
@@ -62,7 +88,6 @@ def render_page(
     script = templates.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     summary = results.summary
-    shown = sum(len(case.lesions) for case in (pictures or {}).values())
     sections = {
         "summary": "Summary",
         "models": "Models" if comparison else "",
@@ -73,6 +98,9 @@ def render_page(
         "lesions": "Lesions" if pictures else "",
         "method": "How this was counted",
     }
+    note = TABLE_6_NOTE
+    if summary["protocol"]["name"] != "paper":
+        note += " It was also counted by another protocol."
     return templates.get_template("report.html").render(
         title=title,
         lede=_lede(results),
@@ -80,19 +108,18 @@ def render_page(
         css=Markup(templates.get_template("report.css").render(colors=COLORS)),
         script=Markup(script),
         script_hash=f"sha256-{digest}",
-        agreement_colors=AGREEMENT_COLORS,
-        agreement_opacity=AGREEMENT_OPACITY,
-        kinds=KINDS,
+        kinds=AGREEMENT_NAMES,
+        legend=draw_legend(),
         cards=[_card(short, summary["metrics"][short]) for short in PAPER_METRICS],
         metrics=[
             {"short": short, "paper": TABLE_6.get(short), **summary["metrics"][short]}
             for short in METRICS
         ],
-        paper_note=_paper_note(summary),
+        paper_note=note,
         scans=summary["scans"],
         models=_models(comparison),
         case_metrics=PAPER_METRICS,
-        cases=_cases(results, pictures, shown),
+        cases=_cases(results, pictures or {}),
         charts={name: _inline(chart) for name, chart in charts.items()},
         sizes=[{"name": name, **row} for name, row in summary["sizes_mm3"].items()],
         thresholds=summary["thresholds"],
@@ -108,13 +135,6 @@ def render_page(
     )
 
 
-def _sort_cases(results: Results) -> list[dict[str, Any]]:
-    """Return the rows of ``cases.csv``, lowest DSC first, those without one last."""
-    ordered = results.cases.sort_values(["DSC", "case"], na_position="last")
-    rows: list[dict[str, Any]] = ordered.to_dict("records")
-    return rows
-
-
 def _lede(results: Results) -> str:
     """Return the evaluation in two sentences."""
     cases = results.cases
@@ -122,21 +142,19 @@ def _lede(results: Results) -> str:
     found = int(cases["reference_hit"].sum())
     predicted = int(cases["predicted_lesions"].sum())
     false = int(cases["predicted_false"].sum())
-    scans = _count(n, "scan")
-    first = f"The references of {scans} hold no lesion that counts."
+
+    def count(number: int, name: str) -> str:
+        return f"{number} {name}" if number == 1 else f"{number} {name}s"
+
+    first = f"The references of {count(n, 'scan')} hold no lesion that counts."
     if lesions:
-        first = f"Found: {found} of {_count(lesions, 'lesion')} in {scans}."
+        first = f"Found: {found} of {count(lesions, 'lesion')} in {count(n, 'scan')}."
     if not predicted:
         return f"{first} The predictions hold no lesion that counts."
     return (
-        f"{first} False: {false} of {_count(predicted, 'predicted lesion')}, "
+        f"{first} False: {false} of {count(predicted, 'predicted lesion')}, "
         f"{false / n:.2f} per scan."
     )
-
-
-def _count(number: int, name: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def _card(short: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,44 +167,38 @@ def _card(short: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"short": short, "strip": strip, **values}
 
 
-def _paper_note(summary: Mapping[str, Any]) -> str:
-    """Return what to say of the comparison with the paper."""
-    if summary["protocol"]["name"] == "paper":
-        return TABLE_6_NOTE
-    return f"{TABLE_6_NOTE} It was also counted by another protocol."
-
-
 def _models(comparison: Comparison | None) -> dict[str, Any] | None:
     """Return the comparison as rows."""
     if comparison is None:
         return None
+
+    def name(short: str) -> str:
+        unit = METRICS[short].unit
+        return f"{short} ({unit})" if unit else short
+
     return {
         "n": comparison.summary["n"],
         "names": list(comparison.summary["models"]),
         "rows": [
-            {"metric": _with_unit(metric), "cells": rows.to_dict("records")}
+            {"metric": name(metric), "cells": rows.to_dict("records")}
             for metric, rows in comparison.models.groupby("metric", sort=False)
         ],
         "tests": [
-            {**row, "metric": _with_unit(row["metric"])}
+            {**row, "metric": name(row["metric"])}
             for row in comparison.tests.to_dict("records")
         ],
     }
 
 
-def _with_unit(short: str) -> str:
-    """Return the name of a metric with its unit, if it has one."""
-    unit = METRICS[short].unit
-    return f"{short} ({unit})" if unit else short
-
-
 def _cases(
-    results: Results, pictures: Mapping[str, CasePictures] | None, shown: int
+    results: Results, pictures: Mapping[str, CasePictures]
 ) -> list[dict[str, Any]]:
-    """Return what the table and the pictures of each case show."""
+    """Return what the table and the pictures show of each case, lowest DSC first."""
+    ordered = results.cases.sort_values(["DSC", "case"], na_position="last")
+    shown = sum(len(case.lesions) for case in pictures.values())
     entries = []
-    for number, row in enumerate(_sort_cases(results), start=1):
-        own = (pictures or {}).get(row["case"], CasePictures(()))
+    for number, row in enumerate(ordered.to_dict("records"), start=1):
+        own = pictures.get(row["case"], CasePictures())
         entries.append(
             {
                 "number": number,
@@ -218,3 +230,70 @@ def _inline(chart: Chart | None) -> dict[str, Any] | None:
         "caption": chart.caption,
         "inline": Markup(inline_svg(chart.name, chart.svg)),
     }
+
+
+def describe_protocol(summary: Mapping[str, Any]) -> list[str]:
+    """Return what was counted, and how, in sentences.
+
+    Args:
+        summary: Content of ``summary.json``.
+    """
+    protocol, ignored = summary["protocol"], []
+    connectivity = protocol["connectivity"]
+    neighbors = _NEIGHBORS.get(connectivity, f"are {connectivity}-connected")
+    if summary["ignore_label"] is not None:
+        ignored = [
+            f"Voxels that have the value {summary['ignore_label']} in the reference "
+            "are left out of everything."
+        ]
+    return [
+        f"Protocol {protocol['name']}, version {protocol['version']}: "
+        f"{protocol['description']}",
+        f"Voxels with the value {summary['label']} are lesion. A lesion is a group of "
+        f"such voxels that {neighbors}.",
+        *ignored,
+        _describe_small(protocol),
+        f"A lesion is a hit if {_describe_overlap(protocol['overlap'])}. Reference "
+        "lesions are hit or missed, predicted ones hit or false; both sides are "
+        "judged on their own.",
+        "Each metric is computed in every case first. Means are over cases; voxels are "
+        "never pooled. Cases in which a metric has no value are left out of it.",
+        f"Intervals of means are 95 % percentile bootstrap intervals over cases "
+        f"({summary['bootstrap']['resamples']} samples), those of shares 95 % Wilson "
+        "intervals.",
+    ]
+
+
+def _describe_small(protocol: Mapping[str, Any]) -> str:
+    """Return what becomes of small lesions."""
+    limits = []
+    if protocol["min_voxels"] > 1:
+        limits.append(f"fewer than {protocol['min_voxels']} voxels")
+    if protocol["above_mm3"] > 0:
+        limits.append(f"at most {protocol['above_mm3']:g} mm\u00b3")
+    if not limits:
+        return "No lesion is too small to count."
+    ignored = protocol["on_dropped_reference"] == "ignored"
+    return (
+        f"Lesions with {' or '.join(limits)} do not count, in reference and prediction "
+        "alike. This concerns numbers of lesions only: DSC, PPV, TPR and VD see all "
+        "voxels. A predicted lesion on nothing but such a reference lesion is "
+        f"{'neither hit nor false' if ignored else 'false'}."
+    )
+
+
+def _describe_overlap(overlap: Mapping[str, Any]) -> str:
+    """Return when a lesion is a hit."""
+    if overlap["rule"] == "any":
+        return "it shares at least one voxel with a lesion of the other map"
+    if overlap["rule"] == "fraction":
+        return (
+            f"lesions of the other map cover at least {100 * overlap['fraction']:g} % "
+            "of it"
+        )
+    return (
+        f"lesions of the other map cover more than {100 * overlap['alpha']:g} % of it, "
+        f"and those that make up {100 * overlap['gamma']:g} % of the overlap, the "
+        f"largest first, have at most {100 * overlap['beta']:g} % of their own volume "
+        "outside"
+    )

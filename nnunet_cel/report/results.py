@@ -1,4 +1,4 @@
-"""Reads back what `nnunet-cel evaluate` wrote."""
+"""Reads back what `nnunet-cel evaluate` wrote, and the label maps it was made of."""
 
 from __future__ import annotations
 
@@ -7,31 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from nnunet_cel.evaluation.comparison import read_evaluation
 from nnunet_cel.evaluation.dataset import FOLDERS
 from nnunet_cel.evaluation.tables import read_table
-from nnunet_cel.files import read_json
+from nnunet_cel.files import read_json, sha256
 from nnunet_cel.scans import find_label_maps
+from nnunet_cel.volumes import Volume, check_same_grid, read_label_map
 
-__all__ = ["LabelMaps", "Results", "find_maps", "read_results"]
+__all__ = [
+    "FN",
+    "FP",
+    "TP",
+    "LabelMaps",
+    "Results",
+    "find_maps",
+    "mark_agreement",
+    "read_agreement",
+    "read_results",
+]
+
+Array = npt.NDArray[Any]
+
+TP, FP, FN = 1, 2, 3
+"""Values of an agreement map; 0 is background in both."""
 
 _TEXT = ("case", "map", "status", "size_bin")
-_CENTROID = ("centroid_x", "centroid_y", "centroid_z")
-_BOX = tuple(f"box_{axis}_{end}" for axis in "xyz" for end in ("first", "last"))
-_LESION_COLUMNS = (*_TEXT, "lesion", "voxels", "volume_mm3", *_CENTROID, *_BOX)
-_ENTRIES = (
-    "label",
-    "ignore_label",
-    "n",
-    "metrics",
-    "scans",
-    "sizes_mm3",
-    "thresholds",
-    "versions",
-    "sha256",
-)
+_NEEDED = {
+    *("label", "ignore_label", "n", "metrics", "scans", "sizes_mm3", "thresholds"),
+    *("versions", "sha256"),
+}
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,7 @@ class LabelMaps:
     case: str
     prediction: Path
     reference: Path
-    sha256: dict[str, str]
-
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """Both files."""
-        return self.prediction, self.reference
+    sha256: Mapping[str, str]
 
 
 def read_results(folder: Path) -> Results:
@@ -91,47 +94,28 @@ def read_results(folder: Path) -> Results:
     """
     cases, summary = read_evaluation(folder)
     lesions = read_table(folder / "lesions.csv", text=_TEXT)
-    lacking = [name for name in _ENTRIES if name not in summary]
-    lacking += [name for name in _LESION_COLUMNS if name not in lesions.columns]
-    if (
-        lacking
-        or summary["n"] != len(cases)
-        or set(lesions["case"]) - set(cases["case"])
-    ):
+    lacking = sorted(_NEEDED - set(summary))
+    strangers = set(lesions["case"]) - set(cases["case"])
+    if lacking or strangers or summary["n"] != len(cases):
         raise ValueError(
             f"The evaluation in {folder} must be one of this version, whose files "
             f"belong together. It lacks {', '.join(lacking) or 'cases'}. Evaluate "
             "again."
         )
-
-    def optional(name: str) -> pd.DataFrame | None:
-        path = folder / f"{name}.csv"
-        return read_table(path, text=("level",)) if path.is_file() else None
-
+    froc, calibration = (
+        read_table(path, text=("level",)) if path.is_file() else None
+        for path in (folder / "froc.csv", folder / "calibration.csv")
+    )
+    known = folder / FOLDERS
     return Results(
         cases=cases,
         lesions=lesions,
         metrics=read_table(folder / "summary.csv", text=("metric", "name", "unit")),
         summary=summary,
-        froc=optional("froc"),
-        calibration=optional("calibration"),
-        folders=_read_folders(folder / FOLDERS),
+        froc=froc,
+        calibration=calibration,
+        folders=read_json(known) if known.is_file() else {},
     )
-
-
-def _read_folders(path: Path) -> dict[str, str]:
-    """Return where predictions and references were; nothing if nobody says it."""
-    if not path.is_file():
-        return {}
-    try:
-        content = read_json(path)
-        folders = {name: str(content[name]) for name in ("predictions", "references")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"The file {path} must say where predictions and references are. It does "
-            "not: remove it, and name the folders with --predictions and --references."
-        ) from error
-    return folders
 
 
 def find_maps(
@@ -164,12 +148,57 @@ def find_maps(
                 f"{', '.join(missing)}: evaluate again, or name the folder with "
                 f"--{name}s."
             )
+    hashes = results.summary["sha256"]
     return {
         case: LabelMaps(
-            case,
-            found["prediction"][case],
-            found["reference"][case],
-            dict(results.summary["sha256"].get(case, {})),
+            case, found["prediction"][case], found["reference"][case], hashes[case]
         )
         for case in results.cases["case"]
     }
+
+
+def read_agreement(maps: LabelMaps, *, label: int, ignore: int | None) -> Volume:
+    """Read the label maps of a case and return their agreement, on their grid.
+
+    Args:
+        maps: The label maps.
+        label: Value of lesion voxels.
+        ignore: Value of reference voxels that are left out.
+
+    Raises:
+        ValueError: If a file was changed since it was evaluated, or cannot be read.
+    """
+    for name, path in (("prediction", maps.prediction), ("reference", maps.reference)):
+        if sha256(path) != maps.sha256[name]:
+            raise ValueError(
+                f"The {name} {path} must be the one that was evaluated. It was changed "
+                "since then: evaluate again."
+            )
+    prediction = read_label_map(maps.prediction)
+    reference = read_label_map(maps.reference)
+    check_same_grid(f"The prediction {maps.prediction}", prediction, reference)
+    values = mark_agreement(
+        prediction.voxels, reference.voxels, label=label, ignore=ignore
+    )
+    return Volume(values, reference.affine)
+
+
+def mark_agreement(
+    prediction: Array, reference: Array, *, label: int, ignore: int | None = None
+) -> Array:
+    """Return where two label maps agree, voxel by voxel, uint8.
+
+    Args:
+        prediction: Label map, shape (X, Y, Z).
+        reference: Label map of the same shape.
+        label: Value of lesion voxels.
+        ignore: Value of reference voxels that are left out.
+    """
+    predicted, true = prediction == label, reference == label
+    if ignore is not None:
+        predicted &= reference != ignore
+    values = np.zeros(true.shape, dtype=np.uint8)
+    values[predicted & true] = TP
+    values[predicted & ~true] = FP
+    values[~predicted & true] = FN
+    return values

@@ -1,4 +1,4 @@
-"""Colors and type of charts, pictures and page, each defined once.
+"""Colors, type and scales of charts and page, each defined once.
 
 Charts are drawn in the light colors. On the page their colors become variables of the
 page's style sheet, so that charts follow the reader into dark mode.
@@ -7,25 +7,34 @@ page's style sheet, so that charts follow the reader into dark mode.
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 __all__ = [
-    "AGREEMENT_OPACITY",
     "COLORS",
     "Chart",
     "chart_style",
+    "describe_scale",
+    "formatter",
     "inline_svg",
     "new_figure",
     "render",
+    "set_scale",
 ]
+
+Array = npt.NDArray[Any]
 
 COLORS = {
     "ink": ("#1d2733", "#e4e8ed"),
@@ -38,11 +47,10 @@ COLORS = {
 }
 """Name of each color of charts and page: its light and its dark value."""
 
-AGREEMENT_OPACITY = {"tp": 0.68, "fp": 0.22, "fn": 0.45}
-"""Opacity of each fill; high, because lesions that enhance are bright themselves."""
-
 _LIGHT = {name: light for name, (light, _) in COLORS.items()}
 _PNG_DPI = 200
+_SKEWED = 20  # largest over median value from which on axes are logarithmic
+_DASH, _MINUS = "\u2013", "\u2212"
 _SETTINGS: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -143,3 +151,53 @@ def inline_svg(name: str, svg: str) -> str:
     for color, value in _LIGHT.items():
         body = body.replace(value, f"var(--{color})")
     return f'<svg {box[0]} stroke-linejoin="round" aria-hidden="true"{body.rstrip()}'
+
+
+def formatter(pattern: str) -> Callable[[float | None], str]:
+    """Return a function that formats numbers, and None and NaN as a dash."""
+
+    def apply(value: float | None) -> str:
+        if value is None or math.isnan(value):
+            return _DASH
+        used = pattern if value else pattern.lstrip("+")  # zero has no sign
+        return format(value, used).replace("-", _MINUS)
+
+    return apply
+
+
+def set_scale(axes: Axes, values: Array, names: str) -> tuple[float, float]:
+    """Scale axes to values from 0 on, and return their lower and upper end.
+
+    A scale is linear where the largest value is near the others; where it is not, it is
+    logarithmic above the smallest positive value.
+
+    Args:
+        axes: What is drawn on.
+        values: All values, none negative, at least one positive.
+        names: The axes to scale, ``x``, ``y`` or ``xy``.
+    """
+    top = float(values.max())
+    if not _is_skewed(values):
+        return -top * 0.03, top * 1.06
+    smallest = float(values[values > 0].min())
+    exponents = range(math.ceil(math.log10(smallest)), math.floor(math.log10(top)) + 1)
+    for name in names:
+        getattr(axes, f"set_{name}scale")("symlog", linthresh=smallest, linscale=0.5)
+        axis = getattr(axes, f"{name}axis")
+        axis.set_ticks([0.0, *(10.0**exponent for exponent in exponents)])
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
+    return -smallest * 0.15, top * 1.4
+
+
+def describe_scale(values: Array, what: str) -> str:
+    """Return a sentence on the scale of values, empty if it is linear."""
+    if not _is_skewed(values):
+        return ""
+    return f" The scale is logarithmic above the smallest {what}."
+
+
+def _is_skewed(values: Array) -> bool:
+    """Return whether values differ too much for a linear axis."""
+    positive = values[values > 0]
+    return len(positive) > 0 and bool(values.max() > _SKEWED * np.median(positive))

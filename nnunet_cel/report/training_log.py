@@ -1,4 +1,4 @@
-"""Reads the training curves of an nnU-Net model from its log files.
+"""Reads the training curves of an nnU-Net model from its log files, and draws them.
 
 nnU-Net writes a ``training_log_*.txt`` into the folder of every fold, a new one each
 time a training is continued. Checkpoints hold the same numbers, but are pickles, which
@@ -7,14 +7,21 @@ could run code: they are not opened.
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
-__all__ = ["read_training"]
+from nnunet_cel.report.style import COLORS, Chart, chart_style, new_figure, render
 
+__all__ = ["draw_training", "read_training"]
+
+_INK, _ACCENT, _SECOND = (COLORS[name][0] for name in ("ink", "accent", "second"))
+_WIDE = 20  # largest over smallest loss from which on the axis is logarithmic
 _TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?: ")
 _NUMBER = r"(nan|-?inf|-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)"
 _LINES = {
@@ -111,6 +118,89 @@ def _read_log(path: Path, epochs: dict[int, dict[str, float | str | bool]]) -> N
 def _mean(text: str) -> float:
     """Return the mean of numbers such as ``np.float32(0.5), nan``, NaN left out."""
     bare = re.sub(r"np\.float\d+\(", "", text)
-    values = [float(value) for value in re.findall(_NUMBER, bare)]
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    values = pd.Series([float(value) for value in re.findall(_NUMBER, bare)])
+    return float(values.mean())
+
+
+def draw_training(table: pd.DataFrame | None) -> list[Chart]:
+    """Draw loss and validation Dice over epochs, a line for each fold.
+
+    Args:
+        table: What :func:`read_training` returned, None without a model.
+    """
+    if table is None:
+        return []
+    return [
+        _draw_course(
+            table,
+            {"train_loss": "training", "validation_loss": "validation"},
+            name="training_loss",
+            title="Loss",
+            label="loss",
+            caption="Solid: training, dashed: validation",
+        ),
+        _draw_course(
+            table,
+            {"validation_dice": "validation Dice"},
+            name="training_dice",
+            title="Dice in validation",
+            label="validation Dice",
+            caption="nnU-Net's pseudo Dice, over slices or patches of validation cases",
+        ),
+    ]
+
+
+def _draw_course(
+    table: pd.DataFrame,
+    columns: Mapping[str, str],
+    *,
+    name: str,
+    title: str,
+    label: str,
+    caption: str,
+) -> Chart:
+    """Draw columns of the training over epochs."""
+    folds = table["fold"].unique().tolist()
+    with chart_style():
+        figure = new_figure()
+        axes = figure.add_subplot()
+        for fold, rows in table.groupby("fold", sort=False):
+            best = rows[rows["best"].astype(bool)]
+            marker = "o" if len(rows) < 30 else ""
+            look: dict[str, Any] = {"marker": marker, "ms": 3, "lw": 1.4}
+            look["alpha"] = 1 if len(folds) == 1 else 0.6
+            lines = zip(columns.items(), (_ACCENT, _SECOND), ("-", "--"), strict=False)
+            for (column, text), color, line in lines:
+                named = text if fold == folds[0] else None
+                axes.plot(
+                    rows["epoch"], rows[column], line, color=color, label=named, **look
+                )
+                axes.plot(best["epoch"], best[column], "D", ms=6, mfc="none", mec=_INK)
+        values = table[list(columns)].to_numpy(dtype=float)
+        known = values[np.isfinite(values)]
+        if name == "training_dice":
+            axes.set_ylim(-0.02, 1.02)
+        elif len(known) and known.max() > _WIDE * known.min() > 0:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        if len(columns) > 1:
+            axes.legend(loc="best")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        last = table.groupby("fold", sort=False).tail(1)
+        ends = [
+            f"fold {row['fold']} "
+            + ", ".join(f"{text} {row[column]:.3g}" for column, text in columns.items())
+            for _, row in last.iterrows()
+        ]
+        which = "one line for each fold" if len(folds) > 1 else f"of fold {folds[0]}"
+        return Chart(
+            name=name,
+            title=title,
+            alt=f"{title} over {int(table['epoch'].max()) + 1} epochs. At the end: "
+            + "; ".join(ends),
+            caption=f"{caption}, {which}. The diamond is the epoch whose weights were "
+            "kept as the best ones.",
+            **render(figure),
+        )

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import configurations
 from nnunet_cel.scans import find_label_maps
@@ -50,7 +49,8 @@ def check_feasible(study: Study, out: Path, *, local: bool = True) -> int:
     """
     sizes: dict[str, int] = {}
     checks = [
-        *map(_check_data, (study.data.wmh, study.data.cel)),
+        _check_data(study.data.wmh),
+        _check_data(study.data.cel),
         _check_channels(study),
         _check_test_half(study),
         _check_networks(study, sizes),
@@ -131,16 +131,15 @@ def _check_test_half(study: Study) -> Iterator[str]:
 
 def _check_networks(study: Study, sizes: dict[str, int]) -> Iterator[str]:
     """Build every network that is asked for, and note how many parameters it has."""
-    load_protocol(study.protocol)
-    for stage, _, configuration in trainings(study):
-        if stage != "nnunet":
-            network = configurations()[configuration]["network"]
-            if network not in sizes:
-                sizes[network] = 0
-                try:
-                    sizes[network] = count_parameters(study, configuration)
-                except (ValueError, ImportError) as error:
-                    yield str(error)
+    for network, configuration in {
+        configurations()[configuration]["network"]: configuration
+        for stage, _, configuration in trainings(study)
+        if stage != "nnunet"
+    }.items():
+        try:
+            sizes[network] = count_parameters(study, configuration)
+        except (ValueError, ImportError) as error:
+            yield str(error)
 
 
 def _check_device(study: Study) -> Iterator[str]:
@@ -209,7 +208,7 @@ def _required_bytes(study: Study, out: Path, sizes: dict[str, int]) -> int:
         if stage != "nnunet" and not model.is_dir():
             folds = study.training.folds if stage == "pretrained" else 1
             network = configurations()[configuration]["network"]
-            total += folds * sizes[network] * _BYTES_PER_PARAMETER
+            total += folds * sizes.get(network, 0) * _BYTES_PER_PARAMETER
     return total
 
 

@@ -16,9 +16,8 @@ import pandas as pd
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder, write_whole
 from nnunet_cel.pictures import load_volume, save_overlays
-from nnunet_cel.report.curves import draw_training
 from nnunet_cel.report.style import COLORS, chart_style, new_figure, render
-from nnunet_cel.report.training_log import read_training
+from nnunet_cel.report.training_log import draw_training, read_training
 from nnunet_cel.scans import find_label_maps
 from nnunet_cel.study.models import (
     FOLD,

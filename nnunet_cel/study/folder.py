@@ -66,7 +66,7 @@ def begin(study: Study, out: Path, *, run: Mapping[str, Any]) -> None:
             link = out / "raw" / Path(data.dataset).name
             link.unlink(missing_ok=True)
             link.symlink_to(data.dataset, target_is_directory=True)
-    record = {"study": study.model_dump(mode="json"), **run}
+    record = {"study": study.model_dump(mode="json", exclude_unset=True), **run}
     write_whole(out / RECORD, to_json(record))
 
 

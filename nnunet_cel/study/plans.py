@@ -39,8 +39,13 @@ def write_settings(study: Study, preprocessed: Path, dataset: str) -> Path:
         )
     training = study.training
     pretrains = dataset == wmh_dataset(study)
-    settings = training.pretraining if pretrains else training.finetuning
-    plans = adapt_plans(read_json(path), study, {**training.settings, **settings})
+    settings: dict[str, Any] = {}
+    for given in (
+        training.settings,
+        training.pretraining if pretrains else training.finetuning,
+    ):
+        settings |= given.model_dump(exclude_unset=True)
+    plans = adapt_plans(read_json(path), study, settings)
     write_whole(path, to_json(plans))
     return path
 

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from nnunet_cel.evaluation.protocol import PROTOCOLS
+from nnunet_cel.evaluation.protocol import PROTOCOLS, load_protocol
 from nnunet_cel.phantom.layouts import LAYOUTS
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.schema import Model, closest, parse
@@ -50,10 +50,12 @@ RESOURCES: Mapping[str, Mapping[str, int]] = {
 """What a job of each kind may take: threads, MB of memory, minutes, GPUs."""
 
 # What sets the rows of the tables apart, and what planner and trainer write.
-_NOT_FOR_ALL = ("neighbor_pairs", "loss", "lesion_weight", "heads")
+_NOT_FOR_ALL = {"neighbor_pairs", "loss", "lesion_weight", "heads"}
 # Options of `nnunet-cel convert` that the workflow gives itself.
-_OURS = ("-o", "--out", "-d", "--dataset-id", "--name", "--seed", "--overwrite")
-_ALSO_OURS = ("-np", "--processes", "--no-progress", "--linking-table", "--list")
+_OURS = [
+    *("-o", "--out", "-d", "--dataset-id", "--name", "--seed", "--overwrite"),
+    *("-np", "--processes", "--no-progress", "--linking-table", "--list"),
+]
 
 
 def declared_networks() -> list[str]:
@@ -61,111 +63,100 @@ def declared_networks() -> list[str]:
     return [c["network"] for c in configurations().values() if not c["settings"]]
 
 
-def _check_names(names: Collection[str], known: Collection[str], what: str) -> None:
-    """Refuse the first name that is not known."""
+def _require(allowed: object, rule: str, got: object, cure: str = "") -> None:
+    """Refuse what is not allowed."""
+    if not allowed:
+        raise ValueError(f"must {rule}. Got {got!r} instead.{cure}")
+
+
+def _require_names(names: Collection[str], known: Collection[str], what: str) -> None:
     for name in names:
-        if name not in known:
-            raise ValueError(
-                f"must name {what}: {', '.join(known)}. Got {name!r} instead."
-                f"{closest(name, known)}"
-            )
+        rule = f"name {what}: {', '.join(known)}"
+        _require(name in known, rule, name, closest(name, known))
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
     """Return a path that does not depend on the current folder."""
-    if not path.strip():
-        raise ValueError(f"must be a path. Got {path!r} instead.")
-    return str(info.context / path)
+    _require(path.strip(), "be a path", path)
+    return str(Path(info.context or "") / path)
 
 
 def _file(path: str, info: ValidationInfo) -> str:
     """Return the absolute path of a file that exists."""
     whole = _absolute(path, info)
-    if not Path(whole).is_file():
-        raise ValueError(f"must be a file that exists. Got {path!r} instead.")
+    _require(Path(whole).is_file(), "be a file that exists", path)
     return whole
 
 
 def _dataset(path: str) -> str:
     """Refuse a raw data set that nnU-Net would not find."""
     name = Path(path).name
-    if not re.fullmatch(r"Dataset\d{3}_\w+", name):
-        raise ValueError(
-            "must be called as nnU-Net wants it, Dataset502_CEL. Got "
-            f"{name!r} instead: rename it."
-        )
+    rule = "be called as nnU-Net wants it, Dataset502_CEL"
+    _require(re.fullmatch(r"Dataset\d{3}_\w+", name), rule, name, " Rename it.")
     return path
 
 
 def _networks(names: list[str]) -> list[str]:
     """Return networks in the order of the tables."""
     known = declared_networks()
-    _check_names(names, known, "networks")
-    if not names:
-        raise ValueError("must name at least one network. Got none.")
+    _require_names(names, known, "networks")
+    _require(names, "name at least one network", names)
     return [name for name in known if name in names]
 
 
 def _protocol(value: str, info: ValidationInfo) -> str:
     """Return the name of a protocol of the evaluation, or the path of its file."""
-    return value if value in PROTOCOLS else _file(value, info)
+    if value in PROTOCOLS:
+        return value
+    path = _file(value, info)
+    load_protocol(path)
+    return path
 
 
 def _trainer(name: str) -> str:
-    if not name.isidentifier():
-        raise ValueError(f"must be the name of a trainer. Got {name!r} instead.")
+    """Refuse what a shell could take for more than a name."""
+    _require(name.isidentifier(), "be the name of a trainer", name)
     return name
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Refuse settings that no training takes, or that make rows of tables."""
-    shared = [name for name in Settings().to_block() if name not in _NOT_FOR_ALL]
-    _check_names(given, shared, "settings that all rows can share")
-    try:
-        parse(Settings, given, "trainings")
-    except ValueError as error:
-        raise ValueError(f"must be settings of trainings. {error}") from error
-    return given
+def _shared(settings: Settings) -> Settings:
+    """Refuse settings that make rows of tables, or that planner and trainer write."""
+    own = sorted(settings.model_fields_set & _NOT_FOR_ALL)
+    _require(not own, "be settings that all rows can share", own, " Leave them out.")
+    return settings
 
 
 def _arguments(
     given: dict[str, dict[str, Any]], info: ValidationInfo
 ) -> dict[str, dict[str, Any]]:
     """Return arguments of networks, with absolute paths of files."""
-    _check_names(given, declared_networks(), "networks")
-    for network, arguments in given.items():
+    _require_names(given, declared_networks(), "networks")
+    whole = {network: dict(arguments) for network, arguments in given.items()}
+    for network, arguments in whole.items():
         known = architecture(network)["arch_kwargs"]
-        _check_names(arguments, known, f"arguments of {network}")
-    return {
-        network: {
-            name: _file(str(value), info)
-            if name.endswith("_file") and value is not None
-            else value
-            for name, value in arguments.items()
-        }
-        for network, arguments in given.items()
-    }
+        _require_names(arguments, known, f"arguments of {network}")
+        for name, value in arguments.items():
+            if name.endswith("_file") and value is not None:
+                arguments[name] = _file(str(value), info)
+    return whole
 
 
 def _resources(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return what jobs of all kinds may take."""
-    _check_names(given, RESOURCES, "kinds of jobs")
+    _require_names(given, RESOURCES, "kinds of jobs")
     for kind, taken in given.items():
         for name, amount in taken.items():
             least = 1 if name == "threads" else 0
             counted = type(amount) is int and amount >= least
             # Names that are not ours, such as slurm_partition, are the executor's.
             text = isinstance(amount, str) and name not in RESOURCES["train"]
-            if not (counted or text):
-                raise ValueError(
-                    f"must be integers >= {least}. Got {amount!r} for "
-                    f"'{kind}.{name}' instead."
-                )
+            rule = f"have an integer >= {least} for '{kind}.{name}'"
+            _require(counted or text, rule, amount)
     return {kind: {**rest, **given.get(kind, {})} for kind, rest in RESOURCES.items()}
 
 
 Place = Annotated[str, AfterValidator(_absolute)]
-SettingsOfTrainings = Annotated[dict[str, Any], AfterValidator(_settings)]
+SharedSettings = Annotated[Settings, AfterValidator(_shared)]
 InOrder = AfterValidator(lambda numbers: sorted(set(numbers)))
 
 
@@ -194,9 +185,9 @@ class Data(Section):
     origins: ClassVar[Sequence[str]]
 
     dataset: Annotated[Place, AfterValidator(_dataset)] | None = None
-    phantoms: dict[str, int] = Field({})
-    spacing: float = Field(1.0, ge=1, le=8)
-    options: list[Any] = Field([])
+    phantoms: dict[str, int] = Field(default={})
+    spacing: float = Field(default=1.0, ge=1, le=8)
+    options: list[Any] = Field(default=[])
 
     @property
     def given(self) -> list[str]:
@@ -207,26 +198,22 @@ class Data(Section):
     @classmethod
     def _fit_layouts(cls, phantoms: dict[str, int]) -> dict[str, int]:
         sizes = {k: lay.size for k, lay in LAYOUTS.items() if lay.kind == cls.kind}
-        _check_names(phantoms, sizes, f"layouts of {cls.kind}")
-        if cls.kind == "cel" and len(phantoms) > 1:
-            raise ValueError(f"must be of one layout. Got {', '.join(phantoms)}.")
+        _require_names(phantoms, sizes, f"layouts of {cls.kind}")
         for name, count in phantoms.items():
-            if not 1 <= count <= sizes[name]:
-                raise ValueError(
-                    f"must be from 1 to {sizes[name]} for {name}. Got {count} instead."
-                )
+            rule = f"be from 1 to {sizes[name]} for {name}"
+            _require(1 <= count <= sizes[name], rule, count)
+        one = cls.kind == "wmh" or len(phantoms) < 2
+        _require(one, "be of one layout", list(phantoms))
         return phantoms
 
     @field_validator("options")
     @classmethod
     def _are_not_ours(cls, options: list[Any]) -> list[str]:
         texts = [str(option) for option in options]
+        rule = f"be options of 'nnunet-cel convert {cls.kind}' that the study lacks"
         for option in texts:
-            if option.partition("=")[0] in (*_OURS, *_ALSO_OURS):
-                raise ValueError(
-                    f"must be options of 'nnunet-cel convert {cls.kind}' that the "
-                    f"study does not set. Got {option!r}: leave it out."
-                )
+            free = option.partition("=")[0] not in _OURS
+            _require(free, rule, option, " Leave it out.")
         return texts
 
 
@@ -240,7 +227,9 @@ class WmhData(Data):
     kind = "wmh"
     origins = ("dataset", "sources", "phantoms")
 
-    sources: dict[Literal["isbi2015", "msseg2016", "wmh2017"], Place] = Field({})
+    sources: dict[Literal["isbi2015", "msseg2016", "wmh2017"], Place] = Field(
+        default={}
+    )
 
     @property
     def paths(self) -> dict[str, str]:
@@ -281,8 +270,8 @@ class Planning(Section):
         gpu_memory: GB of GPU memory to plan for.
     """
 
-    spacing: float = Field(1.0, gt=0)
-    gpu_memory: float = Field(11.0, gt=0)
+    spacing: float = Field(default=1.0, gt=0)
+    gpu_memory: float = Field(default=11.0, gt=0)
 
 
 class Training(Section):
@@ -298,14 +287,14 @@ class Training(Section):
         arch_kwargs: Arguments of networks, by the name of the network.
     """
 
-    folds: int = Field(5, ge=1, le=5)
-    batch_size: int | None = Field(None, ge=1)
-    small_window: int = Field(64, ge=1)
-    settings: SettingsOfTrainings = Field({})
-    pretraining: SettingsOfTrainings = Field({})
-    finetuning: SettingsOfTrainings = Field({})
+    folds: int = Field(default=5, ge=1, le=5)
+    batch_size: int | None = Field(default=None, ge=1)
+    small_window: int = Field(default=64, ge=1)
+    settings: SharedSettings = Settings()
+    pretraining: SharedSettings = Settings()
+    finetuning: SharedSettings = Settings()
     arch_kwargs: Annotated[dict[str, dict[str, Any]], AfterValidator(_arguments)] = (
-        Field({})
+        Field(default={})
     )
 
 
@@ -317,7 +306,9 @@ class NnUNet(Section):
         trainer: Name of nnU-Net's trainer.
     """
 
-    configurations: Annotated[list[Literal["2d", "3d_fullres"]], InOrder] = Field([])
+    configurations: Annotated[list[Literal["2d", "3d_fullres"]], InOrder] = Field(
+        default=[]
+    )
     trainer: Annotated[str, AfterValidator(_trainer)] = "nnUNetTrainer"
 
 
@@ -350,12 +341,12 @@ class Study(Section):
         AfterValidator(_networks),
     ] = Field(default_factory=declared_networks)
     tables: Annotated[list[Literal[2, 3, 4, 5, 6, 7, 8]], InOrder] = Field(
-        [2, 3, 4, 5, 6, 7, 8]
+        default=[2, 3, 4, 5, 6, 7, 8]
     )
-    figures: Annotated[list[Literal[7, 8, 9]], InOrder] = Field([7, 8, 9])
+    figures: Annotated[list[Literal[7, 8, 9]], InOrder] = Field(default=[7, 8, 9])
     paper: bool = True
-    splits: int = Field(1, ge=1, le=100)
-    seed: int = Field(0, ge=0)
+    splits: int = Field(default=1, ge=1, le=100)
+    seed: int = Field(default=0, ge=0)
     device: Literal["cuda", "cpu", "mps"] = "cuda"
     protocol: Annotated[str, AfterValidator(_protocol)] = "paper"
     planning: Planning = Planning()
@@ -387,13 +378,12 @@ class Study(Section):
                 f"divided already. Got {self.splits} instead. Name the scans with "
                 "'data.cel.source' for more divisions."
             )
-        if wmh.dataset and cel.dataset:
-            names = [Path(path).name for path in (wmh.dataset, cel.dataset)]
-            if names[0][:10] == names[1][:10]:
-                raise ValueError(
-                    "The data sets 'data.wmh.dataset' and 'data.cel.dataset' must have "
-                    f"different numbers. Got {' and '.join(names)}: rename one."
-                )
+        names = [Path(path or "").name for path in (wmh.dataset, cel.dataset)]
+        if all(names) and names[0][:10] == names[1][:10]:
+            raise ValueError(
+                "The data sets 'data.wmh.dataset' and 'data.cel.dataset' must have "
+                f"different numbers. Got {' and '.join(names)}: rename one."
+            )
         return self
 
 

@@ -11,17 +11,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.data_augmentation.compute_initial_patch_size import (
+    get_patch_size,
+)
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-__all__ = ["IN_PLANE_AXES", "ROTATION", "paper_transforms", "rotation_margin"]
+__all__ = ["build_transforms", "paper_transforms", "rotation_margin"]
 
 IN_PLANE_AXES = (0, 1)
 ROTATION_PROBABILITY = 0.5
 ROTATION = (-math.radians(15), math.radians(15))
+
+
+def build_transforms(
+    augmentation: str,
+    window: int,
+    regions: Sequence[Any] | None = None,
+    ignore_label: int | None = None,
+) -> tuple[BasicTransform, BasicTransform, int]:
+    """Return the transforms of a loader.
+
+    Args:
+        augmentation: ``"paper"``, ``"nnunet"`` or ``"none"``.
+        window: Edge length in voxels of the windows that come out.
+        regions: nnU-Net's regions that labels become, None for label maps.
+        ignore_label: nnU-Net's ignore label, None if the data set has none.
+
+    Returns:
+        Transforms, transforms without augmentation, and the voxels around the window
+        that the first ones want.
+    """
+    labels: dict[str, Any] = {"regions": regions, "ignore_label": ignore_label}
+    plain = nnUNetTrainer.get_validation_transforms(None, **labels)
+    if augmentation == "none":
+        return plain, plain, 0
+    if augmentation == "paper":
+        return paper_transforms(window, plain), plain, rotation_margin(window)
+    rotation = (-math.pi, math.pi)  # nnU-Net's for square 2D patches
+    size = (window, window)
+    larger = get_patch_size(size, rotation, rotation, rotation, (0.85, 1.25))
+    transforms = nnUNetTrainer.get_training_transforms(
+        size,
+        rotation,
+        None,
+        IN_PLANE_AXES,
+        do_dummy_2d_data_aug=False,
+        use_mask_for_norm=None,
+        **labels,
+    )
+    return transforms, plain, -(-int(max(larger) - window) // 2)
 
 
 def paper_transforms(window: int, label_transforms: BasicTransform) -> BasicTransform:

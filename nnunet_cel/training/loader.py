@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
-from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nnunet_cel.slicing import PLANES, stack_bounds
-from nnunet_cel.training.pool import StackRequest
+from nnunet_cel.training.augmentation import build_transforms
+from nnunet_cel.training.pool import StackRequest, lesion_labels
 
 __all__ = [
     "StackBatches",
@@ -33,16 +34,6 @@ __all__ = [
 
 # What nnU-Net writes into segmentations outside of the image.
 OUTSIDE = -1
-
-_WORKERS_MUST_RUN = (
-    "The processes that load data must be able to run and to share memory (/dev/shm). "
-    "If one was killed, memory was probably short. Let fewer run (environment variable "
-    "nnUNet_n_proc_DA, 0 for none) or give the container more shared memory, then "
-    "continue with --c."
-)
-
-# In what torch says when a worker died or has no shared memory to put a batch into.
-_SIGNS_OF_LOST_WORKERS = ("DataLoader worker (pid", "shared memory", "</torch_")
 
 
 def place_window(
@@ -157,14 +148,11 @@ class StackBatches(Dataset[dict[str, Any]]):
     Args:
         dataset: Preprocessed cases.
         requests: Batch number to the samples of that batch.
+        labels: nnU-Net's label manager of the data set.
+        augmentation: ``"paper"``, ``"nnunet"`` or ``"none"``. Is left out where it
+            loses the lesion that a sample must hold.
         window: Edge length of the windows in voxels.
         neighbor_pairs: Neighbors on either side of a slice, ``k``.
-        lesion_labels: Labels that count as lesion.
-        transforms: Augmentation; ends in windows of ``window`` voxels.
-        plain_transforms: The same without augmentation. Takes the place of
-            ``transforms`` where those lose the lesion that a sample must hold.
-        margin: Voxels that ``transforms`` want around the window.
-        num_regions: Regions that ``transforms`` turn the labels into; 0 for none.
     """
 
     def __init__(
@@ -172,23 +160,23 @@ class StackBatches(Dataset[dict[str, Any]]):
         dataset: nnUNetBaseDataset,
         requests: Callable[[int], list[StackRequest]],
         *,
+        labels: LabelManager,
+        augmentation: str,
         window: int,
         neighbor_pairs: int,
-        lesion_labels: Sequence[int],
-        transforms: BasicTransform,
-        plain_transforms: BasicTransform,
-        margin: int = 0,
-        num_regions: int = 0,
     ) -> None:
         self.dataset = dataset
         self.requests = requests
         self.window = window
         self.neighbor_pairs = neighbor_pairs
-        self.lesion_labels = tuple(lesion_labels)
-        self.transforms = transforms
-        self.plain_transforms = plain_transforms
-        self.margin = margin
-        self.num_regions = num_regions
+        self.lesion_labels = lesion_labels(labels)
+        self.num_regions = len(labels.foreground_regions) if labels.has_regions else 0
+        self.transforms, self.plain_transforms, self.margin = build_transforms(
+            augmentation,
+            window,
+            regions=labels.foreground_regions if labels.has_regions else None,
+            ignore_label=labels.ignore_label,
+        )
         self._opened: dict[str, tuple[Any, Any]] = {}
 
     def __getitem__(self, batch_number: int) -> dict[str, Any]:
@@ -219,15 +207,11 @@ class StackBatches(Dataset[dict[str, Any]]):
         with torch.no_grad(), _seeded(request.seed):
             result = self.transforms(image=stack, segmentation=labels)
             if request.lesion and not self._holds_lesion(result["segmentation"]):
-                result = self._without_augmentation(stack, labels)
+                inner = slice(self.margin, self.margin + self.window)
+                result = self.plain_transforms(
+                    image=stack[:, inner, inner], segmentation=labels[:, inner, inner]
+                )
         return result["image"], result["segmentation"]
-
-    def _without_augmentation(self, stack: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        inner = slice(self.margin, self.margin + self.window)
-        result: dict[str, Tensor] = self.plain_transforms(
-            image=stack[:, inner, inner], segmentation=labels[:, inner, inner]
-        )
-        return result
 
     def _holds_lesion(self, target: Tensor) -> bool:
         if self.num_regions:  # after them comes the mask of ignored voxels
@@ -244,36 +228,30 @@ class StackBatches(Dataset[dict[str, Any]]):
 
 def batch_iterator(
     batches: StackBatches,
+    numbers: Iterable[int] | None = None,
     *,
-    first_batch: int = 0,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Return endless batches in the order of their numbers.
+    """Return batches in the order of their numbers.
 
     torch's loader rather than nnU-Net's: it keeps the order, hands on the errors of its
     workers, and notices when one of them dies.
 
     Args:
         batches: Where batches come from.
-        first_batch: Number of the first batch.
+        numbers: Which batches; None stands for all, endlessly.
         num_workers: Processes that read ahead; with 0 this process reads.
         pin_memory: Whether to copy batches to memory that the GPU can read.
-
-    Raises:
-        OSError: If processes cannot be started.
     """
     loader = DataLoader(
         batches,
         batch_size=None,
-        sampler=itertools.count(first_batch),
+        sampler=itertools.count() if numbers is None else numbers,
         num_workers=num_workers,
         pin_memory=pin_memory,
     )
-    try:
-        return iter(loader)
-    except OSError as error:
-        raise OSError(error.errno, f"{_WORKERS_MUST_RUN} Got: {error}") from error
+    return iter(loader)
 
 
 @contextlib.contextmanager
@@ -287,7 +265,14 @@ def advice_on_lost_workers() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if not any(sign in str(error) for sign in _SIGNS_OF_LOST_WORKERS):
+    except (RuntimeError, OSError) as error:
+        # what torch says when a worker died or has no shared memory to put a batch into
+        signs = ("DataLoader worker (pid", "shared memory", "</torch_")
+        if not any(sign in str(error) for sign in signs):
             raise
-        raise RuntimeError(f"{_WORKERS_MUST_RUN} Got: {error}") from error
+        raise RuntimeError(
+            "The processes that load data must be able to run and to share memory "
+            "(/dev/shm). If one was killed, memory was probably short. Let fewer run "
+            "(environment variable nnUNet_n_proc_DA, 0 for none) or give the container "
+            f"more shared memory, then continue with --c. Got: {error}"
+        ) from error

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tqdm import tqdm
 
 from nnunet_cel.slicing import PLANES
@@ -28,8 +29,9 @@ __all__ = [
     "SlicePool",
     "StackRequest",
     "draw_requests",
-    "fixed_requests",
+    "fixed_batches",
     "index_slices",
+    "lesion_labels",
 ]
 
 # Rows of (case, slice index), shape (N, 2), for each of the three planes.
@@ -85,9 +87,14 @@ class SlicePool:
         return max(1, math.ceil(self.num_lesion_slices / batch_size))
 
 
+def lesion_labels(labels: LabelManager) -> list[int]:
+    """Return the labels that count as lesion: all but background."""
+    return [int(label) for label in labels.all_labels if label != 0]
+
+
 def index_slices(
     dataset: nnUNetBaseDataset,
-    lesion_labels: Sequence[int],
+    labels: Sequence[int],
     *,
     progress: bool = True,
 ) -> SlicePool:
@@ -98,7 +105,7 @@ def index_slices(
 
     Args:
         dataset: Preprocessed cases.
-        lesion_labels: Labels that count as lesion.
+        labels: Labels that count as lesion.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -112,14 +119,14 @@ def index_slices(
     ):
         try:
             _, segmentation, _, _ = dataset.load_case(case)
-            labels = segmentation[:][0]
+            label_map = segmentation[:][0]
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"The preprocessed files of {case} in {dataset.source_folder} must be "
                 f"whole. Reading them failed: {error!r}. Preprocess the data set "
                 "again; it was probably interrupted."
             ) from error
-        mask = np.isin(labels, lesion_labels)
+        mask = np.isin(label_map, labels)
         for plane in PLANES:
             others = tuple(axis for axis in PLANES if axis != plane)
             bears_lesion = mask.any(axis=others)
@@ -183,20 +190,31 @@ def _draw(rng: np.random.Generator, pool: SlicePool, *, lesion: bool) -> StackRe
     )
 
 
-def fixed_requests(pool: SlicePool, count: int, *, seed: int = 0) -> list[StackRequest]:
-    """Choose the fixed samples of the online validation.
+def fixed_batches(
+    pool: SlicePool,
+    count: int,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> list[list[StackRequest]]:
+    """Choose the fixed batches of the online validation.
 
-    At most half of them bear lesions, the rest is lesion-free: most slices of a volume
-    are, and false positives must cost. The choice is spread evenly over planes, cases
-    and slices and does not change from epoch to epoch, nor with the settings.
+    At most half of their samples bear lesions, the rest is lesion-free: most slices of
+    a volume are, and false positives must cost. The choice is spread evenly over
+    planes, cases and slices and does not change from epoch to epoch, nor with the
+    settings.
 
     Args:
-        pool: Slices to choose from.
-        count: Samples at most.
-        seed: Seed of the windows' placement.
+        pool: Slices to choose from, each at most once.
+        count: Batches at most.
+        batch_size: Samples in a batch of all processes.
+        rank: Number of the process in distributed training.
+        world_size: Processes that share the batches.
     """
-    num_lesion = min(count - count // 2, pool.num_lesion_slices)
-    num_lesion_free = min(count - num_lesion, pool.num_lesion_free_slices)
+    samples = count * batch_size
+    num_lesion = min(samples - samples // 2, pool.num_lesion_slices)
+    num_lesion_free = min(samples - num_lesion, pool.num_lesion_free_slices)
     chosen: list[tuple[np.ndarray, int, bool]] = []
     for rows_by_plane, lesion, take in (
         (pool.lesion, True, num_lesion),
@@ -206,14 +224,15 @@ def fixed_requests(pool: SlicePool, count: int, *, seed: int = 0) -> list[StackR
         positions = np.linspace(0, len(rows) - 1, take).round().astype(int)
         chosen += [(*rows[position], lesion) for position in positions]
     # neither planes nor lesions should come in runs: batches are shared among processes
-    order = np.random.default_rng(seed).permutation(len(chosen))
-    return [
-        StackRequest(
-            case=pool.cases[chosen[position][0][0]],
-            plane=chosen[position][1],
-            index=int(chosen[position][0][1]),
-            lesion=chosen[position][2],
-            seed=int(position),
+    order = np.random.default_rng(0).permutation(len(chosen))
+    requests = []
+    for seed in order:
+        (case, index), plane, lesion = chosen[seed]
+        requests.append(
+            StackRequest(pool.cases[case], plane, int(index), lesion, seed=int(seed))
         )
-        for position in order
+    batches = [
+        requests[start : start + batch_size] for start in range(0, samples, batch_size)
     ]
+    # a process without a share of the last batch would hang the others
+    return [batch[rank::world_size] or batch[:1] for batch in batches if batch]

@@ -11,16 +11,20 @@ else.
 
 from __future__ import annotations
 
-import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_cel.planning.declarations import BASE, architecture, configurations
-from nnunet_cel.planning.extent import cubic_extent, training_shapes
-from nnunet_cel.planning.memory import BATCH_SIZE
+from nnunet_cel.files import read_json
+from nnunet_cel.planning.declarations import BASE_NETWORK, architecture
+from nnunet_cel.planning.sizes import (
+    BATCH_SIZE,
+    MULTIPLE,
+    cubic_extent,
+    training_shapes,
+)
 from nnunet_cel.settings import BLOCK, Settings
 
 __all__ = ["lift_plans"]
@@ -32,8 +36,8 @@ def lift_plans(
     dataset_json: dict[str, Any],
     *,
     preprocessed: str | None,
-) -> dict[str, Any]:
-    """Return a copy of plans whose configuration FCADenseTrainer can train.
+) -> tuple[dict[str, Any], Settings]:
+    """Return a copy of plans that FCADenseTrainer can train, and its settings.
 
     Args:
         plans: Plans of `FCADensePlanner` or of stock nnU-Net.
@@ -48,27 +52,30 @@ def lift_plans(
             them.
     """
     plans = deepcopy(plans)
-    names = list(plans["configurations"])
-    if configuration not in names:
+    known = plans["configurations"]
+    if configuration not in known:
         raise ValueError(
             f"The plans {plans['plans_name']!r} of {plans['dataset_name']} must have "
             f"the configuration that is to be trained, {configuration!r}. They have "
-            f"{', '.join(map(repr, names))}. Choose one of these, or plan it with "
+            f"{', '.join(map(repr, known))}. Choose one of these, or plan it with "
             "nnUNetv2_plan_and_preprocess."
         )
-    entry = plans["configurations"][configuration]
     resolved = PlansManager(plans).get_configuration(configuration)
     if resolved.previous_stage_name is not None:
         raise ValueError(
             f"FCADenseTrainer cannot train {configuration!r}: it is the second stage "
             f"of a cascade after {resolved.previous_stage_name!r}. Choose '2d'."
         )
-    *heirs, root = _ancestry(plans, configuration)
+    entry = known[configuration]
+    heirs, root = [], entry
+    while "inherits_from" in root:
+        heirs.append(root)
+        root = known[root["inherits_from"]]
     # planner and trainer write this key, users do not
     if "heads" not in root.get(BLOCK, {}):
         chosen = {key for heir in heirs for key in heir}
         if "architecture" not in chosen:
-            entry["architecture"] = architecture(configurations()[BASE]["network"])
+            entry["architecture"] = architecture(BASE_NETWORK)
         if "batch_size" not in chosen:
             entry["batch_size"] = BATCH_SIZE
         if "patch_size" not in chosen:
@@ -76,25 +83,25 @@ def lift_plans(
     settings = Settings.from_configuration(resolved.configuration, name=configuration)
     labels = PlansManager(plans).get_label_manager(dataset_json)
     heads = "sigmoid" if labels.has_regions else "softmax"
-    entry[BLOCK] = settings.to_block() | {"heads": heads}
-    _check_numbers(PlansManager(plans).get_configuration(configuration), configuration)
-    return plans
+    settings = settings.model_copy(update={"heads": heads})
+    entry[BLOCK] = settings.to_block()
+    resolved = PlansManager(plans).get_configuration(configuration)
+    _check_numbers(resolved, settings, configuration)
+    return plans, settings
 
 
-def _ancestry(plans: dict[str, Any], configuration: str) -> list[dict[str, Any]]:
-    """Return a configuration and all that it inherits from, the root last."""
-    entries = [plans["configurations"][configuration]]
-    while "inherits_from" in entries[-1]:
-        entries.append(plans["configurations"][entries[-1]["inherits_from"]])
-    return entries
-
-
-def _check_numbers(resolved: Any, name: str) -> None:
+def _check_numbers(resolved: Any, settings: Settings, name: str) -> None:
     patch_size, batch_size = list(resolved.patch_size), resolved.batch_size
-    if len(patch_size) != 3 or len(set(patch_size)) != 1 or patch_size[0] < 1:
+    extent = patch_size[0]
+    if patch_size != [extent] * 3 or extent < 1 or extent % MULTIPLE:
         raise ValueError(
             f"The 'patch_size' of configuration {name!r} must be [S, S, S], three "
-            f"equal numbers of voxels. Got {patch_size} instead."
+            f"times the same multiple of {MULTIPLE} voxels. Got {patch_size} instead."
+        )
+    if (settings.training_window or extent) > extent:
+        raise ValueError(
+            f"The 'training_window' of configuration {name!r} must be at most the "
+            f"patch size, {extent} voxels. Got {settings.training_window} instead."
         )
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(
@@ -111,7 +118,7 @@ def _extent(plans: dict[str, Any], resolved: Any, preprocessed: str | None) -> i
             "does not exist. Run nnUNetv2_extract_fingerprint."
         )
     shapes = training_shapes(
-        json.loads(file.read_text(encoding="utf-8")),
+        read_json(file),
         spacing=resolved.spacing,
         transpose_forward=plans["transpose_forward"],
     )

@@ -1,9 +1,11 @@
-"""Tests of DICOM segmentations, read back with pydicom and highdicom."""
+"""Agreement maps, and DICOM segmentations read back with pydicom and highdicom."""
 
 from __future__ import annotations
 
+import functools
 import io
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,18 @@ import numpy as np
 import pytest
 from source_layouts import write_tree
 
-from nnunet_cel.report.dicom_seg import make_segmentation
-from nnunet_cel.volumes import Volume, read_volume, write_volume
+from nnunet_cel.files import sha256
+from nnunet_cel.report import exports
+from nnunet_cel.report.exports import itksnap_labels, slicer_colors, write_maps
+from nnunet_cel.report.results import LabelMaps
+from nnunet_cel.volumes import Volume, read_label_map, read_volume, write_volume
 
 hd = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
 pydicom = pytest.importorskip("pydicom")
+
+make_segmentation = functools.partial(
+    exports.make_segmentation, label=1, algorithm="nnunet-cel", version="1"
+)
 
 # Directions of rows, columns and slices in DICOM order (to the left, back and head).
 GEOMETRIES = {
@@ -140,7 +149,7 @@ def test_every_voxel_is_on_its_slice(
     series = write_series(tmp_path / "series", geometry)
     prediction = predict(series, tmp_path / "p.nii.gz", rng, axes)
 
-    content = make_segmentation(tmp_path / "p.nii.gz", series, version="1.0")
+    content = make_segmentation(tmp_path / "p.nii.gz", series)
 
     check(read_back(content), series, prediction)
 
@@ -152,9 +161,7 @@ def test_rounded_places_of_slices_do_not_matter(
     series = write_series(tmp_path / "series", "axial", tilt=0.009)
     prediction = predict(series, tmp_path / "p.nii.gz", rng)
 
-    segmentation = read_back(
-        make_segmentation(tmp_path / "p.nii.gz", series, version="1")
-    )
+    segmentation = read_back(make_segmentation(tmp_path / "p.nii.gz", series))
 
     masks = masks_of(segmentation)
     for k in range(5):
@@ -176,7 +183,7 @@ def test_files_without_the_mark_of_dicom_are_told(
     dataset.save_as(series / "0", implicit_vr=True, little_endian=True)
 
     with pytest.raises(ValueError, match=r"each of the 5 slices\. Got 4"):
-        make_segmentation(tmp_path / "p.nii.gz", series, version="1")
+        make_segmentation(tmp_path / "p.nii.gz", series)
 
 
 @pytest.mark.parametrize("number", [0, 1], ids=["axial", "sagittal"])
@@ -189,9 +196,7 @@ def test_series_of_a_clinic(
     series = sorted(path for path in folders if "__MACOSX" not in path.parts)[number]
     prediction = predict(series, tmp_path / "p.nii.gz", rng)
 
-    segmentation = read_back(
-        make_segmentation(tmp_path / "p.nii.gz", series, version="1.0")
-    )
+    segmentation = read_back(make_segmentation(tmp_path / "p.nii.gz", series))
 
     assert str(segmentation.FrameOfReferenceUID).startswith("2.25.")
     masks = masks_of(segmentation)
@@ -246,10 +251,10 @@ def test_the_same_prediction_is_the_same_object(
     predict(series, prediction, rng)
     os.utime(prediction, (1.6e9, 1.6e9))
 
-    first = make_segmentation(prediction, series, version="1")
-    assert make_segmentation(prediction, series, version="1") == first
+    first = make_segmentation(prediction, series)
+    assert make_segmentation(prediction, series) == first
     predict(series, prediction, rng)
-    second = make_segmentation(prediction, series, version="1")
+    second = make_segmentation(prediction, series)
     assert read_back(first).SOPInstanceUID != read_back(second).SOPInstanceUID
 
 
@@ -260,9 +265,7 @@ def test_predictions_without_lesion_are_written(tmp_path: Path) -> None:
     voxels = np.zeros(scan.voxels.shape, dtype=np.uint8)
     write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine))
 
-    segmentation = read_back(
-        make_segmentation(tmp_path / "p.nii.gz", series, version="1")
-    )
+    segmentation = read_back(make_segmentation(tmp_path / "p.nii.gz", series))
 
     assert not segmentation.pixel_array.any()
 
@@ -274,13 +277,13 @@ def test_other_grids_are_refused(tmp_path: Path) -> None:
     voxels = np.zeros((9, 9, 9), dtype=np.uint8)
     write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine))
     with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
-        make_segmentation(tmp_path / "p.nii.gz", series, version="1")
+        make_segmentation(tmp_path / "p.nii.gz", series)
     shifted = scan.affine.copy()
     shifted[0, 3] += 1
     voxels = np.zeros(scan.voxels.shape, dtype=np.uint8)
     write_volume(tmp_path / "p.nii.gz", Volume(voxels, shifted))
     with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
-        make_segmentation(tmp_path / "p.nii.gz", series, version="1")
+        make_segmentation(tmp_path / "p.nii.gz", series)
 
 
 def test_the_missing_package_is_named(
@@ -290,4 +293,75 @@ def test_the_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "highdicom", None)
 
     with pytest.raises(ImportError, match=r"pip install 'nnunet-cel\[dicom\]'"):
-        make_segmentation(tmp_path / "p.nii.gz", tmp_path, version="1")
+        make_segmentation(tmp_path / "p.nii.gz", tmp_path)
+
+
+AFFINE = np.array(
+    [[0, 0, 2.0, -5], [-0.5, 0, 0, 7], [0, 1.5, 0, 9], [0, 0, 0, 1]], dtype=float
+)
+
+
+def make_maps(folder: Path, case: str, rng: np.random.Generator) -> LabelMaps:
+    """Write random label maps of a case."""
+    files = [folder / f"{name}_{case}.nii.gz" for name in "pr"]
+    for file in files:
+        voxels = rng.integers(0, 2, (5, 6, 7)).astype(np.uint8)
+        write_volume(file, Volume(voxels, AFFINE))
+    hashes = {"prediction": sha256(files[0]), "reference": sha256(files[1])}
+    return LabelMaps(case, files[0], files[1], hashes)
+
+
+def test_maps_lie_where_the_scans_lie(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Values are 1 in both, 2 in the prediction, 3 in the reference alone."""
+    maps = {case: make_maps(tmp_path, case, rng) for case in ("a", "b c")}
+    out = tmp_path / "out"
+    out.mkdir()
+
+    write_maps(out, maps, label=1, ignore=None)
+
+    assert {path.name for path in out.iterdir()} == {
+        "a.nii.gz",
+        "b c.nii.gz",
+        "labels.ctbl",
+        "labels.txt",
+    }
+    for entry in maps.values():
+        files = (entry.prediction, entry.reference)
+        predicted, true = (read_label_map(file).voxels > 0 for file in files)
+        volume = read_label_map(out / f"{entry.case}.nii.gz")
+        expected = np.select(
+            [predicted & true, predicted & ~true, true & ~predicted], [1, 2, 3]
+        )
+        assert np.array_equal(volume.voxels, expected)
+        assert np.allclose(volume.affine, AFFINE)
+
+
+def test_all_changed_files_are_listed(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Label maps that are not those of the evaluation are refused together."""
+    maps = {case: make_maps(tmp_path, case, rng) for case in ("a", "b")}
+    for entry in maps.values():
+        write_volume(entry.prediction, Volume(np.ones((5, 6, 7), np.uint8), AFFINE))
+
+    with pytest.raises(ValueError, match=r"2 cases have problems[\s\S]*p_a[\s\S]*p_b"):
+        write_maps(tmp_path, maps, label=1, ignore=None)
+
+
+def test_both_programs_get_the_same_labels() -> None:
+    """ITK-SNAP's eight columns and 3D Slicer's six agree in number, color and name."""
+    line = re.compile(
+        r'^ +(\d+) +(\d+) +(\d+) +(\d+) +([\d.]+) +([01]) +([01]) +"(.*)"$', re.M
+    )
+    snap = [match.groups() for match in line.finditer(itksnap_labels())]
+    slicer = [text.split(" ") for text in slicer_colors().splitlines()]
+
+    assert [entry[0] for entry in snap] == ["0", "1", "2", "3"]
+    assert [entry[7] for entry in snap[1:]] == [
+        "True positive",
+        "False positive",
+        "False negative",
+    ]
+    for (number, *color, _, _, _, name), (index, label, *rgba) in zip(
+        snap[1:], slicer[1:], strict=True
+    ):
+        assert (number, name.replace(" ", "_")) == (index, label)
+        assert [*color, "255"] == rgba

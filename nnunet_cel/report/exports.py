@@ -1,13 +1,13 @@
-"""Writes a predicted label map as a DICOM segmentation of the series it belongs to.
+"""Writes label maps for other programs.
 
-Words:
+Agreement maps open in color in ITK-SNAP and 3D Slicer. Beside one label map for each
+case there are ``labels.txt``, ITK-SNAP's label descriptions, and ``labels.ctbl``, the
+same as a color table of 3D Slicer.
 
-- *series*: the DICOM files of one scan, one for each slice.
-- *frame*: the lesion mask on one slice of the series.
-
-All identifiers are derived from series, prediction and algorithm, and all dates are
-those of the prediction's file: who exports the same prediction twice gets the same
-object, which an archive recognizes.
+A DICOM segmentation belongs to the *series* that was predicted, the DICOM files of one
+scan, one for each slice. All its identifiers are derived from series, prediction and
+algorithm, and all dates are those of the prediction's file: who exports the same
+prediction twice gets the same object, which an archive recognizes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import datetime
 import io
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,32 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_cel.dicom import dicom_files
-from nnunet_cel.files import sha256
-from nnunet_cel.volumes import Volume, check_same_grid, read_label_map, read_volume
+from nnunet_cel.files import sha256, write_whole
+from nnunet_cel.parallel import map_cases
+from nnunet_cel.pictures import AGREEMENT_COLORS, AGREEMENT_NAMES
+from nnunet_cel.report.results import TP, LabelMaps, read_agreement
+from nnunet_cel.scans import raise_together
+from nnunet_cel.volumes import (
+    Volume,
+    check_same_grid,
+    read_label_map,
+    read_volume,
+    write_volume,
+)
 
-__all__ = ["make_segmentation"]
+__all__ = ["itksnap_labels", "make_segmentation", "slicer_colors", "write_maps"]
 
 Array = npt.NDArray[Any]
 
+_HEADER = """\
+# ITK-SnAP Label Description File
+# Index, red, green, blue, opacity, shown, shown as mesh, name
+    0     0    0    0        0  0  0    "Clear Label"
+"""
+_KINDS = [
+    (value, AGREEMENT_NAMES[kind], *bytes.fromhex(color.removeprefix("#")))
+    for value, (kind, color) in enumerate(AGREEMENT_COLORS.items(), start=TP)
+]
 _LABEL = "Contrast-enhancing lesion"
 # SNOMED CT: value, name.
 _CATEGORY = ("49755003", "Morphologically Abnormal Structure")
@@ -40,12 +60,73 @@ _RED = (230, 26, 26)
 _SERIES_NUMBER = 1000  # added to that of the scan, to stand behind all scans
 
 
+def itksnap_labels() -> str:
+    """Return the content of ITK-SNAP's label description file."""
+    return _HEADER + "".join(
+        f"{value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "
+        f'"{name.capitalize()}"\n'
+        for value, name, red, green, blue in _KINDS
+    )
+
+
+def slicer_colors() -> str:
+    """Return the content of a color table of 3D Slicer."""
+    return "0 Background 0 0 0 0\n" + "".join(
+        f"{value} {name.capitalize().replace(' ', '_')} {red} {green} {blue} 255\n"
+        for value, name, red, green, blue in _KINDS
+    )
+
+
+def write_maps(
+    folder: Path,
+    maps: Mapping[str, LabelMaps],
+    *,
+    label: int,
+    ignore: int | None,
+    processes: int = 1,
+    description: str | None = None,
+) -> None:
+    """Write the agreement map of every case, and the files that give them color.
+
+    Args:
+        folder: Folder to write to, which exists.
+        maps: The label maps of each case.
+        label: Value of lesion voxels.
+        ignore: Value of reference voxels that are left out.
+        processes: Number of processes.
+        description: Title of a progress bar, None for no bar.
+
+    Raises:
+        ValueError: If label maps were changed since they were evaluated, or cannot be
+            read; the message lists all of them.
+    """
+    problems = map_cases(
+        partial(_write_map, folder, label, ignore),
+        maps.values(),
+        processes=processes,
+        description=description,
+    )
+    raise_together(problem for problem in problems if problem)
+    write_whole(folder / "labels.txt", itksnap_labels())
+    write_whole(folder / "labels.ctbl", slicer_colors())
+
+
+def _write_map(folder: Path, label: int, ignore: int | None, maps: LabelMaps) -> str:
+    """Write the agreement map of a case; return what is wrong with it."""
+    try:
+        volume = read_agreement(maps, label=label, ignore=ignore)
+        write_volume(folder / f"{maps.case}.nii.gz", volume)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def make_segmentation(
     prediction: Path,
     series: Path,
     *,
-    label: int = 1,
-    algorithm: str = "nnunet-cel",
+    label: int,
+    algorithm: str,
     version: str,
 ) -> bytes:
     """Return the DICOM file of a prediction.
@@ -66,7 +147,6 @@ def make_segmentation(
     """
     try:
         import highdicom as hd
-        from pydicom.sr.coding import Code
     except ImportError as error:
         raise ImportError(
             "DICOM segmentations need the package highdicom. Install it with: "
@@ -85,22 +165,7 @@ def make_segmentation(
         if "FrameOfReferenceUID" not in source:
             # Some series lack it, and highdicom needs one that all slices share.
             source.FrameOfReferenceUID = _identifier(uid, "frame of reference")
-    segment = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label=_LABEL,
-        segmented_property_category=Code(_CATEGORY[0], "SCT", _CATEGORY[1]),
-        segmented_property_type=Code(_TYPE[0], "SCT", _TYPE[1]),
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm,
-            version=version,
-            family=Code("123110", "DCM", "Artificial Intelligence"),
-        ),
-        tracking_uid=identifier("tracking"),
-        tracking_id=_LABEL,
-        anatomic_regions=[Code(_REGION[0], "SCT", _REGION[1])],
-        display_color=hd.color.CIELabColor.from_rgb(*_RED),
-    )
+    segment = _describe_segment(algorithm, version, identifier("tracking"))
     written = datetime.datetime.fromtimestamp(int(prediction.stat().st_mtime))
     segmentation = hd.seg.Segmentation(
         source_images=slices,
@@ -132,6 +197,32 @@ def make_segmentation(
     stream = io.BytesIO()
     segmentation.save_as(stream)
     return stream.getvalue()
+
+
+def _describe_segment(algorithm: str, version: str, identifier: str) -> Any:
+    """Return what the segmentation says of its one segment."""
+    import highdicom as hd
+    from pydicom.sr.coding import Code
+
+    category, kind, region = (
+        Code(value, "SCT", name) for value, name in (_CATEGORY, _TYPE, _REGION)
+    )
+    return hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=_LABEL,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=algorithm,
+            version=version,
+            family=Code("123110", "DCM", "Artificial Intelligence"),
+        ),
+        tracking_uid=identifier,
+        tracking_id=_LABEL,
+        anatomic_regions=[region],
+        display_color=hd.color.CIELabColor.from_rgb(*_RED),
+    )
 
 
 def _identifier(*parts: str) -> str:

@@ -1,13 +1,15 @@
-"""Tests of saying in words what a protocol counts."""
+"""How templates write what they get, and what a protocol counts, in words."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import jinja2
 import pytest
 
 from nnunet_cel.evaluation.protocol import load_protocol
-from nnunet_cel.report.protocol_words import describe_protocol
+from nnunet_cel.report.page import describe_protocol, environment
 
 
 def describe(name: str = "paper", ignore: int | None = None, **changes: Any) -> str:
@@ -62,3 +64,24 @@ def test_the_protocol_of_anima() -> None:
 def test_other_rules_have_other_words(changes: dict[str, Any], text: str) -> None:
     """Every rule that a protocol can have is said."""
     assert text in describe(**changes)
+
+
+def test_p_values_are_never_zero() -> None:
+    """Below what three digits can say a p value is smaller than, not equal to."""
+    template = environment().from_string("{{ p|probability }}")
+
+    texts = [template.render(p=p) for p in (1e-9, 0.0005, 0.0312, 1.0, math.nan, None)]
+    assert texts == ["&lt; 0.001", "0.001", "0.031", "1.000", "\u2013", "\u2013"]
+
+
+def test_texts_are_escaped() -> None:
+    """Names that contain HTML are shown as text."""
+    probe = environment().from_string("{{ text }}")
+
+    assert probe.render(text="<script>'\"&") == "&lt;script&gt;&#39;&#34;&amp;"
+
+
+def test_forgotten_values_are_errors() -> None:
+    """A template that names what it does not get fails, rather than leave a gap."""
+    with pytest.raises(jinja2.UndefinedError, match="missing"):
+        environment().from_string("{{ missing }}").render()
