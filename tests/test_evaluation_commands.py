@@ -87,16 +87,6 @@ def test_evaluate_writes_and_prints(
     assert "LFDR 0.2: threshold 0.85, L-sens 1.000" in printed
 
 
-def test_case_names_are_no_formulas(data: Path) -> None:
-    """The case called =A has no cell that a spreadsheet would run."""
-    evaluate(data, "good")
-
-    for name in ("cases.csv", "lesions.csv"):
-        text = (data / "out good" / name).read_text()
-        assert "\n'=A," in text
-        assert "\n=A" not in text
-
-
 def test_compare_puts_models_side_by_side(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

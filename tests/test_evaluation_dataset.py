@@ -64,24 +64,13 @@ def test_rows_are_those_of_the_cases(folders: tuple[Path, Path]) -> None:
         of_case = lesions[lesions["case"] == row.pop("case")]
         assert row == pytest.approx(alone.row, nan_ok=True)
         assert len(of_case) == len(alone.lesions)
-
-
-def test_summary_agrees_with_the_table(folders: tuple[Path, Path]) -> None:
-    """Means are those of the cases, and all of it is valid JSON."""
-    evaluation = evaluate_folders(*folders, PAPER)
     summary = json.loads(json.dumps(plain(evaluation.summary), allow_nan=False))
-
-    assert summary["n"] == 4
     assert summary["protocol"] == plain(PAPER.to_dict())
-    assert summary["metrics"]["DSC"]["n"] == 3
-    assert summary["metrics"]["PPV"]["n"] == 4
+    assert [summary["metrics"][name]["n"] for name in ("DSC", "PPV")] == [3, 4]
     for name in METRICS:
-        assert summary["metrics"][name]["mean"] == pytest.approx(
-            evaluation.tables["cases"][name].mean()
-        )
-    assert summary["scans"]["specificity"]["n"] == 1
+        mean = evaluation.tables["cases"][name].mean()
+        assert summary["metrics"][name]["mean"] == pytest.approx(mean)
     assert set(summary["sha256"]["A"]) == {"prediction", "reference"}
-    assert "numpy" in summary["versions"]
 
 
 def test_probabilities_are_used(folders: tuple[Path, Path]) -> None:

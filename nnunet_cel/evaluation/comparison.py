@@ -103,7 +103,7 @@ def compare_evaluations(
             {"metric": short, "model": name, "best": number in best, **row}
             for number, (name, row) in enumerate(rows.items())
         ]
-        of_metric = [
+        of_metric: list[dict[str, Any]] = [
             {
                 "metric": short,
                 "first": first,
@@ -215,7 +215,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     factors = np.arange(len(order), 0, -1)
     corrected = np.full(len(p), math.nan)
     corrected[order] = np.maximum.accumulate(p[order] * factors).clip(max=1)
-    return corrected.tolist()
+    return [float(value) for value in corrected]
 
 
 def best_means(means: Sequence[float], better: str) -> set[int]:
