@@ -15,8 +15,7 @@ Table 2 is about networks, and has neither cases nor tests.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +24,12 @@ import pandas as pd
 
 from nnunet_cel.evaluation.comparison import (
     best_means,
-    better_model,
-    compare_pair,
-    holm,
+    check_comparable,
+    compare_pairs,
     read_evaluation,
 )
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.summary import bootstrap_interval, summarize_values
+from nnunet_cel.evaluation.summary import bootstrap_interval
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import write_whole
 from nnunet_cel.report.paper import PRINTED_NAMES, mean_and_sd, paper_table
@@ -66,7 +64,7 @@ __all__ = [
 PARAMETERS = "Parameters (M)"
 """First row of Table 2."""
 
-_KEYS = ["block", "method", "stage", "configuration"]
+_KEYS = ["block", "method", "stage", "configuration", "group", "evaluation"]
 _TEST_COLUMNS = [
     *("block", "split", "metric", "reference", "other", "n", "mean_difference"),
     *("ci_low", "ci_high", "median_difference", "effect", "p", "p_holm", "better"),
@@ -118,11 +116,9 @@ def write_tables(
             write_table(folder / f"{name}_tests.csv", tests)
             write_table(folder / f"{name}_cases.csv", cases)
         write_table(folder / f"{name}.csv", values)
-        tex = as_tex(name, values, paper=study.paper)
-        write_whole(folder / f"{name}.tex", tex)
+        write_whole(folder / f"{name}.tex", as_tex(name, values))
         written.append(folder / f"{name}.md")
-        markdown = as_markdown(name, values, tests, paper=study.paper)
-        write_whole(written[-1], markdown)
+        write_whole(written[-1], as_markdown(name, values, tests))
     return written
 
 
@@ -161,18 +157,17 @@ def make_table(study: Study, home: Path, name: str, *, partial: bool = False) ->
     printed = paper_table(name) if study.paper else {}
     values, tests = [], []
     for block in dict.fromkeys(method.block for method in methods):
-        rows = cases[cases["block"] == block]
-        measured = [
-            (method, rows[rows["method"] == method.title])
+        measured = {
+            method: cases[(cases["block"] == block) & (cases["method"] == method.title)]
             for method in methods
             if method.block == block
-        ]
+        }
         # Of Table 5 the paper has small windows only.
         values += _values(measured, printed if block == methods[0].block else {})
         tests += _tests(measured)
-    return Table(
-        pd.DataFrame(values), pd.DataFrame(tests, columns=_TEST_COLUMNS), cases
-    )
+    renamed = {"first": "other", "second": "reference"}
+    found = pd.DataFrame(tests).rename(columns=renamed).reindex(columns=_TEST_COLUMNS)
+    return Table(pd.DataFrame(values), found, cases)
 
 
 def read_cases(
@@ -191,29 +186,32 @@ def read_cases(
 
     Raises:
         FileNotFoundError: If an evaluation is missing and `partial` is False.
-        ValueError: If one is damaged, or they are of several protocols.
+        ValueError: If one is damaged, or they did not measure the same thing.
     """
-    tables, protocols = [], set()
+    tables: dict[tuple[str, ...], pd.DataFrame] = {}
+    groups: dict[str, dict[str, tuple[pd.DataFrame, dict[str, Any]]]] = {}
+    protocols = set()
     for method in methods:
         for group, folder in evaluation_folders(study, method).items():
             if partial and not (home / folder / "summary.json").is_file():
                 continue
-            cases, summary = read_evaluation(home / folder)
-            protocols.add(str(summary["protocol"]))
-            names = {**_keys(method), "group": group, "evaluation": folder}
-            tables.append(
-                pd.concat([pd.DataFrame(names, index=cases.index), cases], axis=1)
-            )
+            evaluation = read_evaluation(home / folder)
+            groups.setdefault(group, {})[folder] = evaluation
+            names = (method.block, method.title, method.stage, method.configuration)
+            tables[(*names, group, folder)] = evaluation[0]
+            protocols.add(str(evaluation[1]["protocol"]))
     if len(protocols) > 1:
         raise ValueError(
             "The evaluations of a table must be by the same protocol. They are by "
             f"{len(protocols)}: remove the folder 'evaluations' of the study and run "
             "it again."
         )
+    for evaluations in groups.values():
+        check_comparable(evaluations)
     if not tables:
-        columns = [*_KEYS, "group", "evaluation", "case", *METRICS]
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)
+        return pd.DataFrame(columns=[*_KEYS, "case", *METRICS])
+    cases = pd.concat(tables, names=_KEYS).reset_index(_KEYS)
+    return cases.reset_index(drop=True)
 
 
 def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -227,21 +225,15 @@ def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
         cases: Cases of one method, see :func:`read_cases`.
         metric: Name of the metric.
     """
-    columns = [
-        values.dropna().to_numpy(dtype=float)
-        for _, values in cases.groupby("group", sort=False)[metric]
-    ]
-    pooled = np.concatenate([*columns, []])
-    if len(columns) < 2:
-        over, summary = "cases", summarize_values(pooled)
-    else:
-        over = cases["group"].iloc[0].split()[0] + "s"
-        summary = summarize_values(np.array([c.mean() for c in columns if len(c)]))
-        summary["ci_low"], summary["ci_high"] = (
-            bootstrap_interval(pooled) if over == "folds" else (math.nan, math.nan)
-        )
-    keep = ("n", "mean", "sd", "ci_low", "ci_high")
-    return {"over": over, **{key: summary[key] for key in keep}}
+    values = cases[metric].dropna().astype(float)
+    interval, over = bootstrap_interval(values.to_numpy()), "cases"
+    if cases["group"].nunique() > 1:
+        over = cases["group"].iloc[0].split()[0] + "s"  # folds or splits
+        values = values.groupby(cases["group"]).mean()
+    low, high = interval if over != "splits" else (np.nan, np.nan)
+    mean, sd = values.mean(), values.std(ddof=1)
+    found = {"n": len(values), "mean": mean, "sd": sd, "ci_low": low, "ci_high": high}
+    return {"over": over, **found}
 
 
 def make_network_table(
@@ -262,22 +254,31 @@ def make_network_table(
         ValueError: If its log has no epoch, likewise.
     """
     printed = paper_table("table2") if study.paper else {}
+    stages = {
+        "Training time (h)": (
+            "pretrained",
+            [(wmh_dataset(study), fold) for fold in range(study.training.folds)],
+        ),
+        "Fine-tuning time (h)": (
+            "finetuned",
+            [(dataset, FOLD) for dataset in cel_datasets(study)],
+        ),
+    }
     rows: list[dict[str, Any]] = []
     for method in table_methods(study, "table2"):
-        name, wmh = method.configuration, wmh_dataset(study)
-        pretrained = [
-            home / fold_folder(study, "pretrained", wmh, name, fold)
-            for fold in range(study.training.folds)
-        ]
-        finetuned = [
-            home / fold_folder(study, "finetuned", dataset, name, FOLD)
-            for dataset in cel_datasets(study)
-        ]
-        values = {
-            PARAMETERS: count_parameters(study, name) / 1e6,
-            "Training time (h)": _mean_hours(pretrained, partial=partial),
-            "Fine-tuning time (h)": _mean_hours(finetuned, partial=partial),
-        }
+        name = method.configuration
+        values = {PARAMETERS: count_parameters(study, name) / 1e6}
+        for quantity, (stage, trained) in stages.items():
+            hours = []
+            for dataset, fold in trained:
+                folder = home / fold_folder(study, stage, dataset, name, fold)
+                try:
+                    hours.append(read_training(folder)["seconds"].sum() / 3600)
+                except (FileNotFoundError, ValueError):
+                    if not partial:
+                        raise
+            values[quantity] = float(np.mean(hours)) if hours else np.nan
+        cells = printed.get(method.title, {})
         rows += [
             {
                 "block": "",
@@ -285,27 +286,15 @@ def make_network_table(
                 "configuration": name,
                 "metric": quantity,
                 "mean": value,
-                "paper": printed.get(method.title, {}).get(quantity, ""),
+                "paper": cells.get(quantity, ""),
             }
             for quantity, value in values.items()
         ]
     return pd.DataFrame(rows)
 
 
-def _mean_hours(folds: list[Path], *, partial: bool) -> float:
-    """Return the mean time of trainings in hours."""
-    hours = []
-    for fold in folds:
-        try:
-            hours.append(float(read_training(fold)["seconds"].sum()) / 3600)
-        except (FileNotFoundError, ValueError):
-            if not partial:
-                raise
-    return sum(hours) / len(hours) if hours else math.nan
-
-
 def _values(
-    measured: Sequence[tuple[Method, pd.DataFrame]], printed: dict[str, dict[str, str]]
+    measured: Mapping[Method, pd.DataFrame], printed: Mapping[str, Mapping[str, str]]
 ) -> list[dict[str, Any]]:
     """Return one row for each method of a block and metric.
 
@@ -313,19 +302,23 @@ def _values(
         measured: The methods with their cases.
         printed: The paper's cells, by title and metric.
     """
-    found = []
+    rows = []
     for short, metric in METRICS.items():
-        summaries = [summarize(cases, short) for _, cases in measured]
-        best = best_means([s["mean"] for s in summaries], metric.better)
-        if len(best) == sum(not math.isnan(s["mean"]) for s in summaries):
+        summaries = [summarize(cases, short) for cases in measured.values()]
+        means = [summary["mean"] for summary in summaries]
+        best = best_means(means, metric.better)
+        if len(best) == np.count_nonzero(~np.isnan(means)):
             best = set()  # all the same
-        for number, (method, cases) in enumerate(measured):
+        for number, (method, cases) in enumerate(measured.items()):
             cells = printed.get(method.title, {})
             cell = cells.get(PRINTED_NAMES.get(short, short), "")
             paper_mean, paper_sd = mean_and_sd(cell)
-            found.append(
+            rows.append(
                 {
-                    **_keys(method),
+                    "block": method.block,
+                    "method": method.title,
+                    "stage": method.stage,
+                    "configuration": method.configuration,
                     "metric": short,
                     **summaries[number],
                     "best": number in best,
@@ -335,76 +328,42 @@ def _values(
                     "evaluations": "; ".join(cases["evaluation"].unique()),
                 }
             )
-    return found
+    return rows
 
 
-def _tests(measured: Sequence[tuple[Method, pd.DataFrame]]) -> list[dict[str, Any]]:
+def _tests(measured: Mapping[Method, pd.DataFrame]) -> list[dict[str, Any]]:
     """Return the differences of the reference of a block from the others.
+
+    An effect above 0 stands for higher values of the reference.
 
     Args:
         measured: The methods of the block with their cases.
     """
-    known = {method: cases for method, cases in measured if len(cases)}
+    known = {method: cases for method, cases in measured.items() if len(cases)}
     reference = next((method for method in known if method.reference), None)
     if reference is None:
         return []
-    base = known.pop(reference)
-    groups = list(base["group"].unique())
+    groups = list(known[reference]["group"].unique())
     # Every case is in one fold, but may be in several splits.
     folds = reference.stage == CROSS_VALIDATION
-    tests: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for part in [groups] if folds else [[group] for group in groups]:
-        ours = base[base["group"].isin(part)]
-        theirs = {
+        compared = {
             method.title: cases[cases["group"].isin(part)]
             for method, cases in known.items()
             if set(part) <= set(cases["group"])
         }
-        for cases in theirs.values():
-            _check_comparable(ours, cases)
-        for short, metric in METRICS.items():
-            values = ours[short].to_numpy(dtype=float)
-            found = [
-                compare_pair(cases[short].to_numpy(dtype=float), values)
-                for cases in theirs.values()
-            ]
-            corrected = holm([row["p"] for row in found])
-            for other, row, p_holm in zip(theirs, found, corrected, strict=True):
-                # an effect above 0 stands for higher values of the reference
-                titles = (other, reference.title)
-                tests.append(
-                    {
-                        "block": reference.block,
-                        "split": "" if folds else part[0].removeprefix("split "),
-                        "metric": short,
-                        "reference": reference.title,
-                        "other": other,
-                        **row,
-                        "p_holm": p_holm,
-                        "better": better_model(row["effect"], metric.better, titles),
-                    }
-                )
-    return tests
-
-
-def _check_comparable(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    """Refuse evaluations that did not measure the same thing."""
-    if list(ours["case"]) == list(theirs["case"]) and np.allclose(
-        ours["reference_ml"], theirs["reference_ml"]
-    ):
-        return
-    first, second = (
-        f"{cases['stage'].iloc[0]} {cases['configuration'].iloc[0]}"
-        for cases in (ours, theirs)
-    )
-    raise ValueError(
-        f"The evaluations of {first} and {second} must be of the same cases with the "
-        "same references. They are not: remove the folder 'evaluations' of the study "
-        "and run it again."
-    )
-
-
-def _keys(method: Method) -> dict[str, str]:
-    """Return what names a method in a table."""
-    values = (method.block, method.title, method.stage, method.configuration)
-    return dict(zip(_KEYS, values, strict=True))
+        pairs = [
+            (name, reference.title) for name in compared if name != reference.title
+        ]
+        place = {
+            "block": reference.block,
+            "split": "" if folds else part[0].removeprefix("split "),
+        }
+        for short in METRICS:
+            values = {
+                name: cases[short].to_numpy(dtype=float)
+                for name, cases in compared.items()
+            }
+            rows += [place | row for row in compare_pairs(short, values, pairs)]
+    return rows
