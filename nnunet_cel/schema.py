@@ -35,6 +35,7 @@ _RULES = {
     "none_required": "null",
     "string_type": "a text",
     "string_too_short": "a text",
+    "string_pattern_mismatch": "a text like {pattern}",
     "tuple_type": "a list",
     "greater_than": "a number > {gt}",
     "greater_than_equal": "a number >= {ge}",
