@@ -39,7 +39,7 @@ def test_init_writes_a_study_that_can_be_read(
     assert read_study(path).splits == 1
     path.write_text("mine")
     assert cli.main(["protocol", "init", str(path)]) == 1
-    assert "is not replaced" in capsys.readouterr().err
+    assert "File exists" in capsys.readouterr().err
     assert path.read_text() == "mine"
 
 

@@ -28,13 +28,22 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     wmh = {"sources": {"isbi2015": "/none/a", "wmh2017": "/none/b"}}
     ours = study(
         data={"wmh": wmh, "cel": {"dataset": "/none/Dataset502_CEL"}},
-        training={"arch_kwargs": {"unet": {"features": []}}},
+        networks=["unet", "transunet"],
+        training={
+            "arch_kwargs": {
+                "unet": {"features": []},
+                "transunet": {"pretrained_file": "/none/c.npz"},
+            }
+        },
     )
     with pytest.raises(ValueError, match=r"'training.arch_kwargs.unet'") as error:
         check_feasible(ours)
 
-    for key in ("wmh.sources.isbi2015", "wmh.sources.wmh2017", "cel.dataset"):
-        expected = f"'data.{key}' of the study must exist. There is no /none"
+    for key in (
+        *("data.wmh.sources.isbi2015", "data.wmh.sources.wmh2017", "data.cel.dataset"),
+        "training.arch_kwargs.transunet.pretrained_file",
+    ):
+        expected = f"'{key}' of the study must exist. There is no /none"
         assert expected in str(error.value)
 
 

@@ -77,10 +77,6 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ({"networks": ["unet", "fcadense"]}, "Did you mean 'fcadensenet'?"),
         ({"networks": []}, "1 or more entries"),
         ({"training": {"arch_kwargs": {"unnet": {}}}}, "Did you mean 'unet'?"),
-        (
-            {"training": {"arch_kwargs": {"transunet": {"pretrained_file": "a.npz"}}}},
-            "Got 'a.npz' instead",
-        ),
         ({"resources": {"trian": {"gpu": 1}}}, "must be one of"),
         ({"resources": {"train": {"gpu": -1}}}, "a number >= 0. Got -1"),
         ({"nnunet": {"trainer": "a; b"}}, "a text that fits"),

@@ -103,15 +103,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from nnunet_cel.files import write_whole
     from nnunet_cel.study.workflow import workflow_file
 
-    if args.file.exists():
-        raise FileExistsError(
-            f"The file {args.file} exists and is not replaced. Name another one."
-        )
     template = workflow_file("config", "template.yaml").read_text(encoding="utf-8")
-    write_whole(args.file, template)
+    with args.file.open("x", encoding="utf-8") as file:  # replaces nothing
+        file.write(template)
     print(
         f"Wrote {args.file}. Say there where your scans are, then: "
         f"nnunet-cel protocol run --config {args.file} --dry-run"

@@ -50,12 +50,21 @@ def check_feasible(study: Study, *, local: bool = True) -> None:
 
 def _missing_paths(study: Study) -> Iterator[str]:
     wmh, cel = study.data.wmh, study.data.cel
-    paths = {"wmh.dataset": wmh.dataset, "cel.dataset": cel.dataset}
-    paths |= {"cel.source": cel.source}
-    paths |= {f"wmh.sources.{name}": path for name, path in wmh.sources.items()}
+    paths = {
+        "data.wmh.dataset": wmh.dataset,
+        "data.cel.dataset": cel.dataset,
+        "data.cel.source": cel.source,
+        **{f"data.wmh.sources.{name}": path for name, path in wmh.sources.items()},
+        **{
+            f"training.arch_kwargs.{network}.{name}": value
+            for network, arguments in study.training.arch_kwargs.items()
+            for name, value in arguments.items()
+            if name.endswith("_file")
+        },
+    }
     for name, path in paths.items():
         if path and not Path(path).exists():
-            yield f"The 'data.{name}' of the study must exist. There is no {path}."
+            yield f"The '{name}' of the study must exist. There is no {path}."
 
 
 def _networks_not_built(study: Study) -> Iterator[str]:

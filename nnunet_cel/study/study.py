@@ -98,15 +98,10 @@ def _arguments(
 ) -> dict[str, dict[str, Any]]:
     """Return arguments of networks, with absolute paths of files."""
     whole = {network: dict(given[network]) for network in _networks(given)}
-    for network, arguments in whole.items():
+    for arguments in whole.values():
         for name, value in arguments.items():
             if name.endswith("_file") and value is not None:
                 arguments[name] = _absolute(str(value), info)
-                if not Path(arguments[name]).is_file():
-                    raise ValueError(
-                        f"must name a file that exists as '{network}.{name}'. Got "
-                        f"{value!r} instead."
-                    )
     return whole
 
 
@@ -198,12 +193,7 @@ class AllData(Section):
 
 
 class Planning(Section):
-    """How both data sets are planned.
-
-    Args:
-        spacing: Voxel edge in mm that images are resampled to.
-        gpu_memory: GB of GPU memory to plan for.
-    """
+    """How both data sets are planned: spacing in mm, memory in GB."""
 
     spacing: PositiveFloat = 1.0
     gpu_memory: PositiveFloat = 11.0
@@ -212,14 +202,8 @@ class Planning(Section):
 class Training(Section):
     """How models are trained, as far as it differs from the plans.
 
-    Args:
-        folds: Number of folds of the pretraining.
-        batch_size: Stacks in a batch; None is what the planner says.
-        small_window: Edge in voxels of the small windows of Table 5.
-        settings: Settings of all trainings, see ``docs/settings.md``.
-        pretraining: Settings of the pretraining alone.
-        finetuning: Settings of fine-tuning and direct training alone.
-        arch_kwargs: Arguments of networks, by the name of the network.
+    `settings` are of all trainings, `finetuning` of direct training as well, and
+    `arch_kwargs` are arguments of networks by the name of the network.
     """
 
     folds: int = Field(default=5, ge=1, le=5)
@@ -234,12 +218,7 @@ class Training(Section):
 
 
 class NnUNet(Section):
-    """nnU-Net's own models, trained directly on enhancing lesions.
-
-    Args:
-        configurations: Names of nnU-Net's configurations, none of them by default.
-        trainer: Name of nnU-Net's trainer.
-    """
+    """nnU-Net's own models, trained directly on enhancing lesions."""
 
     configurations: Annotated[list[Literal["2d", "3d_fullres"]], InOrder] = Field(
         default=[]
@@ -249,24 +228,10 @@ class NnUNet(Section):
 
 
 class Study(Section):
-    """A study.
+    """A study, with the keys that ``docs/protocol.md`` explains.
 
-    Args:
-        out: Folder of all that comes of it.
-        data: Scans.
-        networks: Names of the networks, in the order of the tables.
-        tables: Numbers of the paper's tables that are wanted.
-        figures: Numbers of the paper's figures that are wanted.
-        paper: Whether the paper's numbers stand beside the study's.
-        splits: Number of random divisions of the CEL scans.
-        seed: Seed of phantoms, folds and divisions.
-        device: Where nnU-Net trains and predicts.
-        protocol: Protocol of the evaluation, a name or a file.
-        planning: How the data sets are planned.
-        training: How models are trained.
-        nnunet: nnU-Net's own models.
-        resources: What a job of each kind may take, by the names that Snakemake and
-            its executors give to resources.
+    `networks`, `tables` and `figures` are in the order of the paper. `resources` have
+    the names that Snakemake and its executors give to them.
     """
 
     out: Place | None = None

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,12 +32,11 @@ from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import bootstrap_interval
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import write_whole
-from nnunet_cel.report.paper import PRINTED_NAMES, mean_and_sd, paper_table
+from nnunet_cel.report.paper import PRINTED_NAMES, paper_table
 from nnunet_cel.report.training_log import read_training
 from nnunet_cel.schema import closest
 from nnunet_cel.study.layout import as_markdown, as_tex
 from nnunet_cel.study.models import (
-    CROSS_VALIDATION,
     FOLD,
     Method,
     cel_datasets,
@@ -52,7 +51,6 @@ from nnunet_cel.study.study import Study
 
 __all__ = [
     "PARAMETERS",
-    "Table",
     "chosen_names",
     "make_network_table",
     "make_table",
@@ -69,20 +67,6 @@ _TEST_COLUMNS = [
     *("block", "split", "metric", "reference", "other", "n", "mean_difference"),
     *("ci_low", "ci_high", "median_difference", "effect", "p", "p_holm", "better"),
 ]
-
-
-class Table(NamedTuple):
-    """A table of metrics.
-
-    Args:
-        values: One row for each method and metric.
-        tests: One row for each metric and method that is tested against the reference.
-        cases: One row for each method and case.
-    """
-
-    values: pd.DataFrame
-    tests: pd.DataFrame
-    cases: pd.DataFrame
 
 
 def write_tables(
@@ -139,7 +123,9 @@ def chosen_names(
     return [name for name in known if only is None or name in only]
 
 
-def make_table(study: Study, home: Path, name: str, *, partial: bool = False) -> Table:
+def make_table(
+    study: Study, home: Path, name: str, *, partial: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Make one table of metrics.
 
     Args:
@@ -147,6 +133,10 @@ def make_table(study: Study, home: Path, name: str, *, partial: bool = False) ->
         home: Its folder.
         name: Name of the table, ``table3`` to ``table8`` or ``transfer``.
         partial: Whether models that are not evaluated yet are left blank.
+
+    Returns:
+        Values, one row for each method and metric; tests, one for each metric and
+        method that is tested against the reference; and cases, see :func:`read_cases`.
 
     Raises:
         FileNotFoundError: If a model is not evaluated yet and `partial` is False.
@@ -157,17 +147,14 @@ def make_table(study: Study, home: Path, name: str, *, partial: bool = False) ->
     printed = paper_table(name) if study.paper else {}
     values, tests = [], []
     for block in dict.fromkeys(method.block for method in methods):
-        measured = {
-            method: cases[(cases["block"] == block) & (cases["method"] == method.title)]
-            for method in methods
-            if method.block == block
-        }
+        own = [method for method in methods if method.block == block]
+        rows = cases[cases["block"] == block]
         # Of Table 5 the paper has small windows only.
-        values += _values(measured, printed if block == methods[0].block else {})
-        tests += _tests(measured)
+        values += _values(rows, own, printed if block == methods[0].block else {})
+        tests += _tests(rows, own)
     renamed = {"first": "other", "second": "reference"}
     found = pd.DataFrame(tests).rename(columns=renamed).reindex(columns=_TEST_COLUMNS)
-    return Table(pd.DataFrame(values), found, cases)
+    return pd.DataFrame(values), found, cases
 
 
 def read_cases(
@@ -254,116 +241,102 @@ def make_network_table(
         ValueError: If its log has no epoch, likewise.
     """
     printed = paper_table("table2") if study.paper else {}
-    stages = {
-        "Training time (h)": (
-            "pretrained",
-            [(wmh_dataset(study), fold) for fold in range(study.training.folds)],
-        ),
-        "Fine-tuning time (h)": (
-            "finetuned",
-            [(dataset, FOLD) for dataset in cel_datasets(study)],
-        ),
-    }
+    folds, wmh = range(study.training.folds), wmh_dataset(study)
     rows: list[dict[str, Any]] = []
     for method in table_methods(study, "table2"):
         name = method.configuration
-        values = {PARAMETERS: count_parameters(study, name) / 1e6}
-        for quantity, (stage, trained) in stages.items():
-            hours = []
-            for dataset, fold in trained:
-                folder = home / fold_folder(study, stage, dataset, name, fold)
-                try:
-                    hours.append(read_training(folder)["seconds"].sum() / 3600)
-                except (FileNotFoundError, ValueError):
-                    if not partial:
-                        raise
-            values[quantity] = float(np.mean(hours)) if hours else np.nan
+        pretrained = [fold_folder(study, "pretrained", wmh, name, n) for n in folds]
+        finetuned = [
+            fold_folder(study, "finetuned", dataset, name, FOLD)
+            for dataset in cel_datasets(study)
+        ]
+        values = {
+            PARAMETERS: count_parameters(study, name) / 1e6,
+            "Training time (h)": _mean_hours(home, pretrained, partial=partial),
+            "Fine-tuning time (h)": _mean_hours(home, finetuned, partial=partial),
+        }
+        names = {"block": "", "method": method.title, "configuration": name}
         cells = printed.get(method.title, {})
         rows += [
-            {
-                "block": "",
-                "method": method.title,
-                "configuration": name,
-                "metric": quantity,
-                "mean": value,
-                "paper": cells.get(quantity, ""),
-            }
-            for quantity, value in values.items()
+            names | {"metric": metric, "mean": value, "paper": cells.get(metric, "")}
+            for metric, value in values.items()
         ]
     return pd.DataFrame(rows)
 
 
+def _mean_hours(home: Path, folds: Iterable[str], *, partial: bool) -> float:
+    """Return the mean time of trainings in hours."""
+    hours = []
+    for fold in folds:
+        try:
+            hours.append(read_training(home / fold)["seconds"].sum() / 3600)
+        except (FileNotFoundError, ValueError):
+            if not partial:
+                raise
+    return float(np.mean(hours)) if hours else np.nan
+
+
 def _values(
-    measured: Mapping[Method, pd.DataFrame], printed: Mapping[str, Mapping[str, str]]
+    cases: pd.DataFrame,
+    methods: Sequence[Method],
+    printed: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
-    """Return one row for each method of a block and metric.
+    """Return one row for each metric and method of a block.
 
     Args:
-        measured: The methods with their cases.
+        cases: Cases of the block.
+        methods: Its methods.
         printed: The paper's cells, by title and metric.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
-        summaries = [summarize(cases, short) for cases in measured.values()]
-        means = [summary["mean"] for summary in summaries]
-        best = best_means(means, metric.better)
-        if len(best) == np.count_nonzero(~np.isnan(means)):
-            best = set()  # all the same
-        for number, (method, cases) in enumerate(measured.items()):
+        of_metric = []
+        for method in methods:
+            own = cases[cases["method"] == method.title]
             cells = printed.get(method.title, {})
-            cell = cells.get(PRINTED_NAMES.get(short, short), "")
-            paper_mean, paper_sd = mean_and_sd(cell)
-            rows.append(
+            of_metric.append(
                 {
                     "block": method.block,
                     "method": method.title,
                     "stage": method.stage,
                     "configuration": method.configuration,
                     "metric": short,
-                    **summaries[number],
-                    "best": number in best,
-                    "paper": cell,
-                    "paper_mean": paper_mean,
-                    "paper_sd": paper_sd,
-                    "evaluations": "; ".join(cases["evaluation"].unique()),
+                    **summarize(own, short),
+                    "best": False,
+                    "paper": cells.get(PRINTED_NAMES.get(short, short), ""),
+                    "evaluations": "; ".join(own["evaluation"].unique()),
                 }
             )
+        means = [row["mean"] for row in of_metric]
+        best = best_means(means, metric.better)
+        if len(best) < np.count_nonzero(~np.isnan(means)):  # not all the same
+            for number in best:
+                of_metric[number]["best"] = True
+        rows += of_metric
     return rows
 
 
-def _tests(measured: Mapping[Method, pd.DataFrame]) -> list[dict[str, Any]]:
+def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """Return the differences of the reference of a block from the others.
 
-    An effect above 0 stands for higher values of the reference.
+    An effect above 0 stands for higher values of the reference. Every case is in one
+    fold, but may be in several splits, each of which is tested for itself.
 
     Args:
-        measured: The methods of the block with their cases.
+        cases: Cases of the block.
+        methods: Its methods.
     """
-    known = {method: cases for method, cases in measured.items() if len(cases)}
-    reference = next((method for method in known if method.reference), None)
-    if reference is None:
-        return []
-    groups = list(known[reference]["group"].unique())
-    # Every case is in one fold, but may be in several splits.
-    folds = reference.stage == CROSS_VALIDATION
+    reference = next((method.title for method in methods if method.reference), None)
+    splits = cases["group"].str.extract(r"split (\d+)")[0].fillna("")
     rows: list[dict[str, Any]] = []
-    for part in [groups] if folds else [[group] for group in groups]:
-        compared = {
-            method.title: cases[cases["group"].isin(part)]
-            for method, cases in known.items()
-            if set(part) <= set(cases["group"])
-        }
-        pairs = [
-            (name, reference.title) for name in compared if name != reference.title
-        ]
-        place = {
-            "block": reference.block,
-            "split": "" if folds else part[0].removeprefix("split "),
-        }
+    for split, own in cases.groupby(splits, sort=False):
+        own = own.set_index(["group", "case", "method"])
+        place = {"block": methods[0].block, "split": split}
         for short in METRICS:
-            values = {
-                name: cases[short].to_numpy(dtype=float)
-                for name, cases in compared.items()
-            }
-            rows += [place | row for row in compare_pairs(short, values, pairs)]
+            table = own[short].unstack(sort=False)
+            values = {name: table[name].to_numpy(dtype=float) for name in table}
+            if reference in values:
+                pairs = [(name, reference) for name in values if name != reference]
+                tests = compare_pairs(short, values, pairs)
+                rows += [place | test for test in tests]
     return rows

@@ -7,7 +7,6 @@ import importlib.resources
 import importlib.util
 import itertools
 import os
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -15,10 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import pandas as pd
 
 from nnunet_cel.files import locked, read_json, to_json, write_whole
 from nnunet_cel.study.study import Study, parse_study
@@ -63,23 +59,15 @@ def refuse_other_study(study: Study, out: Path) -> None:
         )
     if not (out / "done").is_dir():
         return
-    # keys such as training.folds, with their values
     before, now = (
-        pd.json_normalize(known.model_dump(mode="json", include=_FROZEN))
-        .to_dict("records")
-        .pop()
-        for known in (continued_study(out), study)
+        known.model_dump(include=_FROZEN) for known in (continued_study(out), study)
     )
-    changes = [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key)
-    ]
-    if changes:
+    changed = [key for key in sorted(_FROZEN) if before[key] != now[key]]
+    if changed:
         raise ValueError(
-            f"The study in {out} was begun with other settings, which its models "
-            f"depend on: {'; '.join(changes)}. Put them back, or name another folder "
-            "with 'out' or --out."
+            f"The study in {out} was begun with another {' and '.join(changed)}, which "
+            f"its models depend on: see {_RECORD} there. Put it back, or name another "
+            "folder with 'out' or --out."
         )
 
 
@@ -208,22 +196,13 @@ def only_run(out: Path) -> Iterator[list[int]]:
 
 
 def _wait(command: Sequence[str], held: Sequence[int] = ()) -> int:
-    """Run a command to its end and return its exit status.
-
-    Ctrl-C reaches the command by itself; a request to end is handed on.
-    """
+    """Run a command to its end and return its exit status."""
     with subprocess.Popen(command, pass_fds=held) as process:
-
-        def hand_on(number: int, frame: FrameType | None) -> None:
-            if number == signal.SIGTERM:
-                process.terminate()
-
-        before = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
             return process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        except KeyboardInterrupt:  # to `nnunet-cel`, a request to end is one as well
+            process.terminate()
+            return process.wait()
 
 
 def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
