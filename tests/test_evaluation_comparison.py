@@ -156,7 +156,7 @@ def test_folders_without_evaluation_are_refused(
     (three[0] / "summary.json").write_text("{")
     write_table(three[1] / "cases.csv", pd.DataFrame({"case": ["a"]}))
     (three[2] / "summary.json").write_text("[]")
-    messages = ("is not JSON", "It lacks ASSD", "It lacks the protocol")
+    messages = ("must be JSON", "It lacks ASSD", "It lacks the protocol")
     for folder, message in zip(three, messages, strict=True):
         with pytest.raises(ValueError, match=message):
             read_evaluation(folder)
