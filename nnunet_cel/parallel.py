@@ -122,11 +122,7 @@ def try_cases(
 
 
 def raise_together(problems: Sequence[str]) -> None:
-    """Raise one error that lists what is wrong with cases, if anything is.
-
-    Raises:
-        ValueError: If there is a problem.
-    """
+    """Raise one ValueError that lists all problems, if there are any."""
     if len(problems) == 1:
         raise ValueError(problems[0])
     if problems:
