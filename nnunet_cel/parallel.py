@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["DEFAULT_PROCESSES", "add_arguments", "map_cases"]
+__all__ = ["DEFAULT_PROCESSES", "add_arguments", "map_cases", "mapper"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-progress", action="store_true", help="show no progress bar"
     )
+
+
+def mapper(args: argparse.Namespace, title: str) -> Callable[..., list[Any]]:
+    """Return :func:`map_cases` as the options say, with a title of its bar."""
+    description = None if args.no_progress else title
+    return partial(map_cases, processes=args.processes, description=description)
 
 
 def map_cases(
