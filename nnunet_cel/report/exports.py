@@ -26,10 +26,9 @@ import numpy.typing as npt
 
 from nnunet_cel.dicom import dicom_files
 from nnunet_cel.files import sha256, write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.pictures import AGREEMENT_COLORS, AGREEMENT_NAMES
 from nnunet_cel.report.results import TP, LabelMaps, read_agreement
-from nnunet_cel.scans import raise_together
 from nnunet_cel.volumes import (
     Volume,
     check_same_grid,
@@ -100,25 +99,20 @@ def write_maps(
         ValueError: If label maps were changed since they were evaluated, or cannot be
             read; the message lists all of them.
     """
-    problems = map_cases(
+    try_cases(
         partial(_write_map, folder, label, ignore),
         maps.values(),
         processes=processes,
         description=description,
     )
-    raise_together(problem for problem in problems if problem)
     write_whole(folder / "labels.txt", itksnap_labels())
     write_whole(folder / "labels.ctbl", slicer_colors())
 
 
-def _write_map(folder: Path, label: int, ignore: int | None, maps: LabelMaps) -> str:
-    """Write the agreement map of a case; return what is wrong with it."""
-    try:
-        volume = read_agreement(maps, label=label, ignore=ignore)
-        write_volume(folder / f"{maps.case}.nii.gz", volume)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return ""
+def _write_map(folder: Path, label: int, ignore: int | None, maps: LabelMaps) -> None:
+    """Write the agreement map of a case."""
+    volume = read_agreement(maps, label=label, ignore=ignore)
+    write_volume(folder / f"{maps.case}.nii.gz", volume)
 
 
 def make_segmentation(

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from nnunet_cel.files import write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.pictures import (
     AGREEMENT_COLORS,
     PANEL,
@@ -38,7 +38,7 @@ from nnunet_cel.pictures import (
 )
 from nnunet_cel.report.results import FN, FP, TP, LabelMaps, Results, read_agreement
 from nnunet_cel.resampling import box_around, to_ras
-from nnunet_cel.scans import pair_images, raise_together
+from nnunet_cel.scans import pair_images
 from nnunet_cel.volumes import Volume, check_same_grid, read_volume
 
 __all__ = [
@@ -173,18 +173,13 @@ def draw_pictures(
         (maps[case], images.get(case), of_case.get(case, nothing)) for case in maps
     ]
     label, ignore = results.summary["label"], results.summary["ignore_label"]
-    drawn = map_cases(
+    drawn = try_cases(
         partial(_draw_case, folder, per_case, label, ignore),
         tasks,
         processes=processes,
         description=description,
     )
-    raise_together(result for result in drawn if isinstance(result, str))
-    return {
-        case: pictures
-        for case, pictures in zip(maps, drawn, strict=True)
-        if not isinstance(pictures, str)
-    }
+    return dict(zip(maps, drawn, strict=True))
 
 
 def _draw_case(
@@ -193,17 +188,14 @@ def _draw_case(
     label: int,
     ignore: int | None,
     task: tuple[LabelMaps, Path | None, pd.DataFrame],
-) -> CasePictures | str:
-    """Draw the pictures of a case; return what the page needs, or what is wrong."""
+) -> CasePictures:
+    """Draw the pictures of a case and return what the page needs."""
     maps, path, lesions = task
-    try:
-        agreement = read_agreement(maps, label=label, ignore=ignore)
-        image = None
-        if path is not None:
-            image = read_volume(path)
-            check_same_grid(f"The image {path}", image, agreement)
-    except (ValueError, OSError) as error:
-        return str(error)
+    agreement = read_agreement(maps, label=label, ignore=ignore)
+    image = None
+    if path is not None:
+        image = read_volume(path)
+        check_same_grid(f"The image {path}", image, agreement)
     everything = choose_lesions(lesions, len(lesions))
     shown = choose_lesions(lesions, per_case)
     views = cut_panels(image, agreement, shown)
