@@ -92,14 +92,8 @@ def compare_evaluations(
         name: read_evaluation(folder)
         for name, folder in zip(names, folders, strict=True)
     }
-<<<<<<< HEAD
-    _check_comparable(evaluations)
-    models: list[dict[str, Any]] = []
-    tests: list[dict[str, Any]] = []
-=======
     check_comparable(evaluations)
     models, tests = [], []
->>>>>>> main
     for short, metric in METRICS.items():
         values = {
             name: cases[short].to_numpy(dtype=float)
@@ -111,24 +105,8 @@ def compare_evaluations(
             {"metric": short, "model": name, "best": number in best, **row}
             for number, (name, row) in enumerate(zip(names, rows, strict=True))
         ]
-<<<<<<< HEAD
-        pairs = list(itertools.combinations(names, 2))
-        found = [compare_pair(values[a], values[b], seed=seed) for a, b in pairs]
-        corrected = holm([row["p"] for row in found])
-        for pair, row, p_holm in zip(pairs, found, corrected, strict=True):
-            tests.append(
-                {
-                    "metric": short,
-                    **dict(zip(("first", "second"), pair, strict=True)),
-                    **row,
-                    "p_holm": p_holm,
-                    "better": better_model(row["effect"], metric.better, pair),
-                }
-            )
-=======
         pairs = itertools.combinations(names, 2)
         tests += compare_pairs(short, values, pairs, seed=seed)
->>>>>>> main
     cases, summary = evaluations[names[0]]
     content = {
         "models": list(names),
