@@ -167,7 +167,7 @@ def _study(path: Path) -> None:
 
 
 def _checkpoint(path: Path) -> None:
-    from nnunet_cel.checkpoint import read_checkpoint
+    from nnunet_cel.model_export import read_checkpoint
 
     read_checkpoint(path)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,10 @@ __all__ = [
     "Comparison",
     "best_means",
     "better_model",
+    "check_comparable",
     "compare_evaluations",
     "compare_pair",
+    "compare_pairs",
     "holm",
     "read_evaluation",
 ]
@@ -90,7 +92,7 @@ def compare_evaluations(
         name: read_evaluation(folder)
         for name, folder in zip(names, folders, strict=True)
     }
-    _check_comparable(evaluations)
+    check_comparable(evaluations)
     models, tests = [], []
     for short, metric in METRICS.items():
         values = {
@@ -103,21 +105,8 @@ def compare_evaluations(
             {"metric": short, "model": name, "best": number in best, **row}
             for number, (name, row) in enumerate(rows.items())
         ]
-        of_metric: list[dict[str, Any]] = [
-            {
-                "metric": short,
-                "first": first,
-                "second": second,
-                **compare_pair(values[first], values[second], seed=seed),
-            }
-            for first, second in itertools.combinations(names, 2)
-        ]
-        for row, p in zip(
-            of_metric, holm([row["p"] for row in of_metric]), strict=True
-        ):
-            pair = (row["first"], row["second"])
-            better = better_model(row["effect"], metric.better, pair)
-            tests.append({**row, "p_holm": p, "better": better})
+        pairs = itertools.combinations(names, 2)
+        tests += compare_pairs(short, values, pairs, seed=seed)
     cases, summary = evaluations[names[0]]
     content = {
         "models": list(names),
@@ -205,6 +194,37 @@ def compare_pair(first: Array, second: Array, *, seed: int = 0) -> dict[str, flo
     }
 
 
+def compare_pairs(
+    short: str,
+    values: Mapping[str, Array],
+    pairs: Iterable[tuple[str, str]],
+    *,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the tests of one metric, corrected together, a row for each pair.
+
+    Args:
+        short: Name of the metric.
+        values: Values of each model in the same cases, by the name of the model.
+        pairs: Names of the first and the second model of each pair.
+        seed: Seed of the bootstrap.
+    """
+    rows = [
+        {
+            "metric": short,
+            "first": first,
+            "second": second,
+            **compare_pair(values[first], values[second], seed=seed),
+        }
+        for first, second in pairs
+    ]
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        names = (row["first"], row["second"])
+        better = better_model(row["effect"], METRICS[short].better, names)
+        row |= {"p_holm": p, "better": better}
+    return rows
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number, NaN left out.
 
@@ -244,10 +264,18 @@ def better_model(effect: float, better: str, names: tuple[str, str]) -> str:
     return names[(effect > 0) == (better == "higher")]
 
 
-def _check_comparable(
-    evaluations: dict[str, tuple[pd.DataFrame, dict[str, Any]]],
+def check_comparable(
+    evaluations: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]],
 ) -> None:
-    """Refuse evaluations that did not measure the same thing."""
+    """Refuse evaluations that did not measure the same thing.
+
+    Args:
+        evaluations: Cases and summary of each, see :func:`read_evaluation`, by the name
+            of the model.
+
+    Raises:
+        ValueError: If protocols, cases or references differ.
+    """
     (first, (cases, summary)), *others = evaluations.items()
     for name, (other_cases, other_summary) in others:
         if other_summary["protocol"] != summary["protocol"]:

@@ -13,8 +13,8 @@ from nnunet_cel.evaluation.cases import tabulate_lesions
 from nnunet_cel.evaluation.labels import Labels, read_labels
 from nnunet_cel.evaluation.lesions import bounding_box, find_lesions, is_dropped
 from nnunet_cel.evaluation.protocol import Protocol
-from nnunet_cel.parallel import map_cases
-from nnunet_cel.scans import find_label_maps, pair_images, raise_together
+from nnunet_cel.parallel import try_cases
+from nnunet_cel.scans import find_label_maps, pair_images
 from nnunet_cel.volumes import check_same_grid, read_label_map, read_volume
 
 __all__ = ["count_lesions"]
@@ -53,14 +53,12 @@ def count_lesions(
     maps = find_label_maps(predictions)
     labels = read_labels([predictions, predictions.parent], lesion=label)
     found = pair_images(Path(images), list(maps)) if images is not None else {}
-    results = map_cases(
+    done = try_cases(
         partial(_count_case, protocol, labels),
         [(name, path, found.get(name, {})) for name, path in maps.items()],
         processes=processes,
         description=description,
     )
-    raise_together(result for result in results if isinstance(result, str))
-    done = [result for result in results if not isinstance(result, str)]
     tables = [table for table, _ in done]
     lesions = pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
     return lesions, pd.DataFrame([row for _, row in done])
@@ -68,24 +66,21 @@ def count_lesions(
 
 def _count_case(
     protocol: Protocol, labels: Labels, task: tuple[str, Path, Mapping[str, Path]]
-) -> tuple[pd.DataFrame, dict[str, str | int | float]] | str:
-    """Return lesions and sums of a case, or what is wrong with it."""
+) -> tuple[pd.DataFrame, dict[str, str | int | float]]:
+    """Return lesions and sums of a case."""
     name, path, images = task
-    try:
-        volume = read_label_map(path)
-        labels.check(path, volume.voxels)
-        mask = volume.voxels == labels.lesion
-        box = bounding_box(mask)
-        lesions = find_lesions(mask[box], connectivity=protocol.connectivity)
-        offset = [part.start for part in box]
-        table = tabulate_lesions(lesions, volume.affine, protocol, offset=offset)
-        for channel, image in images.items():
-            picture = read_volume(image)
-            check_same_grid(f"The image {image}", picture, volume)
-            column = f"intensity_{channel}" if channel else "intensity"
-            table[column] = lesions.means(picture.voxels[box])
-    except (ValueError, OSError) as error:
-        return str(error)
+    volume = read_label_map(path)
+    labels.check(path, volume.voxels)
+    mask = volume.voxels == labels.lesion
+    box = bounding_box(mask)
+    lesions = find_lesions(mask[box], connectivity=protocol.connectivity)
+    offset = [part.start for part in box]
+    table = tabulate_lesions(lesions, volume.affine, protocol, offset=offset)
+    for channel, image in images.items():
+        picture = read_volume(image)
+        check_same_grid(f"The image {image}", picture, volume)
+        column = f"intensity_{channel}" if channel else "intensity"
+        table[column] = lesions.means(picture.voxels[box])
     dropped = is_dropped(lesions, protocol, volume.voxel_volume)
     table = table[~dropped].sort_values("voxels", ascending=False, kind="stable")
     table.insert(0, "case", name)

@@ -48,8 +48,8 @@ from nnunet_cel.evaluation.thresholds import (
     threshold_for_lfdr,
 )
 from nnunet_cel.files import sha256, to_json, write_whole
-from nnunet_cel.parallel import map_cases
-from nnunet_cel.scans import pair_cases, raise_together
+from nnunet_cel.parallel import try_cases
+from nnunet_cel.scans import pair_cases
 from nnunet_cel.volumes import check_same_grid, read_label_map
 
 __all__ = [
@@ -132,18 +132,13 @@ def evaluate_folders(
     labels = read_labels(
         [references, references.parent, predictions], lesion=label, ignore=ignore_label
     )
-    results = map_cases(
+    results = try_cases(
         partial(_evaluate_files, protocol, labels, probabilities),
         [(name, *files) for name, files in pairs.items()],
         processes=processes,
         description=description,
     )
-    raise_together(result for result in results if isinstance(result, str))
-    done = {
-        name: result
-        for name, result in zip(pairs, results, strict=True)
-        if not isinstance(result, str)
-    }
+    done = dict(zip(pairs, results, strict=True))
     cases = pd.DataFrame([{"case": n, **result.row} for n, (result, _) in done.items()])
     lesions = _join({name: result.lesions for name, (result, _) in done.items()})
     metrics = summarize_metrics(cases, seed=seed)
@@ -186,25 +181,22 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 def _evaluate_files(
     protocol: Protocol, labels: Labels, probable: bool, files: tuple[str, Path, Path]
-) -> tuple[CaseResult, dict[str, str]] | str:
-    """Return the result of a case and its files' hashes, or what is wrong with it."""
+) -> tuple[CaseResult, dict[str, str]]:
+    """Return the result of a case and the hashes of its files."""
     name, predicted, true = files
-    try:
-        prediction, reference = read_label_map(predicted), read_label_map(true)
-        check_same_grid(f"The prediction {predicted}", prediction, reference)
-        labels.check(predicted, prediction.voxels)
-        labels.check(true, reference.voxels)
-        probabilities = None
-        if probable:
-            saved = predicted.parent / f"{name}.npz"
-            probabilities = read_probabilities(saved, prediction.voxels.shape, labels)
-            lesion = prediction.voxels == labels.lesion
-            check_probabilities(saved, probabilities, lesion)
-        result = evaluate_case(
-            prediction, reference, protocol, labels=labels, probabilities=probabilities
-        )
-    except (ValueError, OSError) as error:
-        return str(error)
+    prediction, reference = read_label_map(predicted), read_label_map(true)
+    check_same_grid(f"The prediction {predicted}", prediction, reference)
+    labels.check(predicted, prediction.voxels)
+    labels.check(true, reference.voxels)
+    probabilities = None
+    if probable:
+        saved = predicted.parent / f"{name}.npz"
+        probabilities = read_probabilities(saved, prediction.voxels.shape, labels)
+        lesion = prediction.voxels == labels.lesion
+        check_probabilities(saved, probabilities, lesion)
+    result = evaluate_case(
+        prediction, reference, protocol, labels=labels, probabilities=probabilities
+    )
     return result, {"prediction": sha256(predicted), "reference": sha256(true)}
 
 
