@@ -28,9 +28,8 @@ from nnunet_cel.dataset_conversion.raw_dataset import (
 from nnunet_cel.dataset_conversion.source import SourceCase, Terms
 from nnunet_cel.dataset_conversion.splits import split_into_folds
 from nnunet_cel.files import sha256, to_json, write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import map_cases, raise_together
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
-from nnunet_cel.scans import raise_together
 from nnunet_cel.volumes import (
     Volume,
     check_same_grid,

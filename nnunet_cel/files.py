@@ -273,12 +273,14 @@ def read_json(path: Path | str) -> Any:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is not JSON.
+        ValueError: If it is not JSON; the message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"The file {path} must be JSON. It is not: {error}."
+        ) from error
 
 
 def sha256(path: Path | str) -> str:

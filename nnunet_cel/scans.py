@@ -42,7 +42,6 @@ __all__ = [
     "is_single",
     "pair_cases",
     "pair_images",
-    "raise_together",
     "refuse",
     "walk_images",
 ]
@@ -90,16 +89,6 @@ class Scan:
         """Name of the scan that can be part of the name of a file."""
         name = "_".join(filter(None, (self.subject, self.session)))
         return re.sub(r"[^\w.+-]+", "_", name).strip(".") or "_"
-
-
-def raise_together(messages: Iterable[str]) -> None:
-    """Raise one ValueError that lists all messages, if there are any."""
-    problems = list(messages)
-    if len(problems) == 1:
-        raise ValueError(problems[0])
-    if problems:
-        listed = "\n".join(f"- {problem}" for problem in problems)
-        raise ValueError(f"{len(problems)} cases have problems:\n{listed}")
 
 
 def refuse(paths: Iterable[Path], rule: str, cure: str) -> None:

@@ -57,7 +57,7 @@ def test_prints_the_path_alone(results, capsys, dataset):
 
 @pytest.mark.parametrize(
     "others",
-    [{10: 0.2}, {0: NAN}, {"all": 0.99}, {0: float("inf")}, {0: 1.5}, {0: -0.1}],
+    [{10: 0.2}, {0: NAN}, {"all": 0.99}, {0: float("inf")}, {0: -0.1}],
 )
 def test_other_folds_are_never_best(results, capsys, others):
     """Equals of a higher number, no numbers, impossible ones, and all cases."""
@@ -76,6 +76,7 @@ def test_shows_all_folds(results, capsys):
     train(results, 2, None)
     train(results, 3, 0.8, checkpoint=False)
     train(results, 4, NAN)
+    train(results, "all", 0.9)
 
     run("501")
 
@@ -83,8 +84,9 @@ def test_shows_all_folds(results, capsys):
     assert [line.split(maxsplit=2) for line in lines] == [
         ["2", "-", "no validation/summary.json"],
         ["3", "0.8000", "no checkpoint_final.pth"],
-        ["4", "nan", "no Dice: no lesion in its validation"],
-        ["10", "0.7000", "best"],
+        ["4", "nan", "no Dice in [0, 1]"],
+        ["10", "0.7000"],
+        ["all", "-", "left out: validated on its training cases"],
     ]
 
 
@@ -101,36 +103,18 @@ def test_names_a_broken_summary(results, content):
     assert fold.problem == "no foreground_mean.Dice in summary.json"
 
 
-def test_refuses_without_folds(results):
-    """It is an error that no fold can be chosen."""
+def test_refuses_what_is_not_there(results):
+    """No fold that can be chosen, another model, other data sets: each is named."""
     train(results, 0, None)
 
     with pytest.raises(FileNotFoundError, match=r"Found none in .*nnUNetv2_train"):
         run("501")
-
-
-def test_refuses_an_unknown_model(results):
-    """The message names the models, or else the data sets, that there are."""
-    train(results, 0, 0.7)
-
-    with pytest.raises(FileNotFoundError, match="FCADenseTrainer__FCADensePlans__2d"):
+    with pytest.raises(FileNotFoundError, match="set: FCADenseTrainer__FCADensePlans"):
         run("501", "-c", "2d_n3")
-    with pytest.raises(FileNotFoundError, match="data sets: Dataset501_WMH"):
-        run("Dataset502_CEL")
-
-
-@pytest.mark.parametrize("dataset", ["999", "WMH"])
-def test_refuses_an_unknown_data_set(results, dataset):
-    """A number or name that nnU-Net does not know is repeated in the message."""
-    with pytest.raises(ValueError, match=f"Got '{dataset}' instead"):
-        run(dataset)
-
-
-def test_refuses_an_ambiguous_number(results):
-    """Where two data sets share the number, nnU-Net's reason is handed on."""
-    train(results, 0, 0.7)
+    for dataset in ("999", "WMH"):
+        with pytest.raises(ValueError, match=f"Got '{dataset}' instead"):
+            run(dataset)
     (results / "Dataset501_Other").mkdir()
-
     with pytest.raises(ValueError, match="More than one dataset name found"):
         run("501")
 

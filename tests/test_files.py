@@ -193,12 +193,13 @@ def test_links_in_a_replaced_folder_are_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "a.txt").read_text() == "new"
 
 
-def test_json_that_is_nested_too_deeply(tmp_path: Path) -> None:
-    """It is no JSON that anybody can read, and no crash."""
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    """Damaged files, and files nested too deeply, end in a message, not in a crash."""
     path = tmp_path / "a.json"
-    path.write_text("[" * 100_000)
+    path.write_bytes(content)
 
-    with pytest.raises(ValueError, match="nested too deeply"):
+    with pytest.raises(ValueError, match=r"a\.json must be JSON. It is not: "):
         read_json(path)
 
 

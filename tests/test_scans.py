@@ -17,7 +17,6 @@ from nnunet_cel.scans import (
     is_single,
     pair_cases,
     pair_images,
-    raise_together,
     walk_images,
 )
 
@@ -274,12 +273,3 @@ def test_images_are_found_by_case_and_channel(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="none of c, d"):
         pair_images(tmp_path, ["a", "c", "d"])
-
-
-def test_problems_are_raised_together() -> None:
-    """One error lists all problems; without any there is none."""
-    raise_together([])
-    with pytest.raises(ValueError, match=r"^one$"):
-        raise_together(["one"])
-    with pytest.raises(ValueError, match="2 cases have problems:\n- one\n- two"):
-        raise_together(["one", "two"])
