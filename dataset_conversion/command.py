@@ -190,8 +190,10 @@ def _convert(args: argparse.Namespace) -> int:
         )
         if own:
             kept = cel.number_cases(kept, args.test_fraction, args.seed)
-        elif "msseg2016" in roots:
-            msseg2016.check_release(cases, kept)
+        for name in roots:
+            check_release = getattr(SOURCES.get(name), "check_release", None)
+            if check_release is not None:
+                check_release(cases, kept)
         finish_dataset(
             unfinished,
             kept,

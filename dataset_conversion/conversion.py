@@ -180,7 +180,7 @@ def finish_dataset(
     what = "Contrast-enhanced T1w images with enhancing lesions"
     if terms:
         names = ", ".join(term.name for term in terms)
-        what = f"FLAIR images with white matter lesions from {names}"
+        what = f"{terms[0].channel} images with white matter lesions from {names}"
     extra: dict[str, Any] = {"name": name, "description": what}
     if terms:
         extra |= {
@@ -189,7 +189,7 @@ def finish_dataset(
             "licence": "; ".join(f"{term.name}: {term.license}" for term in terms),
             "citation": [citation for term in terms for citation in term.citations],
         }
-    write_header(folder, "FLAIR" if terms else "CE-T1w", labels, extra)
+    write_header(folder, terms[0].channel if terms else "CE-T1w", labels, extra)
     training = [case for case, _ in kept if case.split == "train"]
     folds = split_into_folds(training, choices["seed"])
     if folds is not None:

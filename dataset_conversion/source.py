@@ -3,7 +3,8 @@
 Words:
 
 - *source*: a data set in the layout in which it was distributed, or a clinic's scans.
-  A public one is a module with ``TERMS``, ``add_arguments`` and ``find_cases``.
+  A public one is a module with ``TERMS``, ``add_arguments`` and ``find_cases``, and
+  with ``check_release(cases, kept)`` if it can tell whether a release is whole.
 - *root*: the folder of a source that the user names.
 - *source case*: the files of one case below the root, and what to do with them.
 """
@@ -36,6 +37,7 @@ class Terms:
         reference: Address or DOI of the data set.
         citations: What to cite.
         paper_cases: How many cases Huang et al. 2024 took from it.
+        channel: Name of the image's channel in nnU-Net.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Terms:
     reference: str
     citations: tuple[str, ...]
     paper_cases: int
+    channel: str = "FLAIR"
 
     def as_text(self) -> str:
         """Return the terms as lines for the terminal."""
