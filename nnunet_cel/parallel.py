@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -44,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-progress", action="store_true", help="show no progress bar"
     )
+
+
+def mapper(args: argparse.Namespace, title: str) -> Callable[..., list[Any]]:
+    """Return :func:`map_cases` as the options say, with a title of its bar."""
+    description = None if args.no_progress else title
+    return partial(map_cases, processes=args.processes, description=description)
 
 
 def map_cases(

@@ -185,7 +185,8 @@ def read_cases(
             evaluation = read_evaluation(home / folder)
             groups.setdefault(group, {})[folder] = evaluation
             names = (method.block, method.title, method.stage, method.configuration)
-            tables[(*names, group, folder)] = evaluation[0]
+            key = (*names, group, folder)
+            tables[key] = evaluation[0]
             protocols.add(str(evaluation[1]["protocol"]))
     if len(protocols) > 1:
         raise ValueError(
