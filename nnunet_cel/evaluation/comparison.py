@@ -196,7 +196,7 @@ def compare_pairs(
         pairs: Names of the first and the second model of each pair.
         seed: Seed of the bootstrap.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "metric": short,
             "first": first,
