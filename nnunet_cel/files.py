@@ -309,7 +309,7 @@ def read_yaml(path: Path | str, what: str) -> Any:
         ValueError: If it is not YAML, or has a key twice; the message names it.
     """
     try:
-        return yaml.load(Path(path).read_bytes(), _YamlLoader)  # noqa: S506
+        return yaml.load(Path(path).read_bytes(), _YamlLoader)
     # The others come from dates, numbers and nesting that Python cannot hold.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:500]
