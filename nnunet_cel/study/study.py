@@ -197,7 +197,7 @@ class Data(Section):
     @field_validator("phantoms")
     @classmethod
     def _fit_layouts(cls, phantoms: dict[str, int]) -> dict[str, int]:
-        sizes = {k: lay.size for k, lay in LAYOUTS.items() if lay.kind == cls.kind}
+        sizes = {k: len(v.slots) for k, v in LAYOUTS.items() if v.kind == cls.kind}
         _require_names(phantoms, sizes, f"layouts of {cls.kind}")
         for name, count in phantoms.items():
             rule = f"be from 1 to {sizes[name]} for {name}"
