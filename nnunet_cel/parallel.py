@@ -9,14 +9,22 @@ import operator
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["DEFAULT_PROCESSES", "add_arguments", "map_cases", "try_cases"]
+__all__ = [
+    "DEFAULT_PROCESSES",
+    "add_arguments",
+    "map_cases",
+    "mapper",
+    "raise_together",
+    "try_cases",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-progress", action="store_true", help="show no progress bar"
     )
+
+
+def mapper(args: argparse.Namespace, title: str) -> Callable[..., list[Any]]:
+    """Return :func:`try_cases` as the options say, with a title of its bar."""
+    description = None if args.no_progress else title
+    return partial(try_cases, processes=args.processes, description=description)
 
 
 def map_cases(
@@ -111,13 +125,17 @@ def try_cases(
         processes=processes,
         description=description,
     )
-    problems = [problem for _, problem in results if problem]
+    raise_together([problem for _, problem in results if problem])
+    return [result for done, _ in results for result in done]
+
+
+def raise_together(problems: Sequence[str]) -> None:
+    """Raise one ValueError that lists all problems, if there are any."""
     if len(problems) == 1:
         raise ValueError(problems[0])
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise ValueError(f"{len(problems)} cases have problems:\n{listed}")
-    return [result for done, _ in results for result in done]
 
 
 def _attempt(

@@ -20,19 +20,19 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from studies import NETWORKS, make_study
+from studies import DATA, NETWORKS, make_study
 
 from nnunet_cel import cli
 from nnunet_cel.files import locked
 from nnunet_cel.study import workflow
-from nnunet_cel.study.folder import begin
 from nnunet_cel.study.study import Study
 from nnunet_cel.study.workflow import (
-    find_profile,
+    begin,
+    continued_study,
     only_run,
+    refuse_other_study,
     run_on_gpu,
     run_workflow,
-    visible_gpu,
     workflow_file,
 )
 
@@ -81,6 +81,50 @@ SMALL = study(
     tables=[6], figures=[], networks=["fcadensenet", "unet"], training={"folds": 1}
 )
 ONE = study(tables=[6], figures=[], networks=["unet"], training={"folds": 1})
+
+
+def test_foreign_folder_is_refused(tmp_path: Path) -> None:
+    """A new or an empty one is taken."""
+    refuse_other_study(make_study(), tmp_path / "new")
+    refuse_other_study(make_study(), tmp_path)
+    (tmp_path / "thesis.txt").touch()
+
+    with pytest.raises(FileExistsError, match="must be empty or an earlier run's"):
+        refuse_other_study(make_study(), tmp_path)
+
+
+def test_what_models_depend_on_cannot_change(tmp_path: Path) -> None:
+    """Until something is done, all may; later tables, networks and resources may."""
+    begin(make_study(), tmp_path, run={})
+    refuse_other_study(make_study(seed=1), tmp_path)
+    (tmp_path / "done").mkdir()
+
+    refuse_other_study(
+        make_study(tables=[6], networks=["unet"], resources={"train": {"threads": 1}}),
+        tmp_path,
+    )
+    with pytest.raises(ValueError, match="begun with another seed and training"):
+        refuse_other_study(make_study(seed=1, training={"folds": 2}), tmp_path)
+
+
+def test_study_is_read_back(tmp_path: Path) -> None:
+    """Steps of the workflow know what they are part of."""
+    begin(make_study(seed=4), tmp_path, run={"gpus": 1})
+
+    assert continued_study(tmp_path) == make_study(seed=4)
+    with pytest.raises(FileNotFoundError, match="There is no study"):
+        continued_study(tmp_path / "raw")
+
+
+def test_existing_data_set_is_linked(tmp_path: Path) -> None:
+    """Its scans are not copied; a second run finds its link."""
+    dataset = tmp_path / "with space" / "Dataset510_Mine"
+    dataset.mkdir(parents=True)
+    ours = make_study(data={**DATA, "wmh": {"dataset": str(dataset)}})
+    for _ in range(2):
+        begin(ours, tmp_path / "out", run={})
+
+    assert (tmp_path / "out" / "raw" / dataset.name).resolve() == dataset.resolve()
 
 
 @pytest.fixture
@@ -305,15 +349,6 @@ def test_jobs_of_slurm_ask_for_what_the_study_says(
         assert option in training, training
 
 
-def test_profiles_are_found_by_name_and_by_folder(tmp_path: Path) -> None:
-    """The one that comes with the workflow, or the user's own."""
-    assert find_profile("slurm") == workflow_file("profiles", "slurm")
-    (tmp_path / "config.yaml").write_text("jobs: 2")
-    assert find_profile(str(tmp_path)) == tmp_path
-    with pytest.raises(ValueError, match=r"Did you mean 'slurm'\?"):
-        find_profile("slrum")
-
-
 def test_second_run_is_refused(tmp_path: Path) -> None:
     """Nothing of it is written into the folder of the first."""
     pytest.importorskip("fcntl")
@@ -332,15 +367,20 @@ def test_command_sees_its_gpu_only_and_its_status_is_kept(
         with locked(tmp_path / f"{1 - number}.lock", "taken"):
             line = [sys.executable, "-c", check]
             assert run_on_gpu(line, locks=tmp_path, count=2) == int(gpu)
-    assert visible_gpu({}, 1) == "1"  # where nothing says which there are
+    # where nothing says which there are
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with locked(tmp_path / "0.lock", "taken"):
+        assert run_on_gpu(line, locks=tmp_path, count=2) == 1
 
 
-def test_missing_snakemake_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_snakemake_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With what to install."""
     monkeypatch.setattr(workflow.importlib.util, "find_spec", lambda _: None)
 
     with pytest.raises(ImportError, match=r"nnunet-cel\[protocol\]"):
-        workflow.require_snakemake()
+        run_workflow(ONE, tmp_path)
 
 
 @pytest.mark.slow

@@ -132,8 +132,7 @@ def _write_data_set(args: argparse.Namespace, parent: Path) -> int:
     folder = write_raw_dataset(
         parent / f"Dataset{args.dataset_id or number:03d}_{name}",
         _make_cases(args, name),
-        channel_names=[channel],
-        labels={"background": 0, "lesion": 1},
+        channel=channel,
         extra={
             "description": (
                 f"Synthetic {channel} images with lesions, made from the MNI152 "
@@ -172,7 +171,7 @@ def _make_cases(args: argparse.Namespace, name: str) -> Iterator[RawCase]:
         )
         yield RawCase(
             identifier=f"{name}_{number:03d}",
-            images=[subject.brain_image],
+            image=subject.brain_image,
             label=subject.lesions,
             split="train" if number <= args.train else "test",
         )

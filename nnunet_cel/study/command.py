@@ -103,15 +103,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(args: argparse.Namespace) -> int:
-    from nnunet_cel.files import write_whole
     from nnunet_cel.study.workflow import workflow_file
 
-    if args.file.exists():
-        raise FileExistsError(
-            f"The file {args.file} exists and is not replaced. Name another one."
-        )
     template = workflow_file("config", "template.yaml").read_text(encoding="utf-8")
-    write_whole(args.file, template)
+    with args.file.open("x", encoding="utf-8") as file:  # replaces nothing
+        file.write(template)
     print(
         f"Wrote {args.file}. Say there where your scans are, then: "
         f"nnunet-cel protocol run --config {args.file} --dry-run"
@@ -122,20 +118,13 @@ def _init(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from nnunet_cel.study import workflow
     from nnunet_cel.study.feasibility import check_feasible
-    from nnunet_cel.study.folder import refuse_other_study
     from nnunet_cel.study.study import read_study
 
-    for name, count in (("cores", args.cores), ("gpus", args.gpus)):
-        if count is not None and count < 1:
-            raise ValueError(f"The --{name} must be at least 1. Got {count} instead.")
-    workflow.require_snakemake(args.profile)
-    if args.profile is not None:
-        workflow.find_profile(args.profile)
     study = read_study(args.config)
     out = Path(args.out or study.out or f"{args.config.stem}_study").absolute()
-    refuse_other_study(study, out)
-    needed = check_feasible(study, out, local=args.profile is None)
-    print(f"Study in {out}, at most {needed / 1e9:.1f} GB to write.")
+    workflow.refuse_other_study(study, out)
+    check_feasible(study, local=args.profile is None)
+    print(f"Study in {out}.")
     status = workflow.run_workflow(
         study,
         out,
@@ -152,16 +141,15 @@ def _run(args: argparse.Namespace) -> int:
     else:
         print(
             f"Something failed or was stopped: see {out / 'logs'}. Finished work is "
-            "kept; the same command goes on from there. 'nnunet-cel protocol tables "
-            "FOLDER --partial' makes tables of what there is."
+            "kept; the same command goes on from there."
         )
     return status
 
 
 def _results(args: argparse.Namespace) -> int:
     from nnunet_cel.study.figures import write_figures
-    from nnunet_cel.study.folder import continued_study
     from nnunet_cel.study.tables import write_tables
+    from nnunet_cel.study.workflow import continued_study
 
     study = continued_study(args.study)
     write = write_tables if args.what == "table" else write_figures
@@ -171,8 +159,8 @@ def _results(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> int:
-    from nnunet_cel.study.folder import continued_study
     from nnunet_cel.study.plans import write_settings
+    from nnunet_cel.study.workflow import continued_study
 
     study = continued_study(args.study)
     path = write_settings(study, args.study / "preprocessed", args.dataset)

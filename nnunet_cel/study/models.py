@@ -115,36 +115,33 @@ def table_names(study: Study) -> list[str]:
 def table_methods(study: Study, name: str) -> list[Method]:
     """Return the methods of a table, in their order."""
     finetuned = _network_methods(study, "finetuned")
-    if name == "table3":
-        return _network_methods(study, CROSS_VALIDATION)
-    if name == "table4":
-        return _network_methods(study, "pretrained")
-    if name == "table7":
-        return _ablation("loss")
-    if name == "table8":
-        return _ablation("neighbor_pairs")
+    window = study.training.small_window
+    small = _network_methods(study, "direct", f"{window} x {window}", small=True)
+    full = _network_methods(study, "direct", _FULL)
     # nnU-Net's own models, trained directly
     stock = [
         Method(f"nnU-Net {configuration}", "nnunet", configuration)
         for configuration in study.nnunet.configurations
     ]
-    if name == "table6":
-        return finetuned + stock
-    if name == "table2":
-        return finetuned
-    window = study.training.small_window
-    small = _network_methods(study, "direct", f"{window} x {window}", small=True)
-    full = _network_methods(study, "direct", _FULL)
-    if name == "table5":
-        return small + full + [replace(method, block=_FULL) for method in stock]
     # direct training and fine-tuning, network by network
-    return [
+    transfer = [
         replace(m, title=title, block=m.title, reference=m in finetuned)
         for network in finetuned
         for m in [network, *small, *full]
         if m.title == network.title
         for title in [f"Direct, {m.block}" if m.block else "Fine-tuned"]
     ]
+    tables = {
+        "table2": finetuned,
+        "table3": _network_methods(study, CROSS_VALIDATION),
+        "table4": _network_methods(study, "pretrained"),
+        "table5": [*small, *full, *(replace(m, block=_FULL) for m in stock)],
+        "table6": finetuned + stock,
+        "table7": _ablation("loss"),
+        "table8": _ablation("neighbor_pairs"),
+        TRANSFER: transfer,
+    }
+    return tables[name]
 
 
 def figure_methods(study: Study, figure: int) -> list[Method]:
@@ -166,13 +163,12 @@ def pretraining_of(configuration: str) -> str:
     else.
     """
     declared = configurations()
-    settings = declared[configuration]["settings"]
-    wanted = {key: settings[key] for key in settings if key == "neighbor_pairs"}
+    network, own = (declared[configuration][key] for key in ("network", "settings"))
+    wanted = {key: own[key] for key in own if key == "neighbor_pairs"}
     return next(
         name
         for name, other in declared.items()
-        if other["network"] == declared[configuration]["network"]
-        and other["settings"] == wanted
+        if other["network"] == network and other["settings"] == wanted
     )
 
 
@@ -239,35 +235,29 @@ def _network_methods(
         if list(declared["settings"]) == wanted
     }
     return [
-        Method(
-            TITLES.get(network, network),
-            stage,
-            found[network],
-            block,
-            reference=network == study.networks[0],
-        )
-        for network in study.networks
-        if network in found
+        Method(TITLES.get(n, n), stage, found[n], block, n == study.networks[0])
+        for n in study.networks
+        if n in found
     ]
 
 
 def _ablation(setting: str) -> list[Method]:
     """Return the methods that differ in one setting, numbers in rising order."""
-    values = {BASE: getattr(Settings(), setting)} | {
-        name: declared["settings"][setting]
+    default = getattr(Settings(), setting)
+    values = [
+        (declared["settings"].get(setting, default), name)
         for name, declared in configurations().items()
-        if list(declared["settings"]) == [setting]
-    }
-    unknown = "{} neighbors" if setting == "neighbor_pairs" else "{}"
-    names = list(values)
+        if name == BASE or list(declared["settings"]) == [setting]
+    ]
     if setting != "loss":
-        names.sort(key=lambda name: values[name])
+        values.sort()
+    unknown = "{} neighbors" if setting == "neighbor_pairs" else "{}"
     return [
         Method(
-            TITLES.get(values[name], unknown.format(values[name])),
+            TITLES.get(value, unknown.format(value)),
             "finetuned",
             name,
             reference=name == BASE,
         )
-        for name in names
+        for value, name in values
     ]

@@ -1,14 +1,13 @@
 """What a study asks for: the content of ``study.yaml``, parsed and checked.
 
-Everything that can be told from the file alone is checked here; what only the machine
-can tell is in :mod:`nnunet_cel.study.feasibility`. ``docs/protocol.md`` explains every
-key.
+What the file alone can tell is checked here; what only the machine can tell is in
+:mod:`nnunet_cel.study.feasibility`, and what a job of the workflow says at once is left
+to it. ``docs/protocol.md`` explains every key.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -17,14 +16,15 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
     ValidationInfo,
-    field_validator,
     model_validator,
 )
 
 from nnunet_cel.evaluation.protocol import PROTOCOLS, load_protocol
-from nnunet_cel.phantom.layouts import LAYOUTS
-from nnunet_cel.planning.declarations import architecture, configurations
+from nnunet_cel.planning.declarations import configurations
 from nnunet_cel.schema import Model, closest, parse
 from nnunet_cel.settings import Settings
 
@@ -51,11 +51,6 @@ RESOURCES: Mapping[str, Mapping[str, int]] = {
 
 # What sets the rows of the tables apart, and what planner and trainer write.
 _NOT_FOR_ALL = {"neighbor_pairs", "loss", "lesion_weight", "heads"}
-# Options of `nnunet-cel convert` that the workflow gives itself.
-_OURS = [
-    *("-o", "--out", "-d", "--dataset-id", "--name", "--seed", "--overwrite"),
-    *("-np", "--processes", "--no-progress", "--linking-table", "--list"),
-]
 
 
 def declared_networks() -> list[str]:
@@ -63,66 +58,38 @@ def declared_networks() -> list[str]:
     return [c["network"] for c in configurations().values() if not c["settings"]]
 
 
-def _require(allowed: object, rule: str, got: object, cure: str = "") -> None:
-    """Refuse what is not allowed."""
-    if not allowed:
-        raise ValueError(f"must {rule}. Got {got!r} instead.{cure}")
-
-
-def _require_names(names: Collection[str], known: Collection[str], what: str) -> None:
-    for name in names:
-        rule = f"name {what}: {', '.join(known)}"
-        _require(name in known, rule, name, closest(name, known))
-
-
 def _absolute(path: str, info: ValidationInfo) -> str:
     """Return a path that does not depend on the current folder."""
-    _require(path.strip(), "be a path", path)
     return str(Path(info.context or "") / path)
 
 
-def _file(path: str, info: ValidationInfo) -> str:
-    """Return the absolute path of a file that exists."""
-    whole = _absolute(path, info)
-    _require(Path(whole).is_file(), "be a file that exists", path)
-    return whole
-
-
-def _dataset(path: str) -> str:
-    """Refuse a raw data set that nnU-Net would not find."""
-    name = Path(path).name
-    rule = "be called as nnU-Net wants it, Dataset502_CEL"
-    _require(re.fullmatch(r"Dataset\d{3}_\w+", name), rule, name, " Rename it.")
-    return path
-
-
-def _networks(names: list[str]) -> list[str]:
+def _networks(names: Collection[str]) -> list[str]:
     """Return networks in the order of the tables."""
     known = declared_networks()
-    _require_names(names, known, "networks")
-    _require(names, "name at least one network", names)
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"must name networks: {', '.join(known)}. Got {name!r} instead."
+                f"{closest(name, known)}"
+            )
     return [name for name in known if name in names]
 
 
 def _protocol(value: str, info: ValidationInfo) -> str:
     """Return the name of a protocol of the evaluation, or the path of its file."""
-    if value in PROTOCOLS:
-        return value
-    path = _file(value, info)
-    load_protocol(path)
-    return path
-
-
-def _trainer(name: str) -> str:
-    """Refuse what a shell could take for more than a name."""
-    _require(name.isidentifier(), "be the name of a trainer", name)
-    return name
+    value = value if value in PROTOCOLS else _absolute(value, info)
+    load_protocol(value)
+    return value
 
 
 def _shared(settings: Settings) -> Settings:
     """Refuse settings that make rows of tables, or that planner and trainer write."""
     own = sorted(settings.model_fields_set & _NOT_FOR_ALL)
-    _require(not own, "be settings that all rows can share", own, " Leave them out.")
+    if own:
+        raise ValueError(
+            f"must be settings that all rows can share. Got {', '.join(own)} instead. "
+            "Leave them out."
+        )
     return settings
 
 
@@ -130,34 +97,27 @@ def _arguments(
     given: dict[str, dict[str, Any]], info: ValidationInfo
 ) -> dict[str, dict[str, Any]]:
     """Return arguments of networks, with absolute paths of files."""
-    _require_names(given, declared_networks(), "networks")
-    whole = {network: dict(arguments) for network, arguments in given.items()}
-    for network, arguments in whole.items():
-        known = architecture(network)["arch_kwargs"]
-        _require_names(arguments, known, f"arguments of {network}")
+    whole = {network: dict(given[network]) for network in _networks(given)}
+    for arguments in whole.values():
         for name, value in arguments.items():
             if name.endswith("_file") and value is not None:
-                arguments[name] = _file(str(value), info)
+                arguments[name] = _absolute(str(value), info)
     return whole
 
 
-def _resources(given: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _resources(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what jobs of all kinds may take."""
-    _require_names(given, RESOURCES, "kinds of jobs")
-    for kind, taken in given.items():
-        for name, amount in taken.items():
-            least = 1 if name == "threads" else 0
-            counted = type(amount) is int and amount >= least
-            # Names that are not ours, such as slurm_partition, are the executor's.
-            text = isinstance(amount, str) and name not in RESOURCES["train"]
-            rule = f"have an integer >= {least} for '{kind}.{name}'"
-            _require(counted or text, rule, amount)
     return {kind: {**rest, **given.get(kind, {})} for kind, rest in RESOURCES.items()}
 
 
-Place = Annotated[str, AfterValidator(_absolute)]
+Place = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
+Dataset = Annotated[
+    str, Field(pattern=r"(^|/)Dataset\d{3}_\w+/?$"), AfterValidator(_absolute)
+]
 SharedSettings = Annotated[Settings, AfterValidator(_shared)]
 InOrder = AfterValidator(lambda numbers: sorted(set(numbers)))
+WmhSource = Literal["isbi2015", "msseg2016", "wmh2017"]
+JobKind = Literal["convert", "plan", "train", "predict", "evaluate", "report"]
 
 
 class Section(Model):
@@ -176,45 +136,23 @@ class Data(Section):
 
     Args:
         dataset: Folder of a raw data set of nnU-Net that exists.
-        phantoms: Numbers of synthetic scans by the name of a layout.
         spacing: Voxel edge of the synthetic scans in mm.
         options: More options for `nnunet-cel convert`.
     """
 
     kind: ClassVar[str]
-    origins: ClassVar[Sequence[str]]
 
-    dataset: Annotated[Place, AfterValidator(_dataset)] | None = None
-    phantoms: dict[str, int] = Field(default={})
+    dataset: Dataset | None = None
     spacing: float = Field(default=1.0, ge=1, le=8)
-    options: list[Any] = Field(default=[])
+    options: Annotated[list[Any], AfterValidator(lambda v: [*map(str, v)])] = Field(
+        default=[]
+    )
 
     @property
     def given(self) -> list[str]:
         """Which of the keys that say where it comes from are given."""
-        return [key for key in self.origins if getattr(self, key)]
-
-    @field_validator("phantoms")
-    @classmethod
-    def _fit_layouts(cls, phantoms: dict[str, int]) -> dict[str, int]:
-        sizes = {k: len(v.slots) for k, v in LAYOUTS.items() if v.kind == cls.kind}
-        _require_names(phantoms, sizes, f"layouts of {cls.kind}")
-        for name, count in phantoms.items():
-            rule = f"be from 1 to {sizes[name]} for {name}"
-            _require(1 <= count <= sizes[name], rule, count)
-        one = cls.kind == "wmh" or len(phantoms) < 2
-        _require(one, "be of one layout", list(phantoms))
-        return phantoms
-
-    @field_validator("options")
-    @classmethod
-    def _are_not_ours(cls, options: list[Any]) -> list[str]:
-        texts = [str(option) for option in options]
-        rule = f"be options of 'nnunet-cel convert {cls.kind}' that the study lacks"
-        for option in texts:
-            free = option.partition("=")[0] not in _OURS
-            _require(free, rule, option, " Leave it out.")
-        return texts
+        keys = ("dataset", "source", "sources", "phantoms")
+        return [key for key in keys if getattr(self, key, None)]
 
 
 class WmhData(Data):
@@ -222,19 +160,13 @@ class WmhData(Data):
 
     Args:
         sources: Folders for `nnunet-cel convert wmh`, by the public data set's name.
+        phantoms: Numbers of synthetic scans by the name of a layout.
     """
 
     kind = "wmh"
-    origins = ("dataset", "sources", "phantoms")
 
-    sources: dict[Literal["isbi2015", "msseg2016", "wmh2017"], Place] = Field(
-        default={}
-    )
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """What is to be converted, by the keys of the file."""
-        return {f"sources.{name}": path for name, path in self.sources.items()}
+    sources: dict[WmhSource, Place] = Field(default={})
+    phantoms: dict[WmhSource, PositiveInt] = Field(default={})
 
 
 class CelData(Data):
@@ -242,17 +174,15 @@ class CelData(Data):
 
     Args:
         source: Folder or table for `nnunet-cel convert cel`.
+        phantoms: Number of synthetic scans by the name of the one layout.
     """
 
     kind = "cel"
-    origins = ("dataset", "source", "phantoms")
 
     source: Place | None = None
-
-    @property
-    def paths(self) -> dict[str, str]:
-        """What is to be converted, by the keys of the file."""
-        return {"source": self.source} if self.source else {}
+    phantoms: dict[Literal["cel-bids", "cel-dicom"], PositiveInt] = Field(
+        default={}, max_length=1
+    )
 
 
 class AllData(Section):
@@ -263,33 +193,22 @@ class AllData(Section):
 
 
 class Planning(Section):
-    """How both data sets are planned.
+    """How both data sets are planned: spacing in mm, memory in GB."""
 
-    Args:
-        spacing: Voxel edge in mm that images are resampled to.
-        gpu_memory: GB of GPU memory to plan for.
-    """
-
-    spacing: float = Field(default=1.0, gt=0)
-    gpu_memory: float = Field(default=11.0, gt=0)
+    spacing: PositiveFloat = 1.0
+    gpu_memory: PositiveFloat = 11.0
 
 
 class Training(Section):
     """How models are trained, as far as it differs from the plans.
 
-    Args:
-        folds: Number of folds of the pretraining.
-        batch_size: Stacks in a batch; None is what the planner says.
-        small_window: Edge in voxels of the small windows of Table 5.
-        settings: Settings of all trainings, see ``docs/settings.md``.
-        pretraining: Settings of the pretraining alone.
-        finetuning: Settings of fine-tuning and direct training alone.
-        arch_kwargs: Arguments of networks, by the name of the network.
+    `settings` are of all trainings, `finetuning` of direct training as well, and
+    `arch_kwargs` are arguments of networks by the name of the network.
     """
 
     folds: int = Field(default=5, ge=1, le=5)
-    batch_size: int | None = Field(default=None, ge=1)
-    small_window: int = Field(default=64, ge=1)
+    batch_size: PositiveInt | None = None
+    small_window: PositiveInt = 64
     settings: SharedSettings = Settings()
     pretraining: SharedSettings = Settings()
     finetuning: SharedSettings = Settings()
@@ -299,38 +218,20 @@ class Training(Section):
 
 
 class NnUNet(Section):
-    """nnU-Net's own models, trained directly on enhancing lesions.
-
-    Args:
-        configurations: Names of nnU-Net's configurations, none of them by default.
-        trainer: Name of nnU-Net's trainer.
-    """
+    """nnU-Net's own models, trained directly on enhancing lesions."""
 
     configurations: Annotated[list[Literal["2d", "3d_fullres"]], InOrder] = Field(
         default=[]
     )
-    trainer: Annotated[str, AfterValidator(_trainer)] = "nnUNetTrainer"
+    # a name only, because it becomes part of a command line
+    trainer: str = Field(default="nnUNetTrainer", pattern=r"^[A-Za-z_]\w*$")
 
 
 class Study(Section):
-    """A study.
+    """A study, with the keys that ``docs/protocol.md`` explains.
 
-    Args:
-        out: Folder of all that comes of it.
-        data: Scans.
-        networks: Names of the networks, in the order of the tables.
-        tables: Numbers of the paper's tables that are wanted.
-        figures: Numbers of the paper's figures that are wanted.
-        paper: Whether the paper's numbers stand beside the study's.
-        splits: Number of random divisions of the CEL scans.
-        seed: Seed of phantoms, folds and divisions.
-        device: Where nnU-Net trains and predicts.
-        protocol: Protocol of the evaluation, a name or a file.
-        planning: How the data sets are planned.
-        training: How models are trained.
-        nnunet: nnU-Net's own models.
-        resources: What a job of each kind may take, by the names that Snakemake and
-            its executors give to resources.
+    `networks`, `tables` and `figures` are in the order of the paper. `resources` have
+    the names that Snakemake and its executors give to them.
     """
 
     out: Place | None = None
@@ -338,6 +239,7 @@ class Study(Section):
     networks: Annotated[
         list[str],
         BeforeValidator(lambda v: declared_networks() if v == "all" else v),
+        Field(min_length=1),
         AfterValidator(_networks),
     ] = Field(default_factory=declared_networks)
     tables: Annotated[list[Literal[2, 3, 4, 5, 6, 7, 8]], InOrder] = Field(
@@ -346,43 +248,35 @@ class Study(Section):
     figures: Annotated[list[Literal[7, 8, 9]], InOrder] = Field(default=[7, 8, 9])
     paper: bool = True
     splits: int = Field(default=1, ge=1, le=100)
-    seed: int = Field(default=0, ge=0)
+    seed: NonNegativeInt = 0
     device: Literal["cuda", "cpu", "mps"] = "cuda"
     protocol: Annotated[str, AfterValidator(_protocol)] = "paper"
     planning: Planning = Planning()
     training: Training = Training()
     nnunet: NnUNet = NnUNet()
-    resources: Annotated[dict[str, dict[str, Any]], AfterValidator(_resources)] = Field(
-        default_factory=lambda: _resources({})
-    )
+    resources: Annotated[
+        dict[JobKind, dict[str, NonNegativeInt | str]],
+        AfterValidator(
+            lambda v: {k: {**r, **v.get(k, {})} for k, r in RESOURCES.items()}
+        ),
+    ] = Field(default={}, validate_default=True)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Study:
-        wmh, cel = self.data.wmh, self.data.cel
-        for data in (wmh, cel):
-            needed = data is cel or self.tables != [5] or self.figures
+        for data in (self.data.wmh, self.data.cel):
+            needed = data.kind == "cel" or self.tables != [5] or self.figures
             if len(data.given) > 1 or (needed and not data.given):
+                source = "sources" if data.kind == "wmh" else "source"
                 raise ValueError(
                     f"The 'data.{data.kind}' of the study must be given by exactly one "
-                    f"of {', '.join(data.origins)}. Got "
+                    f"of dataset, {source}, phantoms. Got "
                     f"{' and '.join(data.given) or 'none'}."
                 )
-        if not self.tables and not self.figures:
-            raise ValueError(
-                "The 'tables' or the 'figures' of the study must name something. Got "
-                "none."
-            )
-        if self.splits > 1 and cel.dataset:
+        if self.splits > 1 and self.data.cel.dataset:
             raise ValueError(
                 "The 'splits' of the study must be 1 with 'data.cel.dataset', which is "
                 f"divided already. Got {self.splits} instead. Name the scans with "
                 "'data.cel.source' for more divisions."
-            )
-        names = [Path(path or "").name for path in (wmh.dataset, cel.dataset)]
-        if all(names) and names[0][:10] == names[1][:10]:
-            raise ValueError(
-                "The data sets 'data.wmh.dataset' and 'data.cel.dataset' must have "
-                f"different numbers. Got {' and '.join(names)}: rename one."
             )
         return self
 

@@ -15,31 +15,28 @@ Table 2 is about networks, and has neither cases nor tests.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nnunet_cel.evaluation.comparison import (
     best_means,
-    better_model,
-    compare_pair,
-    holm,
+    check_comparable,
+    compare_pairs,
     read_evaluation,
 )
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.summary import bootstrap_interval, summarize_values
+from nnunet_cel.evaluation.summary import bootstrap_interval
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import write_whole
-from nnunet_cel.report.paper import PRINTED_NAMES, mean_and_sd, paper_table
+from nnunet_cel.report.paper import PRINTED_NAMES, paper_table
 from nnunet_cel.report.training_log import read_training
 from nnunet_cel.schema import closest
 from nnunet_cel.study.layout import as_markdown, as_tex
 from nnunet_cel.study.models import (
-    CROSS_VALIDATION,
     FOLD,
     Method,
     cel_datasets,
@@ -54,7 +51,6 @@ from nnunet_cel.study.study import Study
 
 __all__ = [
     "PARAMETERS",
-    "Table",
     "chosen_names",
     "make_network_table",
     "make_table",
@@ -66,25 +62,11 @@ __all__ = [
 PARAMETERS = "Parameters (M)"
 """First row of Table 2."""
 
-_KEYS = ["block", "method", "stage", "configuration"]
+_KEYS = ["block", "method", "stage", "configuration", "group", "evaluation"]
 _TEST_COLUMNS = [
     *("block", "split", "metric", "reference", "other", "n", "mean_difference"),
     *("ci_low", "ci_high", "median_difference", "effect", "p", "p_holm", "better"),
 ]
-
-
-class Table(NamedTuple):
-    """A table of metrics.
-
-    Args:
-        values: One row for each method and metric.
-        tests: One row for each metric and method that is tested against the reference.
-        cases: One row for each method and case.
-    """
-
-    values: pd.DataFrame
-    tests: pd.DataFrame
-    cases: pd.DataFrame
 
 
 def write_tables(
@@ -118,11 +100,9 @@ def write_tables(
             write_table(folder / f"{name}_tests.csv", tests)
             write_table(folder / f"{name}_cases.csv", cases)
         write_table(folder / f"{name}.csv", values)
-        tex = as_tex(name, values, paper=study.paper)
-        write_whole(folder / f"{name}.tex", tex)
+        write_whole(folder / f"{name}.tex", as_tex(name, values))
         written.append(folder / f"{name}.md")
-        markdown = as_markdown(name, values, tests, paper=study.paper)
-        write_whole(written[-1], markdown)
+        write_whole(written[-1], as_markdown(name, values, tests))
     return written
 
 
@@ -143,7 +123,9 @@ def chosen_names(
     return [name for name in known if only is None or name in only]
 
 
-def make_table(study: Study, home: Path, name: str, *, partial: bool = False) -> Table:
+def make_table(
+    study: Study, home: Path, name: str, *, partial: bool = False
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Make one table of metrics.
 
     Args:
@@ -151,6 +133,10 @@ def make_table(study: Study, home: Path, name: str, *, partial: bool = False) ->
         home: Its folder.
         name: Name of the table, ``table3`` to ``table8`` or ``transfer``.
         partial: Whether models that are not evaluated yet are left blank.
+
+    Returns:
+        Values, one row for each method and metric; tests, one for each metric and
+        method that is tested against the reference; and cases, see :func:`read_cases`.
 
     Raises:
         FileNotFoundError: If a model is not evaluated yet and `partial` is False.
@@ -161,18 +147,14 @@ def make_table(study: Study, home: Path, name: str, *, partial: bool = False) ->
     printed = paper_table(name) if study.paper else {}
     values, tests = [], []
     for block in dict.fromkeys(method.block for method in methods):
+        own = [method for method in methods if method.block == block]
         rows = cases[cases["block"] == block]
-        measured = [
-            (method, rows[rows["method"] == method.title])
-            for method in methods
-            if method.block == block
-        ]
         # Of Table 5 the paper has small windows only.
-        values += _values(measured, printed if block == methods[0].block else {})
-        tests += _tests(measured)
-    return Table(
-        pd.DataFrame(values), pd.DataFrame(tests, columns=_TEST_COLUMNS), cases
-    )
+        values += _values(rows, own, printed if block == methods[0].block else {})
+        tests += _tests(rows, own)
+    renamed = {"first": "other", "second": "reference"}
+    found = pd.DataFrame(tests).rename(columns=renamed).reindex(columns=_TEST_COLUMNS)
+    return pd.DataFrame(values), found, cases
 
 
 def read_cases(
@@ -191,29 +173,33 @@ def read_cases(
 
     Raises:
         FileNotFoundError: If an evaluation is missing and `partial` is False.
-        ValueError: If one is damaged, or they are of several protocols.
+        ValueError: If one is damaged, or they did not measure the same thing.
     """
-    tables, protocols = [], set()
+    tables: dict[tuple[str, ...], pd.DataFrame] = {}
+    groups: dict[str, dict[str, tuple[pd.DataFrame, dict[str, Any]]]] = {}
+    protocols = set()
     for method in methods:
         for group, folder in evaluation_folders(study, method).items():
             if partial and not (home / folder / "summary.json").is_file():
                 continue
-            cases, summary = read_evaluation(home / folder)
-            protocols.add(str(summary["protocol"]))
-            names = {**_keys(method), "group": group, "evaluation": folder}
-            tables.append(
-                pd.concat([pd.DataFrame(names, index=cases.index), cases], axis=1)
-            )
+            evaluation = read_evaluation(home / folder)
+            groups.setdefault(group, {})[folder] = evaluation
+            names = (method.block, method.title, method.stage, method.configuration)
+            key = (*names, group, folder)
+            tables[key] = evaluation[0]
+            protocols.add(str(evaluation[1]["protocol"]))
     if len(protocols) > 1:
         raise ValueError(
             "The evaluations of a table must be by the same protocol. They are by "
             f"{len(protocols)}: remove the folder 'evaluations' of the study and run "
             "it again."
         )
+    for evaluations in groups.values():
+        check_comparable(evaluations)
     if not tables:
-        columns = [*_KEYS, "group", "evaluation", "case", *METRICS]
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)
+        return pd.DataFrame(columns=[*_KEYS, "case", *METRICS])
+    cases = pd.concat(tables, names=_KEYS).reset_index(_KEYS)
+    return cases.reset_index(drop=True)
 
 
 def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -227,21 +213,15 @@ def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
         cases: Cases of one method, see :func:`read_cases`.
         metric: Name of the metric.
     """
-    columns = [
-        values.dropna().to_numpy(dtype=float)
-        for _, values in cases.groupby("group", sort=False)[metric]
-    ]
-    pooled = np.concatenate([*columns, []])
-    if len(columns) < 2:
-        over, summary = "cases", summarize_values(pooled)
-    else:
-        over = cases["group"].iloc[0].split()[0] + "s"
-        summary = summarize_values(np.array([c.mean() for c in columns if len(c)]))
-        summary["ci_low"], summary["ci_high"] = (
-            bootstrap_interval(pooled) if over == "folds" else (math.nan, math.nan)
-        )
-    keep = ("n", "mean", "sd", "ci_low", "ci_high")
-    return {"over": over, **{key: summary[key] for key in keep}}
+    values = cases[metric].dropna().astype(float)
+    interval, over = bootstrap_interval(values.to_numpy()), "cases"
+    if cases["group"].nunique() > 1:
+        over = cases["group"].iloc[0].split()[0] + "s"  # folds or splits
+        values = values.groupby(cases["group"]).mean()
+    low, high = interval if over != "splits" else (np.nan, np.nan)
+    mean, sd = values.mean(), values.std(ddof=1)
+    found = {"n": len(values), "mean": mean, "sd": sd, "ci_low": low, "ci_high": high}
+    return {"over": over, **found}
 
 
 def make_network_table(
@@ -262,149 +242,102 @@ def make_network_table(
         ValueError: If its log has no epoch, likewise.
     """
     printed = paper_table("table2") if study.paper else {}
+    folds, wmh = range(study.training.folds), wmh_dataset(study)
     rows: list[dict[str, Any]] = []
     for method in table_methods(study, "table2"):
-        name, wmh = method.configuration, wmh_dataset(study)
-        pretrained = [
-            home / fold_folder(study, "pretrained", wmh, name, fold)
-            for fold in range(study.training.folds)
-        ]
+        name = method.configuration
+        pretrained = [fold_folder(study, "pretrained", wmh, name, n) for n in folds]
         finetuned = [
-            home / fold_folder(study, "finetuned", dataset, name, FOLD)
+            fold_folder(study, "finetuned", dataset, name, FOLD)
             for dataset in cel_datasets(study)
         ]
         values = {
             PARAMETERS: count_parameters(study, name) / 1e6,
-            "Training time (h)": _mean_hours(pretrained, partial=partial),
-            "Fine-tuning time (h)": _mean_hours(finetuned, partial=partial),
+            "Training time (h)": _mean_hours(home, pretrained, partial=partial),
+            "Fine-tuning time (h)": _mean_hours(home, finetuned, partial=partial),
         }
+        names = {"block": "", "method": method.title, "configuration": name}
+        cells = printed.get(method.title, {})
         rows += [
-            {
-                "block": "",
-                "method": method.title,
-                "configuration": name,
-                "metric": quantity,
-                "mean": value,
-                "paper": printed.get(method.title, {}).get(quantity, ""),
-            }
-            for quantity, value in values.items()
+            names | {"metric": metric, "mean": value, "paper": cells.get(metric, "")}
+            for metric, value in values.items()
         ]
     return pd.DataFrame(rows)
 
 
-def _mean_hours(folds: list[Path], *, partial: bool) -> float:
+def _mean_hours(home: Path, folds: Iterable[str], *, partial: bool) -> float:
     """Return the mean time of trainings in hours."""
     hours = []
     for fold in folds:
         try:
-            hours.append(float(read_training(fold)["seconds"].sum()) / 3600)
+            hours.append(read_training(home / fold)["seconds"].sum() / 3600)
         except (FileNotFoundError, ValueError):
             if not partial:
                 raise
-    return sum(hours) / len(hours) if hours else math.nan
+    return float(np.mean(hours)) if hours else np.nan
 
 
 def _values(
-    measured: Sequence[tuple[Method, pd.DataFrame]], printed: dict[str, dict[str, str]]
+    cases: pd.DataFrame,
+    methods: Sequence[Method],
+    printed: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
-    """Return one row for each method of a block and metric.
+    """Return one row for each metric and method of a block.
 
     Args:
-        measured: The methods with their cases.
+        cases: Cases of the block.
+        methods: Its methods.
         printed: The paper's cells, by title and metric.
     """
-    found = []
+    rows: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
-        summaries = [summarize(cases, short) for _, cases in measured]
-        best = best_means([s["mean"] for s in summaries], metric.better)
-        if len(best) == sum(not math.isnan(s["mean"]) for s in summaries):
-            best = set()  # all the same
-        for number, (method, cases) in enumerate(measured):
+        of_metric = []
+        for method in methods:
+            own = cases[cases["method"] == method.title]
             cells = printed.get(method.title, {})
-            cell = cells.get(PRINTED_NAMES.get(short, short), "")
-            paper_mean, paper_sd = mean_and_sd(cell)
-            found.append(
+            of_metric.append(
                 {
-                    **_keys(method),
+                    "block": method.block,
+                    "method": method.title,
+                    "stage": method.stage,
+                    "configuration": method.configuration,
                     "metric": short,
-                    **summaries[number],
-                    "best": number in best,
-                    "paper": cell,
-                    "paper_mean": paper_mean,
-                    "paper_sd": paper_sd,
-                    "evaluations": "; ".join(cases["evaluation"].unique()),
+                    **summarize(own, short),
+                    "best": False,
+                    "paper": cells.get(PRINTED_NAMES.get(short, short), ""),
+                    "evaluations": "; ".join(own["evaluation"].unique()),
                 }
             )
-    return found
+        means = [row["mean"] for row in of_metric]
+        best = best_means(means, metric.better)
+        if len(best) < np.count_nonzero(~np.isnan(means)):  # not all the same
+            for number in best:
+                of_metric[number]["best"] = True
+        rows += of_metric
+    return rows
 
 
-def _tests(measured: Sequence[tuple[Method, pd.DataFrame]]) -> list[dict[str, Any]]:
+def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """Return the differences of the reference of a block from the others.
 
+    An effect above 0 stands for higher values of the reference. Every case is in one
+    fold, but may be in several splits, each of which is tested for itself.
+
     Args:
-        measured: The methods of the block with their cases.
+        cases: Cases of the block.
+        methods: Its methods.
     """
-    known = {method: cases for method, cases in measured if len(cases)}
-    reference = next((method for method in known if method.reference), None)
-    if reference is None:
-        return []
-    base = known.pop(reference)
-    groups = list(base["group"].unique())
-    # Every case is in one fold, but may be in several splits.
-    folds = reference.stage == CROSS_VALIDATION
-    tests: list[dict[str, Any]] = []
-    for part in [groups] if folds else [[group] for group in groups]:
-        ours = base[base["group"].isin(part)]
-        theirs = {
-            method.title: cases[cases["group"].isin(part)]
-            for method, cases in known.items()
-            if set(part) <= set(cases["group"])
-        }
-        for cases in theirs.values():
-            _check_comparable(ours, cases)
-        for short, metric in METRICS.items():
-            values = ours[short].to_numpy(dtype=float)
-            found = [
-                compare_pair(cases[short].to_numpy(dtype=float), values)
-                for cases in theirs.values()
-            ]
-            corrected = holm([row["p"] for row in found])
-            for other, row, p_holm in zip(theirs, found, corrected, strict=True):
-                # an effect above 0 stands for higher values of the reference
-                titles = (other, reference.title)
-                tests.append(
-                    {
-                        "block": reference.block,
-                        "split": "" if folds else part[0].removeprefix("split "),
-                        "metric": short,
-                        "reference": reference.title,
-                        "other": other,
-                        **row,
-                        "p_holm": p_holm,
-                        "better": better_model(row["effect"], metric.better, titles),
-                    }
-                )
-    return tests
-
-
-def _check_comparable(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
-    """Refuse evaluations that did not measure the same thing."""
-    if list(ours["case"]) == list(theirs["case"]) and np.allclose(
-        ours["reference_ml"], theirs["reference_ml"]
-    ):
-        return
-    first, second = (
-        f"{cases['stage'].iloc[0]} {cases['configuration'].iloc[0]}"
-        for cases in (ours, theirs)
-    )
-    raise ValueError(
-        f"The evaluations of {first} and {second} must be of the same cases with the "
-        "same references. They are not: remove the folder 'evaluations' of the study "
-        "and run it again."
-    )
-
-
-def _keys(method: Method) -> dict[str, str]:
-    """Return what names a method in a table."""
-    values = (method.block, method.title, method.stage, method.configuration)
-    return dict(zip(_KEYS, values, strict=True))
+    reference = next((method.title for method in methods if method.reference), None)
+    splits = cases["group"].str.extract(r"split (\d+)")[0].fillna("")
+    rows: list[dict[str, Any]] = []
+    for split, own in cases.groupby(splits, sort=False):
+        own = own.set_index(["group", "case", "method"])
+        place = {"block": methods[0].block, "split": split}
+        for short in METRICS:
+            table = own[short].unstack(sort=False)
+            values = {name: table[name].to_numpy(dtype=float) for name in table}
+            if reference is not None and reference in values:
+                pairs = [(name, reference) for name in values if name != reference]
+                tests = compare_pairs(short, values, pairs)
+                rows += [place | test for test in tests]
+    return rows

@@ -1,12 +1,12 @@
-"""Starts Snakemake on the workflow of a study, and gives its jobs a GPU each."""
+"""The folder of a study, Snakemake at work in it, and a GPU for each of its jobs."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.resources
 import importlib.util
+import itertools
 import os
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -14,26 +14,26 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
-from nnunet_cel.files import locked
-from nnunet_cel.schema import closest
-from nnunet_cel.study.folder import RECORD, begin
-from nnunet_cel.study.study import Study
+from nnunet_cel.files import locked, read_json, to_json, write_whole
+from nnunet_cel.study.study import Study, parse_study
 
 __all__ = [
-    "find_profile",
+    "begin",
+    "continued_study",
     "only_run",
-    "require_snakemake",
+    "refuse_other_study",
     "run_on_gpu",
     "run_workflow",
-    "visible_gpu",
     "workflow_file",
 ]
 
+_RECORD = "study.json"  # says what the folder is a study of
+# What trained models depend on; the rest may change while a study goes on.
+_FROZEN = {"data", "planning", "training", "seed"}
 # What makes a job run again: its inputs changed, or what it is to do with them.
 _TRIGGERS = ("mtime", "input", "params")
-_SLURM = "snakemake_executor_plugin_slurm"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _PAUSE = 0.2  # s between two looks for a free GPU
 
@@ -43,42 +43,66 @@ def workflow_file(*parts: str) -> Path:
     return Path(str(importlib.resources.files("nnunet_cel.workflow"))).joinpath(*parts)
 
 
-def require_snakemake(profile: str | None = None) -> None:
-    """Check that Snakemake, and what a profile needs, is installed.
+def refuse_other_study(study: Study, out: Path) -> None:
+    """Refuse a folder of other things, or of a study that was begun differently.
 
     Raises:
-        ImportError: If it is not; the message says how to install it.
+        FileExistsError: If the folder holds other things.
+        ValueError: If trained models of the folder would not be of this study.
     """
-    if importlib.util.find_spec("snakemake") is None:
-        raise ImportError(
-            "The workflow needs Snakemake, which is not installed: "
-            "pip install 'nnunet-cel[protocol]' (Python 3.11 or newer)"
+    if not out.exists() or not any(out.iterdir()):
+        return
+    if not (out / _RECORD).is_file():
+        raise FileExistsError(
+            f"The folder of a study must be empty or an earlier run's. {out} is "
+            "neither: name another one with 'out' or --out."
         )
-    if profile == "slurm" and importlib.util.find_spec(_SLURM) is None:
-        raise ImportError(
-            "The profile 'slurm' needs Snakemake's plugin for SLURM, which is not "
-            "installed: pip install snakemake-executor-plugin-slurm"
+    if not (out / "done").is_dir():
+        return
+    before, now = (
+        known.model_dump(include=_FROZEN) for known in (continued_study(out), study)
+    )
+    changed = [key for key in sorted(_FROZEN) if before[key] != now[key]]
+    if changed:
+        raise ValueError(
+            f"The study in {out} was begun with another {' and '.join(changed)}, which "
+            f"its models depend on: see {_RECORD} there. Put it back, or name another "
+            "folder with 'out' or --out."
         )
 
 
-def find_profile(name: str) -> Path:
-    """Return the folder of a profile.
+def begin(study: Study, out: Path, *, run: Mapping[str, Any]) -> Path:
+    """Make the folder of a study with links to existing data sets; return its record.
 
     Args:
-        name: Name of a profile that comes with the workflow, or a folder.
+        study: The study.
+        out: Its folder.
+        run: What else the workflow has to know.
+    """
+    for name in ("raw", "linking_tables"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    for data in (study.data.wmh, study.data.cel):
+        if data.dataset:
+            link = out / "raw" / Path(data.dataset).name
+            link.unlink(missing_ok=True)
+            link.symlink_to(data.dataset, target_is_directory=True)
+    record = {"study": study.model_dump(mode="json", exclude_unset=True), **run}
+    write_whole(out / _RECORD, to_json(record))
+    return out / _RECORD
+
+
+def continued_study(out: Path) -> Study:
+    """Return the study of a folder.
 
     Raises:
-        ValueError: If there is no such profile.
+        FileNotFoundError: If the folder is no study's.
     """
-    ours = workflow_file("profiles")
-    for folder in (ours / name, Path(name).absolute()):
-        if (folder / "config.yaml").is_file():
-            return folder
-    known = sorted(path.parent.name for path in ours.glob("*/config.yaml"))
-    raise ValueError(
-        f"The profile must be {', '.join(known)}, or a folder with a config.yaml. Got "
-        f"{name!r} instead.{closest(name, known)}"
-    )
+    path = out / _RECORD
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no study in {out}. 'nnunet-cel protocol run' begins one."
+        )
+    return parse_study(read_json(path)["study"], folder=out)
 
 
 def run_workflow(
@@ -103,35 +127,44 @@ def run_workflow(
         options: More options for Snakemake.
 
     Raises:
-        ValueError: If another run is at work in the folder, or the profile is unknown.
+        ImportError: If Snakemake is not installed.
+        ValueError: If another run is at work in the folder.
     """
+    if importlib.util.find_spec("snakemake") is None:
+        raise ImportError(
+            "The workflow needs Snakemake, which is not installed: "
+            "pip install 'nnunet-cel[protocol]' (Python 3.11 or newer)"
+        )
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(workflow_file("Snakefile"))]
     command += ["--rerun-triggers", *_TRIGGERS, "--rerun-incomplete", "--keep-going"]
-    if profile is not None:
-        command += ["--profile", str(find_profile(profile))]
-    else:
+    if profile is None:
         command += ["--cores", str(cores or os.cpu_count() or 1)]
         command += ["--resources", f"gpu={gpus}"]
+    else:
+        ours = workflow_file("profiles", profile)
+        command += [
+            "--profile",
+            str(ours if ours.is_dir() else Path(profile).absolute()),
+        ]
     run = {"scripts": sysconfig.get_path("scripts"), "gpus": gpus}
     if dry_run:
         with tempfile.TemporaryDirectory() as scratch:
-            begin(study, Path(scratch), run=run)
+            record = begin(study, Path(scratch), run=run)
             command += ["--directory", str(out if out.is_dir() else scratch)]
-            command += ["--configfile", str(Path(scratch) / RECORD)]
-            return _wait([*command, "--nolock", "--dry-run", *options])
+            command += ["--configfile", str(record), "--nolock", "--dry-run"]
+            return _wait([*command, *options])
     out.mkdir(parents=True, exist_ok=True)
     with only_run(out) as held:
-        begin(study, out, run=run)
-        if held is not None:
-            # a run that was killed leaves Snakemake's own lock behind
-            command.append("--nolock")
-        command += ["--directory", str(out), "--configfile", str(out / RECORD)]
+        record = begin(study, out, run=run)
+        # A run that was killed leaves Snakemake's own lock behind.
+        command += ["--nolock"] if held else []
+        command += ["--directory", str(out), "--configfile", str(record)]
         return _wait([*command, *options], held)
 
 
 @contextlib.contextmanager
-def only_run(out: Path) -> Iterator[int | None]:
+def only_run(out: Path) -> Iterator[list[int]]:
     """Hold the folder of a study, so that no second run works in it.
 
     Not by `files.locked`: Snakemake, a child process, inherits this lock, so that the
@@ -141,7 +174,7 @@ def only_run(out: Path) -> Iterator[int | None]:
         out: The folder.
 
     Yields:
-        Number of the open file that holds the folder; None if the file system cannot.
+        Number of the open file that holds the folder; none if the file system cannot.
 
     Raises:
         ValueError: If another run holds it.
@@ -149,6 +182,7 @@ def only_run(out: Path) -> Iterator[int | None]:
     import fcntl  # not on Windows
 
     with (out / ".lock").open("w") as file:
+        held = [file.fileno()]
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -157,29 +191,18 @@ def only_run(out: Path) -> Iterator[int | None]:
                 "stop it."
             ) from None
         except OSError:  # some network file systems have no locks
-            yield None
-            return
-        yield file.fileno()
+            held = []
+        yield held
 
 
-def _wait(command: Sequence[str], held: int | None = None) -> int:
-    """Run a command to its end and return its exit status.
-
-    Ctrl-C reaches the command by itself; a request to end is handed on.
-    """
-    keep = () if held is None else (held,)
-    with subprocess.Popen(command, pass_fds=keep) as process:
-
-        def hand_on(number: int, frame: FrameType | None) -> None:
-            if number == signal.SIGTERM:
-                process.terminate()
-
-        before = {n: signal.signal(n, hand_on) for n in (signal.SIGINT, signal.SIGTERM)}
+def _wait(command: Sequence[str], held: Sequence[int] = ()) -> int:
+    """Run a command to its end and return its exit status."""
+    with subprocess.Popen(command, pass_fds=held) as process:
         try:
             return process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        except KeyboardInterrupt:  # to `nnunet-cel`, a request to end is one as well
+            process.terminate()
+            return process.wait()
 
 
 def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
@@ -191,19 +214,13 @@ def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
         count: Number of GPUs.
     """
     locks.mkdir(parents=True, exist_ok=True)
+    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
+    names = (names or [str(number) for number in range(count)])[:count]
     with contextlib.ExitStack() as stack:
-        number = 0
-        while True:
+        for number in itertools.cycle(range(len(names))):
             with contextlib.suppress(ValueError):
                 stack.enter_context(locked(locks / f"{number}.lock", "taken"))
                 break
-            number = (number + 1) % count
-            time.sleep(_PAUSE / count)
-        environment = os.environ | {_VISIBLE: visible_gpu(os.environ, number)}
+            time.sleep(_PAUSE / len(names))
+        environment = os.environ | {_VISIBLE: names[number]}
         return subprocess.run(command, env=environment, check=False).returncode
-
-
-def visible_gpu(environment: Mapping[str, str], number: int) -> str:
-    """Return the name of one of the GPUs that the environment lets be seen."""
-    visible = [name for name in environment.get(_VISIBLE, "").split(",") if name]
-    return visible[number % len(visible)] if visible else str(number)
