@@ -43,19 +43,6 @@ def test_init_writes_a_study_that_can_be_read(
     assert path.read_text() == "mine"
 
 
-def test_wrong_study_ends_before_anything_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All that is wrong is said at once, and no folder is made."""
-    (tmp_path / "a.yaml").write_text(STUDY.replace("unet", "unett") + "sed: 1\n")
-
-    assert cli.main(["protocol", "run", "--config", "a.yaml"]) == 1
-    message = capsys.readouterr().err
-    assert "Did you mean 'unet'?" in message
-    assert "Did you mean 'seed'?" in message
-    assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
-
-
 def test_run_is_handed_to_the_workflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

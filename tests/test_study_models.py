@@ -11,7 +11,6 @@ from nnunet_cel.study import models, study
 from nnunet_cel.study.models import (
     cel_datasets,
     evaluation_folders,
-    fold_folder,
     model_folder,
     pretraining_of,
     table_methods,
@@ -79,29 +78,17 @@ def test_trainings_of_the_whole_paper() -> None:
     assert [stage for stage, _, _ in found].count("finetuned") == 6 + 2 + 3 + 4
 
 
-@pytest.mark.parametrize(
-    ("table", "splits", "expected"),
-    [
-        (5, 1, ["direct 502 2d_64_unet", "direct 502 2d_unet"]),
-        (
-            6,
-            2,
-            [
-                "pretrained 501 2d_unet",
-                "finetuned 502 2d_unet",
-                "finetuned 503 2d_unet",
-            ],
-        ),
-    ],
-)
-def test_only_what_is_wanted_is_trained(
-    table: int, splits: int, expected: list[str]
-) -> None:
+def test_only_what_is_wanted_is_trained() -> None:
     """Table 5 needs no pretraining; splits share it, as its scans are shared."""
-    ours = make_study(tables=[table], figures=[], networks=["unet"], splits=splits)
-
-    found = [f"{stage} {data[7:10]} {name}" for stage, data, name in trainings(ours)]
-    assert found == expected
+    direct = ["direct 502 2d_64_unet", "direct 502 2d_unet"]
+    finetuned = [f"finetuned {number} 2d_unet" for number in (502, 503)]
+    for table, splits, expected in (
+        (5, 1, direct),
+        (6, 2, ["pretrained 501 2d_unet", *finetuned]),
+    ):
+        ours = make_study(tables=[table], figures=[], networks=["unet"], splits=splits)
+        found = trainings(ours)
+        assert [f"{s} {data[7:10]} {name}" for s, data, name in found] == expected
 
 
 def test_own_models_of_nnunet_are_rows_of_tables_5_and_6() -> None:
@@ -136,15 +123,13 @@ def test_evaluations_of_folds_and_splits() -> None:
     (first, *_), (second, *_) = (
         table_methods(ours, name) for name in ("table3", "table6")
     )
+    folds = "evaluations/crossvalidation/Dataset501_WMH/2d/fold_"
+    split = "evaluations/finetuned/Dataset50{}_CEL/2d"
 
-    assert evaluation_folders(ours, first) == {
-        "fold 0": "evaluations/crossvalidation/Dataset501_WMH/2d/fold_0",
-        "fold 1": "evaluations/crossvalidation/Dataset501_WMH/2d/fold_1",
-    }
-    assert evaluation_folders(ours, second) == {
-        "split 1": "evaluations/finetuned/Dataset502_CEL/2d",
-        "split 2": "evaluations/finetuned/Dataset503_CEL/2d",
-    }
-    assert fold_folder(ours, "direct", "Dataset502_CEL", "2d", 0) == (
+    found = evaluation_folders(ours, first)
+    assert found == {"fold 0": f"{folds}0", "fold 1": f"{folds}1"}
+    found = evaluation_folders(ours, second)
+    assert found == {"split 1": split.format(2), "split 2": split.format(3)}
+    assert model_folder(ours, "direct", "Dataset502_CEL", "2d", 0) == (
         "results/direct/Dataset502_CEL/FCADenseTrainer__FCADensePlans__2d/fold_0"
     )

@@ -109,11 +109,16 @@ def test_data_come_from_one_place(
         parse_study({"data": {**data, "cel": DATA["cel"] | cel}}, folder=tmp_path)
 
 
-def test_table_5_alone_needs_no_pretraining(tmp_path: Path) -> None:
-    """Its models are trained directly."""
+def test_table_5_alone_needs_no_pretraining_and_splits_need_scans(
+    tmp_path: Path,
+) -> None:
+    """Its models are trained directly; what is divided is not divided again."""
     content = {"data": {"cel": DATA["cel"]}, "tables": [5], "figures": []}
-
     assert not parse_study(content, folder=tmp_path).data.wmh.given
+
+    data = {**DATA, "cel": {"dataset": "Dataset502_CEL"}}
+    with pytest.raises(ValueError, match="'splits' of the study must be 1"):
+        parse_study({"data": data, "splits": 2}, folder=tmp_path)
 
 
 def test_protocol_is_read_before_anything_is_done(tmp_path: Path) -> None:
@@ -131,13 +136,6 @@ def test_layouts_are_those_of_phantom() -> None:
         kind, _ = get_args(data.model_fields["phantoms"].annotation)
         expected = {n for n, lay in LAYOUTS.items() if lay.kind == data.kind}
         assert set(get_args(kind)) == expected
-
-
-def test_divided_data_set_is_not_divided_again(tmp_path: Path) -> None:
-    """Random splits need the scans."""
-    data = {**DATA, "cel": {"dataset": "Dataset502_CEL"}}
-    with pytest.raises(ValueError, match="'splits' of the study must be 1"):
-        parse_study({"data": data, "splits": 2}, folder=tmp_path)
 
 
 def test_resources_complete_the_defaults(tmp_path: Path) -> None:
@@ -168,9 +166,5 @@ def test_what_is_no_study_is_refused(tmp_path: Path, text: str, message: str) ->
         read_study(path)
 
     assert path.name in str(error.value)
-
-
-def test_missing_study_is_refused(tmp_path: Path) -> None:
-    """The message says how to make one."""
     with pytest.raises(FileNotFoundError, match="protocol init"):
         read_study(tmp_path / "none.yaml")

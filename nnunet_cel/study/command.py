@@ -122,9 +122,7 @@ def _run(args: argparse.Namespace) -> int:
 
     study = read_study(args.config)
     out = Path(args.out or study.out or f"{args.config.stem}_study").absolute()
-    workflow.refuse_other_study(study, out)
     check_feasible(study, local=args.profile is None)
-    print(f"Study in {out}.")
     status = workflow.run_workflow(
         study,
         out,
@@ -134,11 +132,9 @@ def _run(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         options=args.options,
     )
-    if args.dry_run:
-        return status
-    if status == 0:
+    if status == 0 and not args.dry_run:
         print(f"Tables are in {out / 'tables'}, figures in {out / 'figures'}.")
-    else:
+    elif status:
         print(
             f"Something failed or was stopped: see {out / 'logs'}. Finished work is "
             "kept; the same command goes on from there."

@@ -28,7 +28,6 @@ __all__ = [
     "dataset_id",
     "evaluation_folders",
     "figure_methods",
-    "fold_folder",
     "model_folder",
     "pretraining_of",
     "table_methods",
@@ -187,19 +186,19 @@ def trainings(study: Study) -> list[tuple[str, str, str]]:
     return list(found)
 
 
-def model_folder(study: Study, stage: str, dataset: str, configuration: str) -> str:
-    """Return the folder in which nnU-Net keeps the folds of a model."""
+def model_folder(
+    study: Study,
+    stage: str,
+    dataset: str,
+    configuration: str,
+    fold: int | str | None = None,
+) -> str:
+    """Return the folder in which nnU-Net keeps a model, or one fold of it."""
     trainer, plans = "FCADenseTrainer", "FCADensePlans"
     if stage == "nnunet":
         trainer, plans = study.nnunet.trainer, "nnUNetPlans"
-    return f"results/{stage}/{dataset}/{trainer}__{plans}__{configuration}"
-
-
-def fold_folder(
-    study: Study, stage: str, dataset: str, configuration: str, fold: int | str
-) -> str:
-    """Return the folder in which nnU-Net keeps one fold of a model."""
-    return f"{model_folder(study, stage, dataset, configuration)}/fold_{fold}"
+    folder = f"results/{stage}/{dataset}/{trainer}__{plans}__{configuration}"
+    return folder if fold is None else f"{folder}/fold_{fold}"
 
 
 def evaluation_folders(study: Study, method: Method) -> dict[str, str]:
@@ -221,12 +220,7 @@ def _network_methods(
 ) -> list[Method]:
     """Return the methods that differ in their network only.
 
-    Args:
-        study: The study.
-        stage: Their stage.
-        block: Part of the table.
-        small: Whether windows are small; networks that have no configuration for it
-            are left out.
+    Networks that have no configuration for small windows are left out there.
     """
     wanted = ["training_window"] if small else []
     found = {

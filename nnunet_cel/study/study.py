@@ -256,9 +256,7 @@ class Study(Section):
     nnunet: NnUNet = NnUNet()
     resources: Annotated[
         dict[JobKind, dict[str, NonNegativeInt | str]],
-        AfterValidator(
-            lambda v: {k: {**r, **v.get(k, {})} for k, r in RESOURCES.items()}
-        ),
+        AfterValidator(_resources),
     ] = Field(default={}, validate_default=True)
 
     @model_validator(mode="after")

@@ -41,7 +41,7 @@ from nnunet_cel.study.models import (
     Method,
     cel_datasets,
     evaluation_folders,
-    fold_folder,
+    model_folder,
     table_methods,
     table_names,
     wmh_dataset,
@@ -49,18 +49,7 @@ from nnunet_cel.study.models import (
 from nnunet_cel.study.plans import count_parameters
 from nnunet_cel.study.study import Study
 
-__all__ = [
-    "PARAMETERS",
-    "chosen_names",
-    "make_network_table",
-    "make_table",
-    "read_cases",
-    "summarize",
-    "write_tables",
-]
-
-PARAMETERS = "Parameters (M)"
-"""First row of Table 2."""
+__all__ = ["chosen_names", "read_cases", "summarize", "write_tables"]
 
 _KEYS = ["block", "method", "stage", "configuration", "group", "evaluation"]
 _TEST_COLUMNS = [
@@ -94,9 +83,9 @@ def write_tables(
     for name in chosen_names(only, table_names(study), "table"):
         tests = None
         if name == "table2":
-            values = make_network_table(study, home, partial=partial)
+            values = _network_table(study, home, partial)
         else:
-            values, tests, cases = make_table(study, home, name, partial=partial)
+            values, tests, cases = _table(study, home, name, partial)
             write_table(folder / f"{name}_tests.csv", tests)
             write_table(folder / f"{name}_cases.csv", cases)
         write_table(folder / f"{name}.csv", values)
@@ -123,25 +112,10 @@ def chosen_names(
     return [name for name in known if only is None or name in only]
 
 
-def make_table(
-    study: Study, home: Path, name: str, *, partial: bool = False
+def _table(
+    study: Study, home: Path, name: str, partial: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Make one table of metrics.
-
-    Args:
-        study: The study.
-        home: Its folder.
-        name: Name of the table, ``table3`` to ``table8`` or ``transfer``.
-        partial: Whether models that are not evaluated yet are left blank.
-
-    Returns:
-        Values, one row for each method and metric; tests, one for each metric and
-        method that is tested against the reference; and cases, see :func:`read_cases`.
-
-    Raises:
-        FileNotFoundError: If a model is not evaluated yet and `partial` is False.
-        ValueError: If evaluations cannot be compared.
-    """
+    """Return values, tests and cases of a table of metrics."""
     methods = table_methods(study, name)
     cases = read_cases(study, home, methods, partial=partial)
     printed = paper_table(name) if study.paper else {}
@@ -223,37 +197,26 @@ def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
     return {"over": over, **found}
 
 
-def make_network_table(
-    study: Study, home: Path, *, partial: bool = False
-) -> pd.DataFrame:
+def _network_table(study: Study, home: Path, partial: bool) -> pd.DataFrame:
     """Return Table 2: one row for each network and quantity.
 
     Times are sums over the epochs of a training, those that were repeated once, and
     means over folds and splits.
-
-    Args:
-        study: The study.
-        home: Its folder.
-        partial: Whether trainings that are missing are left blank.
-
-    Raises:
-        FileNotFoundError: If a training is missing and `partial` is False.
-        ValueError: If its log has no epoch, likewise.
     """
     printed = paper_table("table2") if study.paper else {}
     folds, wmh = range(study.training.folds), wmh_dataset(study)
     rows: list[dict[str, Any]] = []
     for method in table_methods(study, "table2"):
         name = method.configuration
-        pretrained = [fold_folder(study, "pretrained", wmh, name, n) for n in folds]
+        pretrained = [model_folder(study, "pretrained", wmh, name, n) for n in folds]
         finetuned = [
-            fold_folder(study, "finetuned", dataset, name, FOLD)
+            model_folder(study, "finetuned", dataset, name, FOLD)
             for dataset in cel_datasets(study)
         ]
         values = {
-            PARAMETERS: count_parameters(study, name) / 1e6,
-            "Training time (h)": _mean_hours(home, pretrained, partial=partial),
-            "Fine-tuning time (h)": _mean_hours(home, finetuned, partial=partial),
+            "Parameters (M)": count_parameters(study, name) / 1e6,
+            "Training time (h)": _mean_hours(home, pretrained, partial),
+            "Fine-tuning time (h)": _mean_hours(home, finetuned, partial),
         }
         names = {"block": "", "method": method.title, "configuration": name}
         cells = printed.get(method.title, {})
@@ -264,7 +227,7 @@ def make_network_table(
     return pd.DataFrame(rows)
 
 
-def _mean_hours(home: Path, folds: Iterable[str], *, partial: bool) -> float:
+def _mean_hours(home: Path, folds: Iterable[str], partial: bool) -> float:
     """Return the mean time of trainings in hours."""
     hours = []
     for fold in folds:
@@ -281,13 +244,7 @@ def _values(
     methods: Sequence[Method],
     printed: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
-    """Return one row for each metric and method of a block.
-
-    Args:
-        cases: Cases of the block.
-        methods: Its methods.
-        printed: The paper's cells, by title and metric.
-    """
+    """Return one row for each metric and method of a block, with the paper's cell."""
     rows: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
         of_metric = []
@@ -321,10 +278,6 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
 
     An effect above 0 stands for higher values of the reference. Every case is in one
     fold, but may be in several splits, each of which is tested for itself.
-
-    Args:
-        cases: Cases of the block.
-        methods: Its methods.
     """
     reference = next((method.title for method in methods if method.reference), None)
     splits = cases["group"].str.extract(r"split (\d+)")[0].fillna("")

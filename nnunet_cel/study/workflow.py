@@ -23,7 +23,6 @@ __all__ = [
     "begin",
     "continued_study",
     "only_run",
-    "refuse_other_study",
     "run_on_gpu",
     "run_workflow",
     "workflow_file",
@@ -43,27 +42,20 @@ def workflow_file(*parts: str) -> Path:
     return Path(str(importlib.resources.files("nnunet_cel.workflow"))).joinpath(*parts)
 
 
-def refuse_other_study(study: Study, out: Path) -> None:
-    """Refuse a folder of other things, or of a study that was begun differently.
-
-    Raises:
-        FileExistsError: If the folder holds other things.
-        ValueError: If trained models of the folder would not be of this study.
-    """
-    if not out.exists() or not any(out.iterdir()):
+def _refuse_other_study(study: Study, out: Path) -> None:
+    """Refuse a folder of other things, or of a study that was begun differently."""
+    if not out.exists() or {path.name for path in out.iterdir()} <= {".lock"}:
         return
     if not (out / _RECORD).is_file():
         raise FileExistsError(
             f"The folder of a study must be empty or an earlier run's. {out} is "
             "neither: name another one with 'out' or --out."
         )
-    if not (out / "done").is_dir():
-        return
     before, now = (
         known.model_dump(include=_FROZEN) for known in (continued_study(out), study)
     )
     changed = [key for key in sorted(_FROZEN) if before[key] != now[key]]
-    if changed:
+    if changed and (out / "done").is_dir():
         raise ValueError(
             f"The study in {out} was begun with another {' and '.join(changed)}, which "
             f"its models depend on: see {_RECORD} there. Put it back, or name another "
@@ -127,14 +119,16 @@ def run_workflow(
         options: More options for Snakemake.
 
     Raises:
+        FileExistsError: If the folder holds other things than a study.
         ImportError: If Snakemake is not installed.
-        ValueError: If another run is at work in the folder.
+        ValueError: If the folder is of another study, or another run is at work in it.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise ImportError(
             "The workflow needs Snakemake, which is not installed: "
             "pip install 'nnunet-cel[protocol]' (Python 3.11 or newer)"
         )
+    _refuse_other_study(study, out)
     command = [sys.executable, "-m", "snakemake"]
     command += ["--snakefile", str(workflow_file("Snakefile"))]
     command += ["--rerun-triggers", *_TRIGGERS, "--rerun-incomplete", "--keep-going"]
