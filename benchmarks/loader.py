@@ -11,7 +11,7 @@ in the operating system's cache and files are open.
 
 One thread, as in a worker of torch's loader. All variants take turns in random order;
 the first turn is not counted; rates come from the median time of a batch. The last row
-is one worker process, through `batch_iterator`, with all planes and augmentation: the
+is one worker process, through torch's loader, with all planes and augmentation: the
 same batches as they arrive in the training process.
 
 Options: ``spacing`` (mm), ``turns``, ``batch_size``.
@@ -19,7 +19,6 @@ Options: ``spacing`` (mm), ``turns``, ``batch_size``.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import random
@@ -35,6 +34,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch.utils.data import DataLoader
 
 from benchmarks._case import (
     DATASET_JSON,
@@ -46,7 +46,7 @@ from benchmarks._case import (
 from benchmarks._process import in_fresh_process
 from nnunet_cel.planning.declarations import BASE
 from nnunet_cel.slicing import PLANES
-from nnunet_cel.training.loader import StackBatches, batch_iterator
+from nnunet_cel.training.loader import StackBatches
 from nnunet_cel.training.pool import SlicePool, draw_requests, index_slices
 
 _PHANTOMS = 2
@@ -185,17 +185,18 @@ def _only(pool: SlicePool, plane: int | str) -> SlicePool:
     if plane == _ALL:
         return pool
 
-    def keep(rows: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(rows[each] if each == plane else rows[each][:0] for each in PLANES)
-
-    return dataclasses.replace(
-        pool, lesion=keep(pool.lesion), lesion_free=keep(pool.lesion_free)
+    lesion, lesion_free = (
+        rows[rows[:, 0] == plane] for rows in (pool.lesion, pool.lesion_free)
     )
+    return SlicePool(pool.cases, lesion, lesion_free)
 
 
 def _rate_of_worker(batches: StackBatches, batch_size: int, turns: int) -> float:
     """Return the stacks per second that one worker process delivers."""
-    iterator = batch_iterator(batches, num_workers=1)
+    numbers = itertools.count()
+    iterator = iter(
+        DataLoader(batches, batch_size=None, sampler=numbers, num_workers=1)
+    )
     for _ in range(4):  # the worker has read ahead while this process did nothing
         next(iterator)
     begin = time.perf_counter()

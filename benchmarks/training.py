@@ -43,6 +43,7 @@ from benchmarks._process import (
 from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
 from nnunet_cel.networks.allocator import keep_freed_memory
 from nnunet_cel.networks.triplanar import has_native_bfloat16
+from nnunet_cel.settings import Settings
 from nnunet_cel.training.losses import FocalLoss
 
 # Batch size, window in voxels, counted steps.
@@ -124,7 +125,7 @@ def _measure(batch_size: int, window: int, steps: int, mode: _Mode) -> dict[str,
     wrapper = TriplanarNetwork(
         bare, neighbor_pairs=1, heads="softmax", input_channels=1
     )
-    loss = FocalLoss()
+    loss = FocalLoss(Settings())
     optimizer = torch.optim.Adam(bare.parameters(), lr=2e-4)
     scaler = torch.amp.GradScaler(mode.device, enabled=on_gpu)
     stacks = torch.randn(batch_size, 3, window, window, device=mode.device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -19,6 +18,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -30,9 +30,6 @@ from nnunet_cel import discovery
 __all__ = ["Check", "add_arguments", "run"]
 
 _GIB = 2**30
-_LINUX = hasattr(os, "sched_getaffinity")
-
-_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 # Runs in a fresh interpreter: what nnU-Net's own functions answer.
 _LOOKUP = """
@@ -81,54 +78,60 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def check_version(name: str, found: str | None, supported: str = "") -> Check:
-    """Check the version of one package.
+def _checks() -> Iterator[Check]:
+    yield Check("Python", "ok", f"{platform.python_version()} ({sys.executable})")
+    yield check_version("nnunet-cel")
+    # the versions that our own metadata demands
+    for demand in map(Requirement, metadata.requires("nnunet-cel") or []):
+        if demand.name in ("nnunetv2", "torch"):
+            yield check_version(demand.name, str(demand.specifier))
+    yield check_discovery()
+    try:
+        yield from check_processor()
+    except ImportError as error:
+        cure = "pip install --force-reinstall torch"
+        yield Check("torch", "WRONG", f"cannot be imported ({error})", cure)
+    for module in ("timm", "torchvision"):
+        yield check_optional(module)
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        yield check_folder(variable, os.environ.get(variable))
+    yield from check_shared_memory()
 
-    Args:
-        name: Name of the package.
-        found: Its version, None if it is not installed.
-        supported: The versions that will do, as in `>=2.8.1,<2.9`; empty for any.
-    """
-    cure = f'pip install "{name}{supported}"'
-    if found is None:
-        return Check(name, "WRONG", "not installed", cure)
-    text = f"{found} (supported: {supported})" if supported else found
+
+def check_version(package: str, supported: str = "") -> Check:
+    """Check that a package is installed in one of the `supported` versions."""
+    cure = f'pip install "{package}{supported}"'
+    try:
+        found = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return Check(package, "WRONG", "not installed", cure)
+    text = f"{found} (supported: {supported or 'any'})"
     if SpecifierSet(supported).contains(found, prereleases=True):
-        return Check(name, "ok", text)
-    return Check(name, "WRONG", text, cure)
+        return Check(package, "ok", text)
+    return Check(package, "WRONG", text, cure)
 
 
-def check_discovery_here() -> Check:
-    """Check that nnU-Net finds our classes in this process."""
-    name = "discovery in this process"
-    if discovery.is_active():
-        return Check(name, "ok", "active")
-    return Check(name, "WRONG", "not active", _activate())
-
-
-def check_discovery_elsewhere(python: str = sys.executable) -> Check:
+def check_discovery(python: str = sys.executable) -> Check:
     """Check that nnU-Net finds trainer and planner in a fresh interpreter.
 
     Args:
         python: The interpreter, as nnU-Net's commands and their workers start it.
     """
-    name = "discovery in a fresh interpreter"
     expected = [discovery.CLASSES[c] for c in ("FCADenseTrainer", "FCADensePlanner")]
     # In an empty folder, where no checkout can be imported by accident.
     with tempfile.TemporaryDirectory() as empty:
         process = subprocess.run(
-            [python, "-c", _LOOKUP],
-            cwd=empty,
-            capture_output=True,
-            text=True,
-            check=False,
+            [python, "-c", _LOOKUP], cwd=empty, capture_output=True, text=True
         )
-    answer = process.stdout.strip()
-    if process.returncode == 0 and answer == " ".join(expected):
-        return Check(name, "ok", "nnU-Net finds FCADenseTrainer and FCADensePlanner")
-    error = process.stderr.strip().rpartition("\n")[2]
-    reason = error if process.returncode else f"nnU-Net found {answer or 'nothing'}"
-    return Check(name, "WRONG", reason.partition(" (")[0], _activate())
+    if process.returncode == 0 and process.stdout.split() == expected:
+        return Check("discovery", "ok", "nnU-Net finds trainer and planner")
+    found = f"nnU-Net found {process.stdout.strip() or 'nothing'}"
+    if process.returncode:
+        found = process.stderr.strip().rpartition("\n")[2]
+    cure = "pip install --force-reinstall --no-deps nnunet-cel, in this environment"
+    if os.environ.get(discovery.DISABLE_VARIABLE, "") not in ("", "0"):
+        cure = f"unset {discovery.DISABLE_VARIABLE}, which switches the discovery off"
+    return Check("discovery", "WRONG", found, cure)
 
 
 def check_processor() -> Iterator[Check]:
@@ -142,16 +145,13 @@ def check_processor() -> Iterator[Check]:
     if torch.backends.mps.is_available():
         yield Check("mps", "ok", "available (nnUNetv2_train ... -device mps)")
     elif not torch.cuda.is_available():
-        yield Check(
-            "cuda",
-            "note",
-            "no card that torch can use",
-            "train with -device cpu, which takes many times as long",
-        )
+        cure = "train with -device cpu, which takes many times as long"
+        yield Check("cuda", "note", "no card that torch can use", cure)
     # Neither question is public, and older versions of torch know one of them only.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     native = any(getattr(torch.cpu, name, bool)() for name in names)
-    cores = len(os.sched_getaffinity(0)) if _LINUX else os.cpu_count()
+    linux = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count()
     kind = "native" if native else "no native"
     yield Check("cpu", "ok", f"{cores} cores, {kind} bfloat16")
 
@@ -163,13 +163,11 @@ def check_optional(module: str) -> Check:
             warnings.simplefilter("ignore")
             importlib.import_module(module)
     except Exception as error:  # a torchvision built for another torch raises anything
-        return Check(
-            module,
-            "note",
-            f"cannot be imported ({error})",
+        cure = (
             "only the TransUNet configuration needs it; "
-            "install torch and torchvision from the same source",
+            "install torch and torchvision from the same source"
         )
+        return Check(module, "note", f"cannot be imported ({error})", cure)
     return Check(module, "ok", "can be imported")
 
 
@@ -182,17 +180,16 @@ def check_folder(variable: str, value: str | None) -> Check:
     """
     if not value:
         return Check(variable, "WRONG", "not set", f"export {variable}=FOLDER")
-    folder = Path(value)
-    if not os.path.exists(value):  # noqa: PTH110 - a path that cannot be has none
+    try:
+        with tempfile.TemporaryFile(dir=value):
+            pass
+    except FileNotFoundError:
         found = f"{value} (does not exist)"
         return Check(variable, "WRONG", found, f"mkdir -p {shlex.quote(value)}")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path at all
         cure = "choose a folder in which you may write"
-        return Check(variable, "WRONG", f"{value} ({error.strerror})", cure)
-    free = shutil.disk_usage(folder).free / _GIB
+        return Check(variable, "WRONG", f"{value} ({error})", cure)
+    free = shutil.disk_usage(value).free / _GIB
     return Check(variable, "ok", f"{value} (writable, {free:.0f} GiB free)")
 
 
@@ -201,48 +198,8 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Check]:
     if not folder.is_dir():
         return
     total = shutil.disk_usage(folder).total / _GIB
-    cure = "if workers die in training, give the container more (--shm-size=8g)"
     if total < 1:
+        cure = "if workers die in training, give the container more (--shm-size=8g)"
         yield Check("shared memory", "note", f"{total:.2f} GiB", cure)
     else:
         yield Check("shared memory", "ok", f"{total:.0f} GiB")
-
-
-def _checks() -> Iterator[Check]:
-    yield Check("Python", "ok", f"{platform.python_version()} ({sys.executable})")
-    yield check_version("nnunet-cel", _version("nnunet-cel"))
-    for package in ("nnunetv2", "torch"):
-        yield check_version(package, _version(package), _supported(package))
-    yield check_discovery_here()
-    yield check_discovery_elsewhere()
-    try:
-        yield from check_processor()
-    except ImportError as error:
-        cure = "pip install --force-reinstall torch"
-        yield Check("torch", "WRONG", f"cannot be imported ({error})", cure)
-    for module in ("timm", "torchvision"):
-        yield check_optional(module)
-    for variable in _FOLDERS:
-        yield check_folder(variable, os.environ.get(variable))
-    yield from check_shared_memory()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _supported(package: str) -> str:
-    """Return the versions that our own metadata demands of `package`."""
-    lines = importlib.metadata.requires("nnunet-cel") or []
-    requirements = [Requirement(line) for line in lines]
-    return next((str(r.specifier) for r in requirements if r.name == package), "")
-
-
-def _activate() -> str:
-    """Return what to do where nnU-Net does not find our classes."""
-    if os.environ.get(discovery.DISABLE_VARIABLE, "") not in ("", "0"):
-        return f"unset {discovery.DISABLE_VARIABLE}, which switches the discovery off"
-    return "pip install --force-reinstall --no-deps nnunet-cel, in this environment"

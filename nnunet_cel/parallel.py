@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import operator
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["DEFAULT_PROCESSES", "add_arguments", "map_cases"]
+__all__ = [
+    "DEFAULT_PROCESSES",
+    "add_arguments",
+    "map_cases",
+    "mapper",
+    "raise_together",
+    "try_cases",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-progress", action="store_true", help="show no progress bar"
     )
+
+
+def mapper(args: argparse.Namespace, title: str) -> Callable[..., list[Any]]:
+    """Return :func:`try_cases` as the options say, with a title of its bar."""
+    description = None if args.no_progress else title
+    return partial(try_cases, processes=args.processes, description=description)
 
 
 def map_cases(
@@ -89,6 +104,48 @@ def map_cases(
     finally:
         executor.shutdown(cancel_futures=True)
     return [future.result() for future in futures]
+
+
+def try_cases(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    processes: int = 1,
+    description: str | None = None,
+) -> list[Result]:
+    """Apply a function to every item as :func:`map_cases`, whatever fails.
+
+    Raises:
+        ValueError: If the function raised ValueError or OSError; the message lists
+            what was wrong with each of the items.
+    """
+    results = map_cases(
+        functools.partial(_attempt, function),
+        items,
+        processes=processes,
+        description=description,
+    )
+    raise_together([problem for _, problem in results if problem])
+    return [result for done, _ in results for result in done]
+
+
+def raise_together(problems: Sequence[str]) -> None:
+    """Raise one ValueError that lists all problems, if there are any."""
+    if len(problems) == 1:
+        raise ValueError(problems[0])
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        raise ValueError(f"{len(problems)} cases have problems:\n{listed}")
+
+
+def _attempt(
+    function: Callable[[Item], Result], item: Item
+) -> tuple[list[Result], str]:
+    """Return the result of an item, or none and what is wrong with it."""
+    try:
+        return [function(item)], ""
+    except (ValueError, OSError) as error:
+        return [], str(error) or type(error).__name__
 
 
 def _start_worker() -> None:

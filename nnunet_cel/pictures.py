@@ -37,14 +37,10 @@ __all__ = [
     "Outline",
     "Panel",
     "cut_slice",
-    "dice",
     "draw_background",
     "draw_outlines",
-    "draw_panel",
     "draw_sheet",
-    "load_volume",
     "save_overlays",
-    "slice_to_show",
     "to_gray",
 ]
 
@@ -63,6 +59,7 @@ AGREEMENT_NAMES = {
 }
 """Full name of each kind."""
 
+_BAR = 10  # length of the bar in mm
 _BRIGHT = 99.5  # percentile of the intensities that is white
 _GAP, _HEAD, _NAME, _FOOT = 8, 34, 24, 24  # of a sheet, in pixels
 _TEXT, _FAINT, _BACKGROUND = "#d7dce2", "#8b949e", "#0b0d10"
@@ -75,8 +72,7 @@ class Outline:
     Args:
         mask: The voxels, booleans, shape (H, W).
         color: Their color, ``#rrggbb``.
-        fill: Opacity of the color inside of the line, from 0 to 1.
-        line: Whether there is a line around them.
+        fill: Opacity of the color inside of the line around them, from 0 to 1.
         dashed: Whether that line is dashed.
         hatched: Whether the inside is hatched.
     """
@@ -84,7 +80,6 @@ class Outline:
     mask: Array
     color: str
     fill: float = 0
-    line: bool = True
     dashed: bool = False
     hatched: bool = False
 
@@ -102,7 +97,6 @@ class Panel:
             the slice; None for the middle of the slice.
         outlines: What is drawn over it, the last one on top.
         sides: Letters of the left and of the right edge.
-        scale: Length of a bar in mm, 0 for none.
         frame: Left, top and edge in mm of a square frame, None without one.
     """
 
@@ -113,7 +107,6 @@ class Panel:
     middle: tuple[float, float] | None = None
     outlines: Sequence[Outline] = ()
     sides: tuple[str, str] = ("R", "L")
-    scale: float = 0
     frame: tuple[float, float, float] | None = None
 
     @property
@@ -147,14 +140,6 @@ def to_gray(voxels: Array, inside: Array | None = None) -> Array:
     return np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
 
 
-def draw_panel(panel: Panel) -> Image.Image:
-    """Return a panel with its outlines, RGB."""
-    picture = draw_background(panel)
-    outlines = draw_outlines(panel)
-    picture.paste(outlines, mask=outlines)
-    return picture
-
-
 def draw_background(panel: Panel) -> Image.Image:
     """Return what lies below the outlines, RGB: the slice, sides, bar and frame."""
     picture = _enlarge(panel.gray, panel, Image.Resampling.BICUBIC).convert("RGB")
@@ -166,10 +151,9 @@ def draw_background(panel: Panel) -> Image.Image:
         x, y = (panel.frame[0] - left) * step, (panel.frame[1] - top) * step
         size = panel.frame[2] * step
         draw.rectangle((x, y, x + size, y + size), outline=_TEXT)
-    if panel.scale:
-        end = 10 + panel.scale * step
-        draw.line((10, PANEL - 10, end, PANEL - 10), fill=_TEXT, width=2)
-        write((10, PANEL - 27), f"{panel.scale:g} mm", font=_font(11))
+    end = 10 + _BAR * step
+    draw.line((10, PANEL - 10, end, PANEL - 10), fill=_TEXT, width=2)
+    write((10, PANEL - 27), f"{_BAR} mm", font=_font(11))
     write((6, 4), panel.sides[0], font=_font(12))
     write((PANEL - 6, 4), panel.sides[1], font=_font(12), anchor="ra")
     return picture
@@ -185,11 +169,8 @@ def draw_outlines(panel: Panel) -> Image.Image:
         opacity = np.where(mask, outline.fill, 0)
         if outline.hatched:
             opacity[mask & (diagonal % 6 < 2)] = 0.9
-        if outline.line:
-            line = mask & ~binary_erosion(mask)
-            if outline.dashed:
-                line &= diagonal // 4 % 2 == 0
-            opacity[line] = 1
+        dashes = diagonal // 4 % 2 == 0 if outline.dashed else True
+        opacity[mask & ~binary_erosion(mask) & dashes] = 1
         layer = Image.new("RGBA", picture.size, ImageColor.getrgb(outline.color))
         layer.putalpha(Image.fromarray((opacity * 255).astype(np.uint8)))
         picture.alpha_composite(layer)
@@ -218,67 +199,51 @@ def draw_sheet(
     draw.text((_GAP, 8), title, fill=_TEXT, font=_font(15))
     draw.text((width - _GAP, 10), facts, fill=_FAINT, font=_font(12), anchor="ra")
     for line, row in enumerate(rows):
-        top = _HEAD + line * (PANEL + _NAME)
         for column, panel in enumerate(row):
-            left = _GAP + column * (PANEL + _GAP)
-            picture.paste(draw_panel(panel), (left, top))
-            place = (left, top + PANEL + 4)
-            draw.text(place, panel.name, fill=_FAINT, font=_font(12))
+            place = (_GAP + column * (PANEL + _GAP), _HEAD + line * (PANEL + _NAME))
+            outlines = draw_outlines(panel)
+            picture.paste(draw_background(panel), place)
+            picture.paste(outlines, place, outlines)
+            below = (place[0], place[1] + PANEL + 4)
+            draw.text(below, panel.name, fill=_FAINT, font=_font(12))
     end = float(_GAP)
     for text, color in (legend or {}).items():
         draw.text((end, height - _FOOT + 2), text, fill=color, font=_font(12))
         end += _font(12).getlength(text) + 3 * _GAP
     stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=6)
+    picture.save(stream, "PNG")
     return stream.getvalue()
 
 
-def load_volume(file: Path) -> Array:
-    """Return the voxels of an image, shape ``(X, Y, Z)``, axes in RAS order."""
-    return to_ras(read_volume(file)).voxels
-
-
-def dice(prediction: Array, reference: Array) -> float:
-    """Return the Dice similarity coefficient of two masks; NaN if both are empty."""
-    predicted, true = prediction > 0, reference > 0
-    total = int(predicted.sum()) + int(true.sum())
-    return 2 * int((predicted & true).sum()) / total if total else float("nan")
-
-
-def slice_to_show(reference: Array) -> int:
-    """Return the axial slice with the largest lesion area, else the middle one."""
-    area = (reference > 0).sum(axis=(0, 1))
-    return int(area.argmax()) if area.any() else reference.shape[2] // 2
-
-
 def save_overlays(
-    file: Path,
-    *,
-    image: Array,
-    reference: Array,
-    predictions: Mapping[str, Array],
+    file: Path, *, image: Path, reference: Path, predictions: Mapping[str, Path]
 ) -> None:
-    """Save one axial slice: the image, and each prediction over it.
+    """Save the axial slice with most of the lesions, and each prediction over it.
 
     Args:
         file: PNG file to write.
-        image: Intensities, shape ``(X, Y, Z)`` in RAS order.
-        reference: Reference lesions, > 0, same shape.
-        predictions: Name and predicted lesions, > 0, of every model.
+        image: The image of the case.
+        reference: Its reference; lesions are > 0.
+        predictions: Name and prediction of every model, likewise.
     """
-    index = slice_to_show(reference)
-    gray = cut_slice(to_gray(image), 2, index)
-    true = cut_slice(reference > 0, 2, index)
-    bare = Panel("image", gray, size=(1, 1), edge=max(gray.shape))
+    scan = to_ras(read_volume(image))
+    true = to_ras(read_volume(reference)).voxels > 0
+    area = true.sum(axis=(0, 1))
+    index = int(area.argmax()) if area.any() else true.shape[2] // 2
+    gray, (x, y, _) = cut_slice(to_gray(scan.voxels), 2, index), scan.spacing
+    edge = max(gray.shape[0] * y, gray.shape[1] * x)
+    bare = Panel("image", gray, size=(y, x), edge=edge)
     panels = [bare]
-    for name, mask in predictions.items():
-        predicted = cut_slice(mask > 0, 2, index)
-        kinds = (predicted & true, predicted & ~true, ~predicted & true)
+    for name, path in predictions.items():
+        mask = to_ras(read_volume(path)).voxels > 0
+        kinds = (mask & true, mask & ~true, ~mask & true)
+        total = int(mask.sum()) + int(true.sum())
+        dice = 2 * int(kinds[0].sum()) / total if total else np.nan
         outlines = [
-            Outline(kind, color, fill=1)
+            Outline(cut_slice(kind, 2, index), color, fill=1)
             for kind, color in zip(kinds, AGREEMENT_COLORS.values(), strict=True)
         ]
-        title = f"{name.replace('_', ' ')}, DSC {dice(mask, reference):.2f}"
+        title = f"{name.replace('_', ' ')}, DSC {dice:.2f}"
         panels.append(replace(bare, name=title, outlines=outlines))
     legend = {AGREEMENT_NAMES[kind]: color for kind, color in AGREEMENT_COLORS.items()}
     write_whole(file, draw_sheet([panels], title="", legend=legend))
@@ -287,15 +252,14 @@ def save_overlays(
 def _enlarge(values: Array, panel: Panel, how: Image.Resampling) -> Image.Image:
     """Return values of the voxels of a slice at the pixels of its panel."""
     top, left = (mm / size for mm, size in zip(panel.corner, panel.size, strict=True))
-    box = np.array(
-        [left, top, left + panel.edge / panel.size[1], top + panel.edge / panel.size[0]]
-    )
+    height, width = (panel.edge / size for size in panel.size)
+    box = np.array([left, top, left + width, top + height])
     # Whole voxels around the square; what lies beyond the slice becomes 0.
     x, y = np.floor(box[:2]).astype(int).tolist()
     x_end, y_end = np.ceil(box[2:]).astype(int).tolist()
     cropped = Image.fromarray(values).crop((x, y, x_end, y_end))
-    within = box - [x, y, x, y]
-    return cropped.resize((PANEL, PANEL), how, box=tuple(within.tolist()))
+    within = tuple((box - [x, y, x, y]).tolist())
+    return cropped.resize((PANEL, PANEL), how, box=within)
 
 
 @lru_cache

@@ -6,14 +6,18 @@ import json
 import locale
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from nnunet_cel.training.trainer import FCADenseTrainer
 
 # the same examples on every machine, however slow or busy it is
 settings.register_profile(
@@ -158,31 +162,67 @@ def train_tiny_model(dataset: Path) -> None:
     """Train a tiny network for a step, so that there are checkpoints of fold 0."""
     import torch
 
-    from nnunet_cel.settings import BLOCK
-    from nnunet_cel.training.trainer import FCADenseTrainer
-
-    plans = json.loads((dataset / "FCADensePlans.json").read_text())
-    plans["continue_training"] = False
-    entry = plans["configurations"]["2d"]
-    entry["batch_size"] = 2
-    entry["architecture"]["arch_kwargs"] |= {
-        "down_layers": [1],
-        "bottleneck_layers": 1,
-        "stem_features": 8,
-    }
-    entry[BLOCK] |= {
-        "max_epochs": 1,
-        "iterations_per_epoch": 1,
-        "validation_iterations": 1,
-        "training_window": 16,
-    }
-    dataset_json = json.loads((dataset / "dataset.json").read_text())
-    trainer = FCADenseTrainer(plans, "2d", 0, dataset_json, torch.device("cpu"))
-    trainer.logger.plot_progress_png = lambda folder: None
+    trainer = tiny_trainer(dataset)
     trainer.initialize()
     with torch.no_grad():  # the network would start at a lesion probability of 0.01
         list(trainer.network.parameters())[-1].zero_()
     trainer.run_training()
+
+
+def tiny_plans(
+    dataset: Path,
+    *,
+    network: Mapping[str, Any] | None = None,
+    batch_size: int = 2,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Return the plans of a preprocessed data set with a tiny network in ``2d``.
+
+    Args:
+        dataset: Folder of the preprocessed data set.
+        network: Arguments of the network that differ from the tiny ones.
+        batch_size: Samples in a batch.
+        settings: Settings that differ from those of a training of one step.
+    """
+    plans: dict[str, Any] = json.loads((dataset / "FCADensePlans.json").read_text())
+    entry = plans["configurations"]["2d"]
+    entry["batch_size"] = batch_size
+    entry["architecture"]["arch_kwargs"] |= {
+        "down_layers": [1],
+        "bottleneck_layers": 1,
+        "stem_features": 8,
+    } | dict(network or {})
+    entry["nnunet_cel"] |= {
+        "max_epochs": 1,
+        "iterations_per_epoch": 1,
+        "validation_iterations": 1,
+        "training_window": 16,
+    } | settings
+    return plans
+
+
+def tiny_trainer(
+    dataset: Path,
+    *,
+    dataset_json: dict[str, Any] | None = None,
+    fold: int | str = 0,
+    **options: Any,
+) -> FCADenseTrainer:
+    """Return a trainer on the CPU; the options are those of `tiny_plans`."""
+    import torch
+
+    from nnunet_cel.training.trainer import FCADenseTrainer
+
+    trainer = FCADenseTrainer(
+        tiny_plans(dataset, **options) | {"continue_training": False},
+        "2d",
+        fold,
+        dataset_json or json.loads((dataset / "dataset.json").read_text()),
+        torch.device("cpu"),
+    )
+    # a figure of a square meter for every epoch is not what tests are about
+    trainer.logger.plot_progress_png = lambda folder: None
+    return trainer
 
 
 @pytest.fixture

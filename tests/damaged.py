@@ -7,10 +7,8 @@ Each table of damages is for one format. The names say what is wrong.
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import random
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -225,33 +223,6 @@ def yaml_file() -> dict[str, Damage]:
         "a key that is a list": lambda c: b"? [1, 2]\n: 3\n" + c,
         "an unknown alias": lambda c: b"name: *unknown\n",
     }
-
-
-def npz(content: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield damaged probabilities that a whole file yields."""
-    whole = np.load(io.BytesIO(content))["probabilities"]
-
-    def saved(**arrays: Any) -> bytes:
-        stream = io.BytesIO()
-        np.savez_compressed(stream, **arrays)
-        return stream.getvalue()
-
-    yield "other key", saved(probability=whole)
-    yield "objects", saved(probabilities=np.array([{"a": 1}], dtype=object))
-    yield "integers", saved(probabilities=whole.astype(int))
-    yield "three axes", saved(probabilities=whole[0])
-    yield "other shape", saved(probabilities=whole[..., :-1])
-    yield "no class", saved(probabilities=whole[:0])
-    yield "NaN", saved(probabilities=whole * np.nan)
-    yield "above one", saved(probabilities=whole * 9)
-    yield "below zero", saved(probabilities=whole - 1)
-    yield "complex", saved(probabilities=whole.astype(complex))
-    yield "text", saved(probabilities=whole.astype(str))
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("probabilities.npy", b"x")
-    yield "no array", stream.getvalue()
-    yield "array of another program", b"\x93NUMPY\1\0" + content
 
 
 def itk() -> dict[str, Damage]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,15 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from torch.utils.data import DataLoader
 
 from nnunet_cel.slicing import PLANES, cut_stacks
-from nnunet_cel.training.loader import (
-    StackBatches,
-    batch_iterator,
-    place_window,
-    read_stack,
-)
+from nnunet_cel.training.loader import StackBatches, place_window
 from nnunet_cel.training.pool import StackRequest, draw_requests, index_slices
+
+LABELS = LabelManager({"background": 0, "lesion": 1}, None)
 
 
 @given(
@@ -44,22 +41,20 @@ def test_window_holds_its_voxel_and_does_not_waste_itself(
 
     for first, size, position in zip(start, (height, width), voxel[0], strict=True):
         assert first <= position < first + window
-        if size >= window:
-            assert 0 <= first <= size - window
-        else:
-            assert size - window <= first <= 0
+        assert min(0, size - window) <= first <= max(0, size - window)
 
 
-def test_window_goes_everywhere() -> None:
-    """All placements that hold the voxel occur."""
-    rng = np.random.default_rng(0)
-
-    starts = {place_window(rng, (10, 10), 4, np.array([[5, 0]])) for _ in range(500)}
-
-    assert starts == {(row, 0) for row in (2, 3, 4, 5)}
-
-
-OPTIONS: dict[str, Any] = {"neighbor_pairs": 1, "lesion_labels": [1]}
+def read(
+    image: np.ndarray, segmentation: np.ndarray, request: StackRequest, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read a stack of a case in memory."""
+    dataset = SimpleNamespace(load_case=lambda case: (image, segmentation, None, {}))
+    margin = options.pop("margin", 0)
+    batches = StackBatches(
+        dataset, lambda number: [request], labels=LABELS, augmentation="none", **options
+    )
+    batches.margin = margin
+    return batches.read(request)
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -73,15 +68,14 @@ def test_reads_the_stack_that_slicing_defines(
     segmentation = rng.integers(-1, 2, size=(1, 5, 5, 5)).astype(np.int16)
     request = StackRequest("a", plane, index, lesion=True, seed=0)
 
-    options = OPTIONS | {"neighbor_pairs": neighbor_pairs}
-    stack, target = read_stack(
-        image, segmentation, request, window=5, margin=0, **options
+    stack, target = read(
+        image, segmentation, request, window=5, neighbor_pairs=neighbor_pairs
     )
 
     expected = cut_stacks(torch.from_numpy(image), plane, neighbor_pairs)[index]
-    torch.testing.assert_close(stack, expected, rtol=0, atol=0)
+    assert torch.equal(stack, expected)
     labels = torch.from_numpy(segmentation).select(plane + 1, index)
-    torch.testing.assert_close(target, labels, rtol=0, atol=0)
+    assert torch.equal(target, labels)
 
 
 def test_outside_is_zero_in_the_stack_and_minus_one_in_the_target(
@@ -92,8 +86,8 @@ def test_outside_is_zero_in_the_stack_and_minus_one_in_the_target(
     segmentation = np.ones((1, 3, 4, 6), dtype=np.int16)
     request = StackRequest("a", 0, 1, lesion=True, seed=3)
 
-    stack, target = read_stack(
-        image, segmentation, request, window=8, margin=2, **OPTIONS
+    stack, target = read(
+        image, segmentation, request, window=8, margin=2, neighbor_pairs=1
     )
 
     assert stack.shape == (3, 12, 12)
@@ -101,40 +95,31 @@ def test_outside_is_zero_in_the_stack_and_minus_one_in_the_target(
     assert inside.sum() == 4 * 6
     assert (target[0][~inside] == -1).all()
     assert (stack[:, ~inside] == 0).all()
-    torch.testing.assert_close(
-        stack[:, inside].reshape(3, 4, 6), torch.from_numpy(image[0])
-    )
+    assert torch.equal(stack[:, inside].reshape(3, 4, 6), torch.from_numpy(image[0]))
 
 
-@pytest.fixture
-def dataset(tiny_dataset: Path) -> nnUNetDatasetBlosc2:
-    """The preprocessed cases of the tiny data set."""
-    return nnUNetDatasetBlosc2(str(tiny_dataset / "FCADensePlans_2d"))
-
-
-def stack_batches(dataset: nnUNetDatasetBlosc2, **kwargs: Any) -> StackBatches:
-    """Return augmented batches of four windows of 24 voxels."""
-    options: dict[str, Any] = {
-        "labels": LabelManager({"background": 0, "lesion": 1}, None),
-        "augmentation": "paper",
-        "window": 24,
-        "neighbor_pairs": 1,
-    }
+def make_batches(dataset: Path, augmentation: str = "paper") -> StackBatches:
+    """Return batches of four windows of 24 voxels of the tiny data set."""
+    cases = nnUNetDatasetBlosc2(str(dataset / "FCADensePlans_2d"))
     requests = functools.partial(
         draw_requests,
-        pool=index_slices(dataset, [1], progress=False),
+        pool=index_slices(cases, [1], progress=False),
         batch_size=4,
         oversample_foreground_percent=1.0,
         seed=5,
     )
-    return StackBatches(dataset, requests, **options | kwargs)
+    options = {"labels": LABELS, "window": 24, "neighbor_pairs": 1}
+    return StackBatches(cases, requests, augmentation=augmentation, **options)
 
 
-def test_batches_are_what_the_trainer_expects(dataset: nnUNetDatasetBlosc2) -> None:
+@pytest.mark.parametrize("augmentation", ["paper", "nnunet", "none"])
+def test_batches_are_what_the_trainer_expects(
+    tiny_dataset: Path, augmentation: str
+) -> None:
     """Shapes, types, labels 0 and 1 only, and lesion in every window."""
-    batches = stack_batches(dataset)
+    batches = make_batches(tiny_dataset, augmentation)
 
-    for number in range(25):
+    for number in range(10):
         batch = batches[number]
         assert batch["data"].shape == (4, 3, 24, 24)
         assert batch["data"].dtype == torch.float32
@@ -144,87 +129,46 @@ def test_batches_are_what_the_trainer_expects(dataset: nnUNetDatasetBlosc2) -> N
         assert len(batch["keys"]) == 4
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_do_not_depend_on_the_number_of_workers(
-    dataset: nnUNetDatasetBlosc2, num_workers: int
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_batches_of_workers_are_those_of_this_process(
+    tiny_dataset: Path, context: str
 ) -> None:
     """However many processes read: batches 2 to 6 come, in this order."""
-    batches = stack_batches(dataset)
+    batches = make_batches(tiny_dataset)
+    expected = [batches[number] for number in range(2, 7)]
 
-    iterator = batch_iterator(batches, itertools.count(2), num_workers=num_workers)
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(2, 7),
+        num_workers=2,
+        multiprocessing_context=context,
+    )
 
-    for number in range(2, 7):
-        actual, expected = next(iterator), batches[number]
-        torch.testing.assert_close(actual["data"], expected["data"], rtol=0, atol=0)
-        assert torch.equal(actual["target"], expected["target"])
-        assert actual["keys"] == expected["keys"]
-
-
-def test_can_be_sent_to_a_spawned_worker(dataset: nnUNetDatasetBlosc2) -> None:
-    """Pickled after use, it makes the same batches: opened files stay behind."""
-    batches = stack_batches(dataset)
-    expected = batches[1]
-
-    copy = pickle.loads(pickle.dumps(batches))
-
-    assert torch.equal(copy[1]["data"], expected["data"])
+    for actual, batch in zip(loader, expected, strict=True):
+        assert torch.equal(actual["data"], batch["data"])
+        assert torch.equal(actual["target"], batch["target"])
+        assert actual["keys"] == batch["keys"]
 
 
-def test_errors_of_workers_arrive(dataset: nnUNetDatasetBlosc2) -> None:
-    """What goes wrong in a worker is raised here, with its message."""
-
-    def broken(image: torch.Tensor, segmentation: torch.Tensor) -> dict[str, Any]:
-        raise ValueError("no such thing")
-
-    batches = stack_batches(dataset)
-    batches.transforms = broken
-    iterator = batch_iterator(batches, num_workers=1)
-
-    with pytest.raises(ValueError, match="no such thing"):
-        next(iterator)
-
-
-def test_global_generators_are_left_alone(dataset: nnUNetDatasetBlosc2) -> None:
+def test_global_generators_are_left_alone(tiny_dataset: Path) -> None:
     """Loading in the training process does not touch dropout's generator."""
-    np.random.seed(1)
-    torch.manual_seed(1)
-    expected = np.random.rand(), torch.rand(1)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
 
-    np.random.seed(1)
-    torch.manual_seed(1)
-    stack_batches(dataset)[0]
+    make_batches(tiny_dataset)[0]
 
-    assert (np.random.rand(), torch.rand(1)) == expected
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
-def test_ignored_voxels_are_no_lesion(dataset: nnUNetDatasetBlosc2) -> None:
-    """After the regions comes the mask of ignored voxels: it does not count."""
-    regions = LabelManager({"background": 0, "whole": [1, 2], "core": 2}, [1, 2])
-    batches = stack_batches(dataset, labels=regions)
-    target = torch.zeros(3, 4, 4, dtype=torch.bool)
-    target[2] = True
-
-    assert not batches._holds_lesion(target)
-    target[1, 0, 0] = True
-    assert batches._holds_lesion(target)
-
-
-def test_lesion_that_augmentation_loses_is_put_back(
-    dataset: nnUNetDatasetBlosc2,
-) -> None:
+def test_lesion_that_augmentation_loses_is_put_back(tiny_dataset: Path) -> None:
     """Where the transforms cut the lesion off, the sample comes without them."""
 
     def lose(image: torch.Tensor, segmentation: torch.Tensor) -> dict[str, Any]:
-        inner = slice(5, 29)
-        return {
-            "image": image[:, inner, inner] * 0,
-            "segmentation": segmentation[:, inner, inner] * 0,
-        }
+        return {"image": image * 0, "segmentation": segmentation * 0}
 
-    batches = stack_batches(dataset)
-    batches.transforms, batches.margin = lose, 5
+    batches, plain = (make_batches(tiny_dataset, "none") for _ in range(2))
+    batches.transforms = lose
 
-    batch = batches[0]
-
-    assert (batch["target"] == 1).flatten(1).any(dim=1).all()
-    assert batch["data"].abs().sum() > 0
+    assert torch.equal(batches[0]["data"], plain[0]["data"])
+    assert torch.equal(batches[0]["target"], plain[0]["target"])

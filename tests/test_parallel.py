@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import map_cases, try_cases
 
 
 def square(number: int) -> int:
@@ -63,6 +63,17 @@ def test_first_error_ends_everything_at_once() -> None:
         map_cases(fail_on_two, [1, 2, 3], processes=2)
 
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_problems_of_all_items_are_raised_together(processes: int) -> None:
+    """Every item is tried; one error lists what was wrong with each."""
+    assert try_cases(int, ["1", "2"], processes=processes) == [1, 2]
+    with pytest.raises(ValueError, match=r"^invalid literal .* 'a'$"):
+        try_cases(int, ["1", "a"], processes=processes)
+    listed = "2 cases have problems:\n- invalid .* 'a'\n- invalid .* 'b'$"
+    with pytest.raises(ValueError, match=listed):
+        try_cases(int, ["a", "1", "b"], processes=processes)
 
 
 def test_dead_process_is_an_error_with_a_cure() -> None:

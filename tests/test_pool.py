@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_cel.training.pool import (
     SlicePool,
+    StackRequest,
     draw_requests,
     fixed_batches,
     index_slices,
@@ -41,18 +46,23 @@ def pool() -> SlicePool:
 
 def test_index_lists_exactly_the_lesion_bearing_slices(pool: SlicePool) -> None:
     """By hand: x = 2; y = 3; z = 4, 5 of the first case. Label 2 is none of ours."""
-    assert [rows.tolist() for rows in pool.lesion] == [
-        [[0, 2]],
-        [[0, 3]],
-        [[0, 4], [0, 5]],
-    ]
-    assert pool.num_lesion_slices == 4
-    assert pool.num_lesion_free_slices == 2 * (4 + 5 + 6) - 4
+    assert pool.lesion.tolist() == [[0, 0, 2], [1, 0, 3], [2, 0, 4], [2, 0, 5]]
+    assert len(pool.lesion_free) == 2 * (4 + 5 + 6) - 4
 
 
-def test_one_pass_over_the_pool(pool: SlicePool) -> None:
-    """Four slices are one batch of 16 and two batches of three."""
-    assert [pool.iterations(batch_size) for batch_size in (16, 4, 3)] == [1, 1, 2]
+@pytest.mark.parametrize("ending", ["_seg.b2nd", ".pkl"])
+def test_half_preprocessed_case_is_named(
+    tiny_dataset: Path, tmp_path: Path, ending: str
+) -> None:
+    """Preprocessing that was killed is found out before training."""
+    folder = tmp_path / "cases"
+    shutil.copytree(tiny_dataset / "FCADensePlans_2d", folder)
+    file = folder / f"case_01{ending}"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+    with pytest.raises(ValueError, match=r"files of case_01 in .* Preprocess the data"):
+        index_slices(nnUNetDatasetBlosc2(str(folder)), [1], progress=False)
 
 
 def draw(pool: SlicePool, batches: int, **kwargs: Any) -> list[Any]:
@@ -65,18 +75,19 @@ def draw(pool: SlicePool, batches: int, **kwargs: Any) -> list[Any]:
     ]
 
 
+def places(requests: Iterable[StackRequest]) -> set[tuple[str, int, int]]:
+    """Return the slices of requests."""
+    return {(request.case, request.plane, request.index) for request in requests}
+
+
 def test_planes_are_equally_likely_and_slices_within_them(pool: SlicePool) -> None:
     """Of 4000 samples a third lies in each plane, half of the axial ones at z = 4."""
     requests = draw(pool, 500)
 
     counts = Counter((request.plane, request.index) for request in requests)
     shares = {key: count / len(requests) for key, count in counts.items()}
-    assert shares == {
-        (0, 2): pytest.approx(1 / 3, abs=0.03),
-        (1, 3): pytest.approx(1 / 3, abs=0.03),
-        (2, 4): pytest.approx(1 / 6, abs=0.03),
-        (2, 5): pytest.approx(1 / 6, abs=0.03),
-    }
+    expected = {(0, 2): 1 / 3, (1, 3): 1 / 3, (2, 4): 1 / 6, (2, 5): 1 / 6}
+    assert shares == pytest.approx(expected, abs=0.03)
     assert all(request.lesion and request.case == "a" for request in requests)
 
 
@@ -86,13 +97,9 @@ def test_lower_share_mixes_in_lesion_free_slices(pool: SlicePool) -> None:
 
     flags = np.array([request.lesion for request in requests]).reshape(100, 8)
     assert (flags == [False] * 2 + [True] * 6).all()
-    lesion_free = [request for request in requests if not request.lesion]
-    assert {request.case for request in lesion_free} == {"a", "b"}
-    bearing = {(0, 2), (1, 3), (2, 4), (2, 5)}
-    assert not any(
-        request.case == "a" and (request.plane, request.index) in bearing
-        for request in lesion_free
-    )
+    lesion_free = places(request for request in requests if not request.lesion)
+    assert {case for case, _, _ in lesion_free} == {"a", "b"}
+    assert lesion_free.isdisjoint(places(r for r in requests if r.lesion))
 
 
 def test_draws_depend_on_seed_process_and_batch_only(pool: SlicePool) -> None:
@@ -106,37 +113,21 @@ def test_draws_depend_on_seed_process_and_batch_only(pool: SlicePool) -> None:
     assert len({request.seed for request in first}) == len(first)
 
 
-def test_pool_without_lesions_draws_lesion_free_slices() -> None:
-    """Cases without any lesion do not crash it."""
-    pool = index_slices(
-        Cases(b=np.zeros((3, 3, 3), dtype=np.int16)),  # type: ignore[arg-type]  # a stand-in
-        [1],
-        progress=False,
-    )
-
-    assert not any(request.lesion for request in draw(pool, 2))
-    assert not any(r.lesion for r in fixed_batches(pool, 1, batch_size=8)[0])
-
-
-def test_validation_is_fixed_and_half_lesion_free(pool: SlicePool) -> None:
-    """Of eight samples half bear lesions, all planes among them; they never change."""
-    batches = fixed_batches(pool, 2, batch_size=4)
-
-    assert fixed_batches(pool, 2, batch_size=4) == batches
-    requests = [request for batch in batches for request in batch]
+def test_validation_is_half_lesion_free_and_takes_no_sample_twice(
+    pool: SlicePool,
+) -> None:
+    """It never changes; of 30 slices in all, 4 with lesions, each comes once."""
+    requests = [r for batch in fixed_batches(pool, 2, batch_size=4) for r in batch]
     assert sorted(request.lesion for request in requests) == [False] * 4 + [True] * 4
     assert {request.plane for request in requests if request.lesion} == {0, 1, 2}
 
-
-def test_validation_takes_no_sample_twice(pool: SlicePool) -> None:
-    """With 30 slices in all, 4 of them with lesions, each comes once."""
     batches = fixed_batches(pool, 100, batch_size=8)
 
+    assert fixed_batches(pool, 100, batch_size=8) == batches
     assert [len(batch) for batch in batches] == [8, 8, 8, 6]
     requests = [request for batch in batches for request in batch]
     assert sum(request.lesion for request in requests) == 4
-    places = [(request.case, request.plane, request.index) for request in requests]
-    assert len(set(places)) == len(places) == 30
+    assert len(places(requests)) == 30
 
 
 def test_processes_share_the_validation(pool: SlicePool) -> None:
@@ -147,11 +138,9 @@ def test_processes_share_the_validation(pool: SlicePool) -> None:
         for rank in range(3)
     ]
 
-    assert [len(batch) for batch in whole] == [7, 7, 7, 7]
     assert [len(share[0]) for share in shares] == [3, 2, 2]
     for number, batch in enumerate(whole):
-        assert {r.seed for share in shares for r in share[number]} == {
-            r.seed for r in batch
-        }
+        together = [request for share in shares for request in share[number]]
+        assert sorted(together) == sorted(batch)
     last = fixed_batches(pool, 8, batch_size=29, rank=2, world_size=3)[-1]
     assert len(last) == 1

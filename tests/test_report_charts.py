@@ -26,17 +26,9 @@ NOTHING = {"mean": None, "ci_low": None, "ci_high": None}
 
 def share(count: int, n: int) -> dict[str, Any]:
     """Return a share as it stands in ``summary.json``."""
-    value = count / n if n else None
-    low, high = (0.1, 0.9) if n else (None, None)
-    return {
-        "sensitivity": {
-            "value": value,
-            "count": count,
-            "n": n,
-            "ci_low": low,
-            "ci_high": high,
-        }
-    }
+    known = {"value": count / n, "ci_low": 0.0, "ci_high": 1.0} if n else {}
+    nothing = {"value": None, "ci_low": None, "ci_high": None}
+    return {"sensitivity": {"count": count, "n": n, **nothing, **known}}
 
 
 def texts(svg: str) -> list[str]:
@@ -48,37 +40,27 @@ def test_metrics_beyond_the_axis_are_counted() -> None:
     """Cases with a VD above 1 are drawn at 1, and how many there are is written."""
     cases = pd.DataFrame({name: [0.5, 0.5, 0.5, np.nan] for name in PAPER_METRICS})
     cases["VD"] = [0.5, 3.0, 1.5, np.nan]
+    cases["DSC"] = np.nan
     values = {"mean": 0.5, "ci_low": 0.4, "ci_high": 0.6}
-    metrics = {name: values for name in PAPER_METRICS}
+    metrics = {name: values for name in PAPER_METRICS} | {"DSC": NOTHING}
 
-    chart = draw_metrics(cases, metrics | {"DSC": NOTHING})
+    chart = draw_metrics(cases, metrics)
 
     assert chart is not None
-    assert "2 above 1" in texts(chart.svg)
-    assert "no value" in texts(chart.svg)
+    assert {"2 above 1", "no value"} <= set(texts(chart.svg))
     assert "VD 0.500, in the paper 0.388" in chart.alt
-
-
-def test_no_metrics_no_chart() -> None:
-    """Where no metric has a value there is nothing to draw."""
-    cases = pd.DataFrame({name: [np.nan] for name in PAPER_METRICS})
-
     assert draw_metrics(cases, dict.fromkeys(PAPER_METRICS, NOTHING)) is None
 
 
 def test_sizes_are_named_with_their_counts() -> None:
-    """Every size says how many lesions are behind it."""
+    """Every size says how many lesions are behind it; without any there is no chart."""
     chart = draw_sizes(
         {"<10": share(0, 0), "10 to 70": share(1, 3), ">70": share(2, 2)}
     )
 
     assert chart is not None
-    assert {"none", "1 of 3", "2 of 2"} <= set(texts(chart.svg))
+    assert {"0 of 0", "1 of 3", "2 of 2"} <= set(texts(chart.svg))
     assert "10 to 70: 1 of 3" in chart.alt
-
-
-def test_no_lesions_no_sizes() -> None:
-    """Where the references hold no lesion there is no sensitivity."""
     assert draw_sizes({"<10": share(0, 0), ">10": share(0, 0)}) is None
 
 
@@ -96,8 +78,11 @@ def table(true: list[float], predicted: list[float]) -> pd.DataFrame:
 def test_limits_of_agreement_by_hand() -> None:
     """Differences 1, 2, 3 have the mean 2, the SD 1 and limits 1.96 away."""
     limits = limits_of_agreement(table([1, 1, 1], [2, 3, 4]))
+    chart = draw_bland_altman(table([1, 1, 1], [2, 3, 4]))
 
     assert limits == pytest.approx({"bias": 2, "low": 0.04, "high": 3.96})
+    assert chart is not None
+    assert {" +2", " +0.04", " +3.96"} <= set(texts(chart.svg))
 
 
 def test_two_cases_have_no_limits() -> None:
@@ -106,8 +91,7 @@ def test_two_cases_have_no_limits() -> None:
     chart = draw_bland_altman(table([1, 1], [2, 4]))
 
     assert limits["bias"] == 2
-    assert math.isnan(limits["low"])
-    assert math.isnan(limits["high"])
+    assert math.isnan(limits["low"] + limits["high"])
     assert chart is not None
     assert "at least 3 cases" in chart.caption
 
@@ -120,10 +104,8 @@ def test_cases_outside_the_limits_are_named() -> None:
     assert one is not None
     assert "Beyond them: <b>case11</b>. Above 0" in one.caption
     assert many is not None
-    assert (
-        "<b>case201</b>, <b>case202</b>, <b>case203</b>, <b>case204</b> and 1 more"
-        in (many.caption)
-    )
+    assert "<b>case201</b>, <b>case202</b>, " in many.caption
+    assert "<b>case204</b> and 1 more" in many.caption
 
 
 def test_skewed_volumes_have_logarithmic_axes() -> None:
@@ -167,20 +149,6 @@ def test_flooded_thresholds_are_not_drawn() -> None:
     assert chart is not None
     assert "from 0.50 to 0.70" in chart.alt
     assert "threshold 0.5" in texts(chart.svg)
-
-
-def test_many_false_lesions_do_not_hide_few() -> None:
-    """A threshold with very many of them makes the axis logarithmic."""
-    skewed = froc([1.0] * 4)
-    skewed["false_lesions_per_scan"] = [200.0, 1.0, 0.5, 0.0]
-
-    even, odd = draw_froc(froc([1.0] * 4)), draw_froc(skewed)
-
-    assert even is not None
-    assert "logarithmic" not in even.caption
-    assert odd is not None
-    assert "logarithmic above the smallest rate" in odd.caption
-    assert {"0", "1", "10", "100"} <= set(texts(odd.svg))
 
 
 def test_nothing_to_draw_of_thresholds() -> None:

@@ -104,5 +104,5 @@ def test_segmentation_of_a_series(
     assert run(*command, tmp_path / "p.nii.gz", "--overwrite") == 1
     assert (tmp_path / "p.nii.gz").read_bytes() == before
     assert run(*command, series / "lesions.dcm") == 1
-    assert "another folder" in capsys.readouterr().err
+    assert "in another folder than the series" in capsys.readouterr().err
     assert run(*command, target, "--overwrite", "--dicom", tmp_path / "none") == 1

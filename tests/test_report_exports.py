@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import re
@@ -15,18 +14,33 @@ import numpy as np
 import pytest
 from source_layouts import write_tree
 
-from nnunet_cel.files import sha256
-from nnunet_cel.report import exports
-from nnunet_cel.report.exports import itksnap_labels, slicer_colors, write_maps
-from nnunet_cel.report.results import LabelMaps
-from nnunet_cel.volumes import Volume, read_label_map, read_volume, write_volume
+from nnunet_cel.report.exports import (
+    export_segmentation,
+    itksnap_labels,
+    slicer_colors,
+)
+from nnunet_cel.volumes import Volume, read_volume, write_volume
 
 hd = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
 pydicom = pytest.importorskip("pydicom")
 
-make_segmentation = functools.partial(
-    exports.make_segmentation, label=1, algorithm="nnunet-cel", version="1"
-)
+
+def make_segmentation(
+    prediction: Path, series: Path, algorithm: str = "nnunet-cel", version: str = "1"
+) -> bytes:
+    """Return the segmentation that is written of a prediction."""
+    out = prediction.with_name("lesions.dcm")
+    export_segmentation(
+        prediction,
+        series,
+        out,
+        label=1,
+        algorithm=algorithm,
+        version=version,
+        overwrite=True,
+    )
+    return out.read_bytes()
+
 
 # Directions of rows, columns and slices in DICOM order (to the left, back and head).
 GEOMETRIES = {
@@ -278,10 +292,8 @@ def test_other_grids_are_refused(tmp_path: Path) -> None:
     write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine))
     with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
         make_segmentation(tmp_path / "p.nii.gz", series)
-    shifted = scan.affine.copy()
-    shifted[0, 3] += 1
     voxels = np.zeros(scan.voxels.shape, dtype=np.uint8)
-    write_volume(tmp_path / "p.nii.gz", Volume(voxels, shifted))
+    write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine + np.eye(4) / 9))
     with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
         make_segmentation(tmp_path / "p.nii.gz", series)
 
@@ -293,57 +305,7 @@ def test_the_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "highdicom", None)
 
     with pytest.raises(ImportError, match=r"pip install 'nnunet-cel\[dicom\]'"):
-        make_segmentation(tmp_path / "p.nii.gz", tmp_path)
-
-
-AFFINE = np.array(
-    [[0, 0, 2.0, -5], [-0.5, 0, 0, 7], [0, 1.5, 0, 9], [0, 0, 0, 1]], dtype=float
-)
-
-
-def make_maps(folder: Path, case: str, rng: np.random.Generator) -> LabelMaps:
-    """Write random label maps of a case."""
-    files = [folder / f"{name}_{case}.nii.gz" for name in "pr"]
-    for file in files:
-        voxels = rng.integers(0, 2, (5, 6, 7)).astype(np.uint8)
-        write_volume(file, Volume(voxels, AFFINE))
-    hashes = {"prediction": sha256(files[0]), "reference": sha256(files[1])}
-    return LabelMaps(case, files[0], files[1], hashes)
-
-
-def test_maps_lie_where_the_scans_lie(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Values are 1 in both, 2 in the prediction, 3 in the reference alone."""
-    maps = {case: make_maps(tmp_path, case, rng) for case in ("a", "b c")}
-    out = tmp_path / "out"
-    out.mkdir()
-
-    write_maps(out, maps, label=1, ignore=None)
-
-    assert {path.name for path in out.iterdir()} == {
-        "a.nii.gz",
-        "b c.nii.gz",
-        "labels.ctbl",
-        "labels.txt",
-    }
-    for entry in maps.values():
-        files = (entry.prediction, entry.reference)
-        predicted, true = (read_label_map(file).voxels > 0 for file in files)
-        volume = read_label_map(out / f"{entry.case}.nii.gz")
-        expected = np.select(
-            [predicted & true, predicted & ~true, true & ~predicted], [1, 2, 3]
-        )
-        assert np.array_equal(volume.voxels, expected)
-        assert np.allclose(volume.affine, AFFINE)
-
-
-def test_all_changed_files_are_listed(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Label maps that are not those of the evaluation are refused together."""
-    maps = {case: make_maps(tmp_path, case, rng) for case in ("a", "b")}
-    for entry in maps.values():
-        write_volume(entry.prediction, Volume(np.ones((5, 6, 7), np.uint8), AFFINE))
-
-    with pytest.raises(ValueError, match=r"2 cases have problems[\s\S]*p_a[\s\S]*p_b"):
-        write_maps(tmp_path, maps, label=1, ignore=None)
+        make_segmentation(tmp_path / "p.nii.gz", tmp_path / "series")
 
 
 def test_both_programs_get_the_same_labels() -> None:

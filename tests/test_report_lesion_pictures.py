@@ -10,13 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_cel.pictures import AGREEMENT_COLORS, PANEL, Panel, draw_background
+from nnunet_cel.pictures import PANEL, Panel, draw_background
 from nnunet_cel.report.lesion_pictures import (
     choose_lesions,
     cut_panels,
     describe_lesion,
-    draw_legend,
-    pictures_per_case,
 )
 from nnunet_cel.report.results import FN, FP, TP
 from nnunet_cel.volumes import Volume
@@ -135,7 +133,6 @@ def test_panels_are_as_large_as_lesions_need(voxels: int, edge: int) -> None:
 
     assert {panel.edge for panel in panels} == {edge}
     assert [panel.size for panel in thick] == [(1, 0.5), (5, 0.5), (5, 1)]
-    assert {panel.scale for panel in thick} == {10}
 
 
 def test_the_frame_is_around_the_panel() -> None:
@@ -208,11 +205,6 @@ def test_every_kind_of_lesion_has_its_share() -> None:
     assert choose_lesions(table.iloc[:0], 3).empty
 
 
-def test_pages_of_many_cases_stay_small() -> None:
-    """Six lesions of each case, fewer above 100 cases, two at least."""
-    assert [pictures_per_case(n) for n in (1, 100, 200, 1000)] == [6, 6, 3, 2]
-
-
 def test_lesions_are_described_with_what_is_known() -> None:
     """Probabilities are told where there are any."""
     lesion = {"volume_mm3": 12.4, "voxels": 6}
@@ -223,11 +215,3 @@ def test_lesions_are_described_with_what_is_known() -> None:
     assert describe_lesion(lesion | known).endswith(
         "probability up to 0.88 (mean 0.50)"
     )
-
-
-def test_the_legend_has_a_sample_of_each_kind() -> None:
-    """They differ from each other."""
-    samples = draw_legend()
-
-    assert list(samples) == list(AGREEMENT_COLORS)
-    assert len(set(samples.values())) == 3

@@ -10,12 +10,12 @@ import pytest
 
 from nnunet_cel.evaluation.dataset import evaluate_folders, write_evaluation
 from nnunet_cel.evaluation.protocol import load_protocol
+from nnunet_cel.files import sha256
 from nnunet_cel.report.results import (
     FN,
     FP,
     TP,
-    find_maps,
-    mark_agreement,
+    LabelMaps,
     read_agreement,
     read_results,
 )
@@ -39,25 +39,17 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_what_was_written_is_read(out: Path) -> None:
+def test_what_was_written_is_read(out: Path, tmp_path: Path) -> None:
     """Cases, lesions and summary are those of the evaluation."""
     results = read_results(out)
 
-    assert Path(results.folders["predictions"]).name == "p"
+    assert results.maps is not None
+    assert results.maps["B"].prediction == tmp_path / "p" / "B.nii.gz"
     assert results.cases["case"].tolist() == ["=A", "B"]
     assert results.lesions["case"].tolist() == ["=A", "=A"]
     assert results.lesions["voxels"].tolist() == [27, 27]
-    assert results.metrics["metric"].tolist()[0] == "DSC"
     assert results.froc is None
     assert results.calibration is None
-
-
-def test_an_evaluation_without_lesions_is_read(out: Path) -> None:
-    """A table of lesions with nothing but its head is no error."""
-    table = out / "lesions.csv"
-    table.write_text(table.read_text().splitlines()[0] + "\n")
-
-    assert len(read_results(out).lesions) == 0
 
 
 def test_files_that_do_not_belong_together_are_refused(out: Path) -> None:
@@ -83,49 +75,49 @@ def test_a_folder_without_evaluation_is_refused(tmp_path: Path) -> None:
 
 def test_label_maps_that_were_moved(out: Path) -> None:
     """They are missing until somebody says where they are."""
-    results = read_results(out)
     (out.parent / "p").rename(out.parent / "q")
 
-    assert find_maps(results) is None
-    maps = find_maps(results, predictions=out.parent / "q")
+    assert read_results(out).maps is None
+    maps = read_results(out, predictions=out.parent / "q").maps
     assert maps is not None
     assert maps["B"].prediction.parent.name == "q"
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        find_maps(results, predictions=out.parent / "nowhere")
+        read_results(out, predictions=out.parent / "nowhere")
 
 
 def test_missing_label_maps_are_all_listed(out: Path) -> None:
     """A folder that lacks cases is refused with the names of all of them."""
-    results = read_results(out)
     for case in ("=A", "B"):
-        (out.parent / "p" / f"{case}.nii.gz").unlink()
-    write_volume(
-        out.parent / "p" / "C.nii.gz", Volume(np.zeros((2, 2, 2), np.uint8), np.eye(4))
-    )
+        path = out.parent / "p" / f"{case}.nii.gz"
+        path.rename(path.with_name(f"old {case}.nii.gz"))
 
     with pytest.raises(ValueError, match=r"lacks =A, B: .*--predictions"):
-        find_maps(results)
+        read_results(out)
 
 
-def test_every_pair_of_labels() -> None:
+@pytest.mark.parametrize(("ignore", "last"), [(None, FP), (3, 0)])
+def test_every_pair_of_labels(tmp_path: Path, ignore: int | None, last: int) -> None:
     """Hit, false, missed and nothing; other labels are background."""
-    prediction = np.array([1, 1, 0, 0, 2, 1, 1])
-    reference = np.array([1, 0, 1, 0, 1, 2, 3])
+    values = {"p": [1, 1, 0, 0, 2, 1, 1], "r": [1, 0, 1, 0, 1, 2, 3]}
+    files = {name: tmp_path / f"{name}.nii.gz" for name in values}
+    for name, row in values.items():
+        voxels = np.array(row, dtype=np.uint8).reshape(7, 1, 1)
+        write_volume(files[name], Volume(voxels, np.eye(4)))
+    hashes = {"prediction": sha256(files["p"]), "reference": sha256(files["r"])}
 
-    values = mark_agreement(prediction, reference, label=1)
-    ignoring = mark_agreement(prediction, reference, label=1, ignore=3)
+    maps = LabelMaps("a", files["p"], files["r"], hashes, label=1, ignore=ignore)
 
-    assert values.tolist() == [TP, FP, FN, 0, FN, FP, FP]
-    assert ignoring.tolist() == [TP, FP, FN, 0, FN, FP, 0]
+    expected = [TP, FP, FN, 0, FN, FP, last]
+    assert read_agreement(maps).voxels.ravel().tolist() == expected
 
 
 def test_changed_files_are_refused(out: Path) -> None:
     """A label map that is not the one that was evaluated makes no picture."""
-    maps = find_maps(read_results(out))
+    maps = read_results(out).maps
     assert maps is not None
 
-    marked = read_agreement(maps["=A"], label=1, ignore=None).voxels
+    marked = read_agreement(maps["=A"]).voxels
     assert (marked == TP).sum() == 27
     write_volume(maps["=A"].reference, Volume(marked * 0, np.eye(4)))
     with pytest.raises(ValueError, match=r"reference .*=A\.nii\.gz .* changed"):
-        read_agreement(maps["=A"], label=1, ignore=None)
+        read_agreement(maps["=A"])

@@ -32,7 +32,7 @@ import pandas as pd
 
 from nnunet_cel.best_fold import choose, read_folds
 from nnunet_cel.files import write_whole
-from nnunet_cel.pictures import load_volume, save_overlays
+from nnunet_cel.pictures import save_overlays
 
 __all__ = ["add_arguments", "run"]
 
@@ -98,11 +98,9 @@ def compare(out: Path) -> None:
         file = f"{case}.nii.gz"
         save_overlays(
             out / "pictures" / f"{case}.png",
-            image=load_volume(raw / "imagesTs" / f"{case}_0000.nii.gz"),
-            reference=load_volume(raw / "labelsTs" / file),
-            predictions={
-                name: load_volume(out / "predictions" / name / file) for name in MODELS
-            },
+            image=raw / "imagesTs" / f"{case}_0000.nii.gz",
+            reference=raw / "labelsTs" / file,
+            predictions={name: out / "predictions" / name / file for name in MODELS},
         )
     table.loc["mean"] = table.mean()
     table.to_csv(out / "table.csv", index_label="case")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nibabel import orientations
+from nibabel.affines import apply_affine
 
 from nnunet_cel.dicom import keep_locale
 from nnunet_cel.files import new_folder, to_json
@@ -387,7 +387,7 @@ def write_dicom(folder: Path, volume: Volume, patient: str) -> None:
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for k in range(image.GetDepth()):
-        place = nib.affines.apply_affine(affine, (0, 0, k))
+        place = apply_affine(affine, (0, 0, k))
         slice_tags = {
             "0008|0018": _unique_id(f"{scan} slice {k}"),  # SOP Instance UID
             "0020|0013": str(k + 1),  # Instance Number

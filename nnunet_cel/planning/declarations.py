@@ -20,9 +20,8 @@ SMALL_WINDOW = 64  # voxels, paper Table 5
 
 
 def _load(name: str) -> dict[str, Any]:
-    folder = importlib.resources.files("nnunet_cel.plans")
-    text = folder.joinpath(name).read_text(encoding="utf-8")
-    return cast("dict[str, Any]", json.loads(text))
+    file = importlib.resources.files("nnunet_cel.plans").joinpath(name)
+    return cast("dict[str, Any]", json.loads(file.read_text(encoding="utf-8")))
 
 
 def architecture(network: str, **arch_kwargs: object) -> dict[str, Any]:
@@ -45,11 +44,9 @@ def configurations() -> dict[str, dict[str, Any]]:
     The base configuration ``2d`` comes first, then ``2d_NETWORK`` and
     ``2d_64_NETWORK`` for the other networks, then those of ``configurations.json``.
     """
+    small = {"training_window": SMALL_WINDOW}
     found: dict[str, dict[str, Any]] = {}
-    for start, settings in (
-        (BASE, {}),
-        (f"{BASE}_{SMALL_WINDOW}", {"training_window": SMALL_WINDOW}),
-    ):
+    for start, settings in ((BASE, {}), (f"{BASE}_{SMALL_WINDOW}", small)):
         for network in _load("networks.json"):
             name = start if network == BASE_NETWORK else f"{start}_{network}"
             found[name] = {"network": network, "settings": dict(settings)}

@@ -46,20 +46,14 @@ def lift_plans(
         preprocessed: Folder ``nnUNet_preprocessed``, None if it is not set.
 
     Raises:
-        ValueError: If the configuration does not exist or is part of a cascade, or its
-            settings, patch size or batch size are not allowed.
+        RuntimeError: If the configuration does not exist.
+        ValueError: If it is part of a cascade, or its settings or patch size are not
+            allowed.
         FileNotFoundError: If stock plans have no ``dataset_fingerprint.json`` beside
             them.
     """
     plans = deepcopy(plans)
     known = plans["configurations"]
-    if configuration not in known:
-        raise ValueError(
-            f"The plans {plans['plans_name']!r} of {plans['dataset_name']} must have "
-            f"the configuration that is to be trained, {configuration!r}. They have "
-            f"{', '.join(map(repr, known))}. Choose one of these, or plan it with "
-            "nnUNetv2_plan_and_preprocess."
-        )
     resolved = PlansManager(plans).get_configuration(configuration)
     if resolved.previous_stage_name is not None:
         raise ValueError(
@@ -67,13 +61,12 @@ def lift_plans(
             f"of a cascade after {resolved.previous_stage_name!r}. Choose '2d'."
         )
     entry = known[configuration]
-    heirs, root = [], entry
+    chosen, root = set(), entry
     while "inherits_from" in root:
-        heirs.append(root)
+        chosen |= root.keys()
         root = known[root["inherits_from"]]
     # planner and trainer write this key, users do not
     if "heads" not in root.get(BLOCK, {}):
-        chosen = {key for heir in heirs for key in heir}
         if "architecture" not in chosen:
             entry["architecture"] = architecture(BASE_NETWORK)
         if "batch_size" not in chosen:
@@ -85,29 +78,20 @@ def lift_plans(
     heads = "sigmoid" if labels.has_regions else "softmax"
     settings = settings.model_copy(update={"heads": heads})
     entry[BLOCK] = settings.to_block()
-    resolved = PlansManager(plans).get_configuration(configuration)
-    _check_numbers(resolved, settings, configuration)
-    return plans, settings
-
-
-def _check_numbers(resolved: Any, settings: Settings, name: str) -> None:
-    patch_size, batch_size = list(resolved.patch_size), resolved.batch_size
+    patch_size = list(PlansManager(plans).get_configuration(configuration).patch_size)
     extent = patch_size[0]
     if patch_size != [extent] * 3 or extent < 1 or extent % MULTIPLE:
         raise ValueError(
-            f"The 'patch_size' of configuration {name!r} must be [S, S, S], three "
-            f"times the same multiple of {MULTIPLE} voxels. Got {patch_size} instead."
+            f"The 'patch_size' of configuration {configuration!r} must be [S, S, S], "
+            f"three times the same multiple of {MULTIPLE} voxels. Got {patch_size} "
+            "instead."
         )
     if (settings.training_window or extent) > extent:
         raise ValueError(
-            f"The 'training_window' of configuration {name!r} must be at most the "
-            f"patch size, {extent} voxels. Got {settings.training_window} instead."
+            f"The 'training_window' of configuration {configuration!r} must be at most "
+            f"the patch size, {extent} voxels. Got {settings.training_window} instead."
         )
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(
-            f"The 'batch_size' of configuration {name!r} must be an integer >= 1. Got "
-            f"{batch_size!r} instead."
-        )
+    return plans, settings
 
 
 def _extent(plans: dict[str, Any], resolved: Any, preprocessed: str | None) -> int:
@@ -117,9 +101,5 @@ def _extent(plans: dict[str, Any], resolved: Any, preprocessed: str | None) -> i
             f"Plans of stock nnU-Net must have their fingerprint beside them. {file} "
             "does not exist. Run nnUNetv2_extract_fingerprint."
         )
-    shapes = training_shapes(
-        read_json(file),
-        spacing=resolved.spacing,
-        transpose_forward=plans["transpose_forward"],
-    )
-    return cubic_extent(shapes)
+    order = plans["transpose_forward"]
+    return cubic_extent(training_shapes(read_json(file), resolved.spacing, order))

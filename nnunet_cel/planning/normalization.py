@@ -18,12 +18,9 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import (
     ImageNormalization,
 )
 from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
 
-__all__ = [
-    "KDEHighestPeakNormalization",
-    "KDELastPeakNormalization",
-    "tissue_peak",
-]
+__all__ = ["KDEHighestPeakNormalization", "KDELastPeakNormalization", "tissue_peak"]
 
 PERCENTILE = 99.0
 BANDWIDTHS_BELOW_PERCENTILE = 80
@@ -49,41 +46,29 @@ def tissue_peak(image: np.ndarray, *, last: bool) -> float:
         Position of the peak in the image's unit, > 0.
 
     Raises:
-        ValueError: If an intensity is not finite, or all of the tissue has the same
-            intensity, or there is no tissue.
+        ValueError: If an intensity is not finite, or there are no two different ones.
     """
+    tissue, got = image[image > 0], None
     # min and max see NaN and infinity without a temporary mask of the whole image
-    if not np.isfinite(image.min(initial=0)) or not np.isfinite(image.max(initial=0)):
-        bad = image.size - np.count_nonzero(np.isfinite(image))
+    if not np.isfinite([image.min(initial=0), image.max(initial=0)]).all():
+        got = "voxels that are NaN or infinite"
+    elif tissue.size == 0:
+        got = "no voxel above zero"
+    elif tissue.min() == tissue.max():
+        got = f"only {tissue[0]:g}"
+    if got:
         raise ValueError(
-            "KDE normalization must get finite intensities. Got "
-            f"{bad} voxels that are NaN or infinite instead. Repair the image, for "
-            "example by setting them to 0."
-        )
-    tissue = image[image > 0]
-    if tissue.size == 0 or tissue.min() == tissue.max():
-        got = "no voxel above zero" if tissue.size == 0 else f"only {tissue[0]:g}"
-        raise ValueError(
-            "KDE normalization must get an image with different intensities above "
-            f"zero (background is 0). Got {got} instead. Remove the case, or look at "
-            "how the image was made."
+            "KDE normalization must get finite and different intensities above zero "
+            f"(background is 0). Got {got} instead. Repair or remove the image."
         )
     tissue = tissue[:: max(1, tissue.size // SAMPLES)]
     upper = float(np.percentile(tissue, PERCENTILE))
     counts, edges = np.histogram(tissue, bins=BINS, range=(0.0, upper))
-    density = gaussian_filter1d(
-        counts.astype(float),
-        sigma=BINS / BANDWIDTHS_BELOW_PERCENTILE,
-        mode="constant",
-    )
+    sigma = BINS / BANDWIDTHS_BELOW_PERCENTILE
+    density = gaussian_filter1d(counts.astype(float), sigma, mode="constant")
     centers = (edges[:-1] + edges[1:]) / 2
-    peaks = np.flatnonzero(
-        (density[1:-1] > density[:-2]) & (density[1:-1] >= density[2:])
-    )
-    peaks = peaks[density[peaks + 1] >= MINIMUM_PEAK_DENSITY * density.max()] + 1
-    if last and len(peaks):
-        return float(centers[peaks[-1]])
-    return float(centers[density.argmax()])
+    peaks, _ = find_peaks(density, height=MINIMUM_PEAK_DENSITY * density.max())
+    return float(centers[peaks[-1] if last and len(peaks) else density.argmax()])
 
 
 class _KDENormalization(ImageNormalization):
@@ -93,11 +78,7 @@ class _KDENormalization(ImageNormalization):
     last_peak: bool
 
     def run(self, image: np.ndarray, seg: np.ndarray | None = None) -> np.ndarray:
-        """Return the channel ``(X, Y, Z)``, divided by the peak of its tissue.
-
-        Raises:
-            ValueError: See `tissue_peak`.
-        """
+        """Return the channel ``(X, Y, Z)``, divided by the peak of its tissue."""
         image = image.astype(self.target_dtype, copy=False)
         image /= tissue_peak(image, last=self.last_peak)
         return image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ __all__ = ["FCADensePlanner", "normalization_of_channel"]
 
 SPACING = (1.0, 1.0, 1.0)  # mm, paper section "Data preprocessing and postprocessing"
 GPU_MEMORY = 11.0  # GB of the paper's cards, section "Experimental environment"
+AXES = [0, 1, 2]
 T1_NAMES = ("t1", "mprage", "spgr", "bravo", "gado", "gd")
 
 
@@ -56,62 +56,11 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
     stored and, where that is not enough, lowers the batch size. Default: 11 GB.
     """
 
-    def __init__(
-        self,
-        dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = GPU_MEMORY,
-        preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = "FCADensePlans",
-        overwrite_target_spacing: Sequence[float] | None = None,
-        suppress_transpose: bool = False,
-    ) -> None:
-        if preprocessor_name == "DefaultPreprocessor":
-            preprocessor_name = FCADensePreprocessor.__name__
-        super().__init__(
-            dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name,
-            overwrite_target_spacing,
-            suppress_transpose,
-        )
-
-    def determine_fullres_target_spacing(self) -> np.ndarray:
-        """Return the target spacing in mm: 1 x 1 x 1 unless it was overwritten."""
-        return np.array(self.overwrite_target_spacing or SPACING)
-
-    def determine_transpose(self) -> tuple[list[int], list[int]]:
-        """Keep the order of the axes: all three planes are treated alike."""
-        return [0, 1, 2], [0, 1, 2]
-
-    def determine_resampling(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Resample thick slices in all directions.
-
-        nnU-Net repeats thick slices instead, which suits networks that do not look
-        across them; ours does, in two of three planes.
-        """
-        functions: tuple[Any, ...] = super().determine_resampling(*args, **kwargs)
-        for function_kwargs in (functions[1], functions[3]):
-            function_kwargs["force_separate_z"] = False
-        return functions
-
-    def determine_segmentation_softmax_export_fn(
-        self, *args: Any, **kwargs: Any
-    ) -> tuple[Any, dict[str, Any]]:
-        """Bring predictions back the way `determine_resampling` took the images."""
-        function, function_kwargs = super().determine_segmentation_softmax_export_fn(
-            *args, **kwargs
-        )
-        return function, function_kwargs | {"force_separate_z": False}
-
-    def determine_normalization_scheme_and_whether_mask_is_used_for_norm(
-        self,
-    ) -> tuple[list[str], list[bool]]:
-        """Return normalization schemes by channel name; none of them uses a mask."""
-        key = "channel_names" if "channel_names" in self.dataset_json else "modality"
-        channels = self.dataset_json[key].values()
-        schemes = [normalization_of_channel(name) for name in channels]
-        return schemes, [False] * len(schemes)
+    def __init__(self, dataset_name_or_id: str | int, **options: Any) -> None:
+        ours = {"gpu_memory_target_in_gb": GPU_MEMORY, "plans_name": "FCADensePlans"}
+        if options.get("preprocessor_name") in (None, "DefaultPreprocessor"):
+            options["preprocessor_name"] = FCADensePreprocessor.__name__
+        super().__init__(dataset_name_or_id, **(ours | options))
 
     def plan_experiment(self) -> dict[str, Any]:
         """Plan all declared configurations, save the plans file and return the plans.
@@ -119,33 +68,37 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
         Raises:
             ValueError: If the data set has 2D images.
         """
-        self._refuse_2d_images()
         fingerprint = self.dataset_fingerprint
-        spacing = [float(entry) for entry in self.determine_fullres_target_spacing()]
-        shapes = training_shapes(fingerprint, spacing=spacing)
+        flat = sum(min(shape) < 2 for shape in fingerprint["shapes_after_crop"])
+        if flat:
+            raise ValueError(
+                f"{type(self).__name__} must get volumes: FCA-DenseNet looks at slices "
+                f"of three planes. Got {flat} 2D image(s), with a single slice that is "
+                f"not empty, in {self.dataset_name}. Plan 2D data with nnU-Net's own "
+                "planner."
+            )
+        spacing = [float(edge) for edge in self.overwrite_target_spacing or SPACING]
+        shapes = training_shapes(fingerprint, spacing)
         extent = cubic_extent(shapes)
-        transpose_forward, transpose_backward = self.determine_transpose()
         planned = {
-            name: {"inherits_from": BASE} | self._plan_training(declared, extent)
+            name: ({} if name == BASE else {"inherits_from": BASE})
+            | self._plan_training(declared, extent)
             for name, declared in configurations().items()
         }
-        planned[BASE] = self._plan_data(spacing, shapes, extent) | {
-            key: value for key, value in planned[BASE].items() if key != "inherits_from"
-        }
+        planned[BASE] |= self._plan_data(spacing, shapes, extent)
         # nnU-Net expects the description of the data set beside its plans
         folder = Path(nnUNet_preprocessed, self.dataset_name)
         shutil.copy(Path(self.raw_dataset_folder, "dataset.json"), folder)
         median_shape = np.median(fingerprint["shapes_after_crop"], axis=0).round()
+        median_spacing = np.median(fingerprint["spacings"], axis=0)
         self.plans = {
             "dataset_name": self.dataset_name,
             "plans_name": self.plans_identifier,
-            "original_median_spacing_after_transp": np.median(
-                fingerprint["spacings"], axis=0
-            ).tolist(),
+            "original_median_spacing_after_transp": median_spacing.tolist(),
             "original_median_shape_after_transp": median_shape.astype(int).tolist(),
             "image_reader_writer": self.determine_reader_writer().__name__,
-            "transpose_forward": transpose_forward,
-            "transpose_backward": transpose_backward,
+            "transpose_forward": AXES,  # all three planes are treated alike
+            "transpose_backward": AXES,
             "configurations": planned,
             "experiment_planner_used": type(self).__name__,
             "label_manager": "LabelManager",
@@ -169,23 +122,25 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
         """Return what all configurations share: how the data are preprocessed."""
         data_fn, data_kwargs, seg_fn, seg_kwargs = self.determine_resampling()
         export_fn, export_kwargs = self.determine_segmentation_softmax_export_fn()
-        schemes, use_mask = (
-            self.determine_normalization_scheme_and_whether_mask_is_used_for_norm()
-        )
+        # nnU-Net repeats thick slices instead of resampling across them, which suits
+        # networks that do not look across them; ours does, in two of three planes
+        in_all_directions = {"force_separate_z": False}
+        key = "channel_names" if "channel_names" in self.dataset_json else "modality"
+        channels = self.dataset_json[key].values()
         return {
             "data_identifier": self.generate_data_identifier(BASE),
             "preprocessor_name": self.preprocessor_name,
             "patch_size": [extent] * 3,
             "median_image_size_in_voxels": np.median(shapes, axis=0).tolist(),
             "spacing": spacing,
-            "normalization_schemes": schemes,
-            "use_mask_for_norm": use_mask,
+            "normalization_schemes": [normalization_of_channel(c) for c in channels],
+            "use_mask_for_norm": [False] * len(channels),
             "resampling_fn_data": data_fn.__name__,
             "resampling_fn_seg": seg_fn.__name__,
-            "resampling_fn_data_kwargs": data_kwargs,
-            "resampling_fn_seg_kwargs": seg_kwargs,
+            "resampling_fn_data_kwargs": data_kwargs | in_all_directions,
+            "resampling_fn_seg_kwargs": seg_kwargs | in_all_directions,
             "resampling_fn_probabilities": export_fn.__name__,
-            "resampling_fn_probabilities_kwargs": export_kwargs,
+            "resampling_fn_probabilities_kwargs": export_kwargs | in_all_directions,
             "batch_dice": True,
         }
 
@@ -209,14 +164,3 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
             ),
             BLOCK: settings.to_block(),
         }
-
-    def _refuse_2d_images(self) -> None:
-        shapes = self.dataset_fingerprint["shapes_after_crop"]
-        flat = sum(min(shape) < 2 for shape in shapes)
-        if flat:
-            raise ValueError(
-                f"{type(self).__name__} must get volumes: FCA-DenseNet looks at slices "
-                f"of three planes. Got {flat} 2D image(s), with a single slice that is "
-                f"not empty, among the {len(shapes)} training images of "
-                f"{self.dataset_name} instead. Plan 2D data with nnU-Net's own planner."
-            )

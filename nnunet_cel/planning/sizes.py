@@ -11,18 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
 from nnunet_cel.planning.declarations import BASE_NETWORK, architecture
 
-__all__ = [
-    "BATCH_SIZE",
-    "FOOTPRINTS",
-    "Footprint",
-    "cubic_extent",
-    "fit_to_memory",
-    "training_shapes",
-]
+__all__ = ["BATCH_SIZE", "MULTIPLE", "cubic_extent", "fit_to_memory", "training_shapes"]
 
 MAXIMUM_EXTENT = 256  # voxels, paper section "2.5D MR image slicing strategy"
 MULTIPLE = 32  # five halvings
@@ -36,31 +28,30 @@ class Footprint(NamedTuple):
 
     Args:
         stack: Of a stack of 256 x 256 voxels; it grows with the area of the window.
-        recomputed: The same where activations are recomputed. None stands for networks
-            that cannot recompute.
+        recomputed: The same where activations are recomputed; ``stack`` for networks
+            that cannot.
         fixed: CUDA context, weights, optimizer, workspace.
     """
 
     stack: float
-    recomputed: float | None
+    recomputed: float
     fixed: float = 1.0
 
 
 FOOTPRINTS = {
-    "fcadensenet": Footprint(stack=0.57, recomputed=0.255),
-    "fcdensenet": Footprint(stack=0.54, recomputed=0.255),
-    "unet": Footprint(stack=0.075, recomputed=None),
-    "resunet": Footprint(stack=0.1, recomputed=None),
-    "attentionunet": Footprint(stack=0.15, recomputed=None),
+    "fcadensenet": Footprint(0.57, 0.255),
+    "fcdensenet": Footprint(0.54, 0.255),
+    "unet": Footprint(0.075, 0.075),
+    "resunet": Footprint(0.1, 0.1),
+    "attentionunet": Footprint(0.15, 0.15),
     # 105 M weights, their 16-bit copy, their gradients and the moments of Adam
-    "transunet": Footprint(stack=0.26, recomputed=0.1, fixed=2.9),
+    "transunet": Footprint(0.26, 0.1, fixed=2.9),
 }
 """Peaks of a training step on CPU in bfloat16 (benchmarks/RESULTS.md)."""
 
 
 def training_shapes(
     fingerprint: Mapping[str, Any],
-    *,
     spacing: Sequence[float],
     transpose_forward: Sequence[int] = (0, 1, 2),
 ) -> np.ndarray:
@@ -76,20 +67,16 @@ def training_shapes(
         Integers of shape ``(images, 3)``.
     """
     order = list(transpose_forward)
-    shapes = []
-    for shape, original in zip(
-        fingerprint["shapes_after_crop"], fingerprint["spacings"], strict=True
-    ):
-        old_shape, old_spacing = np.asarray(shape)[order], np.asarray(original)[order]
-        kept = list(old_spacing[: 3 - len(spacing)])
-        shapes.append(compute_new_shape(old_shape, old_spacing, [*kept, *spacing]))
-    return np.array(shapes, dtype=int)
+    shapes = np.array(fingerprint["shapes_after_crop"])[:, order]
+    before = np.array(fingerprint["spacings"], dtype=float)[:, order]
+    after = before.copy()
+    after[:, 3 - len(spacing) :] = spacing
+    return np.array(np.rint(before / after * shapes), dtype=int)
 
 
 def cubic_extent(shapes: np.ndarray) -> int:
     """Return S in voxels for training images of these shapes ``(images, 3)``."""
-    largest = int(shapes.max())
-    return min(MAXIMUM_EXTENT, -(-largest // MULTIPLE) * MULTIPLE)
+    return min(MAXIMUM_EXTENT, -(-int(shapes.max()) // MULTIPLE) * MULTIPLE)
 
 
 def fit_to_memory(memory: float, *, window: int, network: str) -> tuple[int, bool]:
@@ -110,6 +97,6 @@ def fit_to_memory(memory: float, *, window: int, network: str) -> tuple[int, boo
     available = memory - footprint.fixed
     if BATCH_SIZE * footprint.stack * area <= available:
         return BATCH_SIZE, False
-    stack = footprint.recomputed if can_recompute else None
-    fitting = int(available / ((stack or footprint.stack) * area))
+    stack = footprint.recomputed if can_recompute else footprint.stack
+    fitting = int(available / (stack * area))
     return max(MINIMUM_BATCH_SIZE, min(BATCH_SIZE, fitting)), can_recompute

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,88 +12,62 @@ import pandas as pd
 from nnunet_cel.evaluation.comparison import Comparison, compare_evaluations
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder, write_whole
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.report.charts import draw_charts
-from nnunet_cel.report.lesion_pictures import (
-    choose_channel,
-    draw_pictures,
-    pictures_per_case,
-)
+from nnunet_cel.report.lesion_pictures import choose_channel, draw_pictures
 from nnunet_cel.report.page import render_page
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
-from nnunet_cel.report.results import Results, find_maps, read_results
+from nnunet_cel.report.results import read_results
 from nnunet_cel.report.training_log import draw_training, read_training
 
-__all__ = ["Sources", "write_report"]
+__all__ = ["write_report"]
 
 _MARK = "tables/cases.csv"  # by which an earlier report is known
-_NOT_WANTED = "No pictures of lesions were wanted."
-_MOVED = (
-    "There are no pictures of lesions: predictions or references are no longer where "
-    "they were evaluated. --predictions and --references say where they are."
-)
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What a report is made from.
-
-    Args:
-        evaluation: Folder that `nnunet-cel evaluate` wrote.
-        images: Folder of the images, None for pictures on black.
-        channel: Which channel of the images is shown.
-        model: Folder of the nnU-Net model, None for no training curves.
-        compare: Folders of evaluations of other models.
-        names: Names of all models, None for those of the folders.
-        predictions: Folder of the predictions, None for the one that was evaluated.
-        references: Folder of the references, likewise.
-    """
-
-    evaluation: Path
-    images: Path | None = None
-    channel: int = 0
-    model: Path | None = None
-    compare: Sequence[Path] = ()
-    names: Sequence[str] | None = None
-    predictions: Path | None = None
-    references: Path | None = None
-
-    @property
-    def folders(self) -> list[Path]:
-        """All folders that are read."""
-        others = (self.images, self.model, self.predictions, self.references)
-        named = [path for path in others if path is not None]
-        return [self.evaluation, *named, *self.compare]
+_PER_CASE, _LEAST = 6, 2
+_IN_ALL = 600  # pictures, so that the page can be sent by mail
+_COPIED = ("lesions", "summary", "froc", "calibration")
 
 
 def write_report(
-    sources: Sources,
+    evaluation: Path,
     page: Path,
     *,
+    images: Path | None = None,
+    channel: int = 0,
+    model: Path | None = None,
+    compare: Sequence[Path] = (),
+    names: Sequence[str] | None = None,
     title: str | None = None,
     lesions_per_case: int | None = None,
-    processes: int = 1,
+    predictions: Path | None = None,
+    references: Path | None = None,
     overwrite: bool = False,
-    description: str | None = None,
+    each: Any = try_cases,
 ) -> Path:
     """Write a report and return the folder of its figures and tables.
 
     The folder has the name of the page, with ``_files`` for its ending.
 
     Args:
-        sources: What it is made from.
+        evaluation: Folder that `nnunet-cel evaluate` wrote.
         page: HTML file to write.
+        images: Folder of the images, None for pictures on black.
+        channel: Which channel of the images is shown.
+        model: Folder of the nnU-Net model, None for no training curves.
+        compare: Folders of evaluations of other models.
+        names: Names of all models, None for those of the folders.
         title: Title of the page, None for a general one.
         lesions_per_case: Most lesions that are shown of a case; None is 6, and fewer
             where there are more than 100 cases.
-        processes: Number of processes that draw pictures.
+        predictions: Folder of the predictions, None for the one that was evaluated.
+        references: Folder of the references, likewise.
         overwrite: Whether an earlier report is replaced.
-        description: Title of a progress bar, None for no bar.
+        each: What applies a function to all cases.
 
     Raises:
         FileExistsError: If the report exists and ``overwrite`` is False.
         FileNotFoundError: If a folder or a file of the evaluation is missing.
-        ValueError: If what is read is damaged or does not belong together; the
-            message lists all files that are wrong.
+        ValueError: If what is read is damaged or does not belong together.
     """
     if page.suffix.lower() not in (".html", ".htm"):
         raise ValueError(
@@ -104,104 +78,92 @@ def write_report(
             f"The report {page} exists and is not replaced without being told so. "
             "Choose another name, or replace it with --overwrite."
         )
-    if lesions_per_case is not None and lesions_per_case < 0:
+    if names and not compare:
         raise ValueError(
-            "The number of lesions per case must be at least 0. Got "
-            f"{lesions_per_case} instead."
-        )
-    if sources.names and not sources.compare:
-        raise ValueError(
-            f"Names are for the models of a comparison. Got {len(sources.names)} and "
-            "no other model: name their evaluations with --compare."
+            f"Names are for the models of a comparison. Got {len(names)} and no other "
+            "model: name their evaluations with --compare."
         )
     folder = page.with_name(f"{page.stem}_files")
+    inputs = [evaluation, images, model, predictions, references, *compare]
     with new_folder(
-        folder, what="report", mark=_MARK, inputs=sources.folders, overwrite=overwrite
+        folder,
+        what="report",
+        mark=_MARK,
+        inputs=[path for path in inputs if path is not None],
+        overwrite=overwrite,
     ) as files:
-        results = read_results(sources.evaluation)
+        results = read_results(evaluation, predictions, references)
+        comparison = None
+        if compare:
+            comparison = compare_evaluations([evaluation, *compare], names=names)
+        training = None if model is None else read_training(model)
+        charts = draw_charts(results)
+        if training is not None:
+            charts.append(draw_training(training))
+        for name in ("tables", "figures", "figures/lesions"):
+            (files / name).mkdir()
+        for path in (evaluation / f"{name}.csv" for name in _COPIED):
+            if path.is_file():
+                shutil.copyfile(path, files / "tables" / path.name)
+        cases = results.cases.sort_values(["DSC", "case"], na_position="last")
+        tables = make_tables(results.summary, comparison, training)
+        for name, table in {"cases": cases, **tables}.items():
+            write_table(files / "tables" / f"{name}.csv", table)
+        for chart in charts:
+            chart.save(files / "figures")
         limit = lesions_per_case
         if limit is None:
-            limit = pictures_per_case(len(results.cases))
-        parts = _write_figures_and_tables(sources, results, files)
-        maps = find_maps(results, sources.predictions, sources.references)
-        if maps is not None and limit:
-            parts["pictures"] = draw_pictures(
-                results,
-                maps,
-                choose_channel(sources.images, list(maps), sources.channel),
+            limit = min(_PER_CASE, max(_LEAST, _IN_ALL // len(cases)))
+        pictures = None
+        if results.maps is not None and limit > 0:
+            pictures = draw_pictures(
+                results.lesions,
+                results.maps,
+                choose_channel(images, list(results.maps), channel),
                 files / "figures" / "lesions",
                 per_case=limit,
-                processes=processes,
-                description=description,
+                each=each,
             )
         html = render_page(
-            results,
             title=title or "Predictions against references",
+            cases=cases,
+            summary=results.summary,
+            charts=charts,
+            comparison=comparison,
+            pictures=pictures,
+            wanted=limit > 0,
+            has_images=images is not None,
             files=folder.name,
-            no_pictures=_MOVED if limit else _NOT_WANTED,
-            has_images=sources.images is not None,
-            **parts,
         )
         write_whole(page, html)
     return folder
 
 
-def _write_figures_and_tables(
-    sources: Sources, results: Results, files: Path
-) -> dict[str, Any]:
-    """Write all figures but the pictures, and all tables; return what the page shows.
-
-    Args:
-        sources: What the report is made from.
-        results: The results of the evaluation.
-        files: Empty folder to write to.
-
-    Returns:
-        ``charts``, ``training`` and ``comparison`` of
-        :func:`~nnunet_cel.report.page.render_page`.
-    """
-    comparison = training = None
-    if sources.compare:
-        models = [sources.evaluation, *sources.compare]
-        comparison = compare_evaluations(models, names=sources.names)
-    if sources.model:
-        training = read_training(sources.model)
-    for name in ("tables", "figures", "figures/lesions"):
-        (files / name).mkdir()
-    for name, table in make_tables(results, comparison, training).items():
-        write_table(files / "tables" / f"{name}.csv", table)
-    charts, curves = draw_charts(results), draw_training(training)
-    for chart in (*charts.values(), *curves):
-        if chart is not None:
-            write_whole(files / "figures" / f"{chart.name}.svg", chart.svg)
-            write_whole(files / "figures" / f"{chart.name}.png", chart.png)
-    return {"charts": charts, "training": curves, "comparison": comparison}
-
-
 def make_tables(
-    results: Results, comparison: Comparison | None, training: pd.DataFrame | None
+    summary: dict[str, Any],
+    comparison: Comparison | None,
+    training: pd.DataFrame | None,
 ) -> dict[str, pd.DataFrame]:
-    """Return every table of the page, by the name of its file.
+    """Return the tables of the page that are none of the evaluation, by their name.
 
     Args:
-        results: The results of the evaluation.
+        summary: Content of ``summary.json``.
         comparison: Comparison with other models.
         training: What :func:`~nnunet_cel.report.training_log.read_training` returned.
     """
-    summary = results.summary
+    metrics, scans = summary["metrics"], summary["scans"]
     rows = {
         "paper": [
             {
                 "metric": short,
-                **{key: summary["metrics"][short][key] for key in ("mean", "sd", "n")},
+                **{key: metrics[short][key] for key in ("mean", "sd", "n")},
                 "table_6_mean": TABLE_6[short][0],
                 "table_6_sd": TABLE_6[short][1],
             }
             for short in PAPER_METRICS
         ],
         "scans": [
-            {"quantity": name, **summary["scans"][name]}
-            for name in ("sensitivity", "specificity")
+            {"quantity": name, **scans[name]} for name in ("sensitivity", "specificity")
         ],
         "sizes": [
             {
@@ -226,14 +188,7 @@ def make_tables(
             {"wanted": row["wanted"], **(row["found"] or {})}
             for row in summary["thresholds"]["for_lfdr"]
         ]
-    tables = {
-        "cases": results.cases.sort_values(["DSC", "case"], na_position="last"),
-        "lesions": results.lesions,
-        "summary": results.metrics,
-        "froc": results.froc,
-        "calibration": results.calibration,
-        "models": None if comparison is None else comparison.models,
-        "tests": None if comparison is None else comparison.tests,
-        "training": training,
-    } | {name: pd.DataFrame(entries) for name, entries in rows.items()}
-    return {name: table for name, table in tables.items() if table is not None}
+    tables = {name: pd.DataFrame(entries) for name, entries in rows.items()}
+    if comparison is not None:
+        tables |= {"models": comparison.models, "tests": comparison.tests}
+    return tables if training is None else tables | {"training": training}

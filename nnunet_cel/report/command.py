@@ -16,38 +16,26 @@ from pathlib import Path
 
 from nnunet_cel import parallel
 
-__all__ = ["add_arguments", "add_places", "run"]
+__all__ = ["add_arguments", "add_evaluation", "add_output", "run"]
+
+_FOLDERS = {
+    "--images": "images of the cases, to see the lesions on them (CASE_0000.nii.gz)",
+    "--model": "folder of the nnU-Net model, for training curves",
+}
+_PLACES = {
+    "--predictions": "where predictions are, if they were moved after the evaluation",
+    "--references": "where the references are, likewise",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
-    parser.add_argument("evaluation", type=Path, metavar="OUT")
+    add_evaluation(parser)
+    add_output(parser, "HTML", "page to write, such as report.html")
+    for name, text in _FOLDERS.items():
+        parser.add_argument(name, type=Path, metavar="DIR", help=text)
     parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        required=True,
-        metavar="HTML",
-        help="page to write, such as report.html",
-    )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        metavar="DIR",
-        help="images of the cases, to see the lesions on them (CASE_0000.nii.gz)",
-    )
-    parser.add_argument(
-        "--channel",
-        type=int,
-        default=0,
-        metavar="N",
-        help="which channel of the images (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--model",
-        type=Path,
-        metavar="DIR",
-        help="folder of the nnU-Net model, for training curves",
+        "--channel", type=int, default=0, metavar="N", help="channel of the images"
     )
     parser.add_argument(
         "--compare",
@@ -71,51 +59,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="lesions to show of each case, 0 for none (default: 6, fewer for more "
         "than 100 cases)",
     )
-    add_places(parser)
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of commands that read an evaluation and its label maps."""
+    parser.add_argument("evaluation", type=Path, metavar="OUT")
+    for name, text in _PLACES.items():
+        parser.add_argument(name, type=Path, metavar="DIR", help=text)
     parallel.add_arguments(parser)
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier report"
-    )
 
 
-def add_places(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say where label maps are."""
+def add_output(parser: argparse.ArgumentParser, kind: str, text: str) -> None:
+    """Add the arguments of what is written, whose help is a text."""
     parser.add_argument(
-        "--predictions",
-        type=Path,
-        metavar="DIR",
-        help="where the predictions are, if they were moved after the evaluation",
+        "-o", "--out", type=Path, required=True, metavar=kind, help=text
     )
     parser.add_argument(
-        "--references",
-        type=Path,
-        metavar="DIR",
-        help="where the references are, likewise",
+        "--overwrite", action="store_true", help="replace an earlier one"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from nnunet_cel.report.build import Sources, write_report
+    from nnunet_cel.report.build import write_report
 
     start = time.monotonic()
     files = write_report(
-        Sources(
-            evaluation=args.evaluation,
-            images=args.images,
-            channel=args.channel,
-            model=args.model,
-            compare=args.compare,
-            names=args.names,
-            predictions=args.predictions,
-            references=args.references,
-        ),
+        args.evaluation,
         args.out,
+        images=args.images,
+        channel=args.channel,
+        model=args.model,
+        compare=args.compare,
+        names=args.names,
         title=args.title,
         lesions_per_case=args.lesions,
-        processes=args.processes,
+        predictions=args.predictions,
+        references=args.references,
         overwrite=args.overwrite,
-        description=None if args.no_progress else "Drawing",
+        each=parallel.mapper(args, "Drawing"),
     )
     size = args.out.stat().st_size / 1e6
     print(f"Wrote {args.out} ({size:.1f} MB) in {time.monotonic() - start:.0f} s")

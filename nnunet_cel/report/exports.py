@@ -15,7 +15,6 @@ from __future__ import annotations
 import datetime
 import io
 import uuid
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,20 +24,24 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_cel.dicom import dicom_files
-from nnunet_cel.files import sha256, write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.files import new_folder, sha256, write_whole
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.pictures import AGREEMENT_COLORS, AGREEMENT_NAMES
-from nnunet_cel.report.results import TP, LabelMaps, read_agreement
-from nnunet_cel.scans import raise_together
+from nnunet_cel.report.results import TP, LabelMaps, Results, read_agreement
 from nnunet_cel.volumes import (
     Volume,
-    check_same_grid,
     read_label_map,
     read_volume,
+    same_grid,
     write_volume,
 )
 
-__all__ = ["itksnap_labels", "make_segmentation", "slicer_colors", "write_maps"]
+__all__ = [
+    "export_maps",
+    "export_segmentation",
+    "itksnap_labels",
+    "slicer_colors",
+]
 
 Array = npt.NDArray[Any]
 
@@ -48,23 +51,18 @@ _HEADER = """\
     0     0    0    0        0  0  0    "Clear Label"
 """
 _KINDS = [
-    (value, AGREEMENT_NAMES[kind], *bytes.fromhex(color.removeprefix("#")))
+    (value, AGREEMENT_NAMES[kind].capitalize(), *bytes.fromhex(color.removeprefix("#")))
     for value, (kind, color) in enumerate(AGREEMENT_COLORS.items(), start=TP)
 ]
+_COLORS = "labels.ctbl"  # the last file of a folder, by which it is known
 _LABEL = "Contrast-enhancing lesion"
-# SNOMED CT: value, name.
-_CATEGORY = ("49755003", "Morphologically Abnormal Structure")
-_TYPE = ("52988006", "Lesion")
-_REGION = ("12738006", "Brain")
-_RED = (230, 26, 26)
 _SERIES_NUMBER = 1000  # added to that of the scan, to stand behind all scans
 
 
 def itksnap_labels() -> str:
     """Return the content of ITK-SNAP's label description file."""
     return _HEADER + "".join(
-        f"{value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "
-        f'"{name.capitalize()}"\n'
+        f'{value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{name}"\n'
         for value, name, red, green, blue in _KINDS
     )
 
@@ -72,79 +70,85 @@ def itksnap_labels() -> str:
 def slicer_colors() -> str:
     """Return the content of a color table of 3D Slicer."""
     return "0 Background 0 0 0 0\n" + "".join(
-        f"{value} {name.capitalize().replace(' ', '_')} {red} {green} {blue} 255\n"
+        f"{value} {name.replace(' ', '_')} {red} {green} {blue} 255\n"
         for value, name, red, green, blue in _KINDS
     )
 
 
-def write_maps(
-    folder: Path,
-    maps: Mapping[str, LabelMaps],
-    *,
-    label: int,
-    ignore: int | None,
-    processes: int = 1,
-    description: str | None = None,
+def export_maps(
+    results: Results, out: Path, *, overwrite: bool = False, each: Any = try_cases
 ) -> None:
     """Write the agreement map of every case, and the files that give them color.
 
     Args:
-        folder: Folder to write to, which exists.
-        maps: The label maps of each case.
-        label: Value of lesion voxels.
-        ignore: Value of reference voxels that are left out.
-        processes: Number of processes.
-        description: Title of a progress bar, None for no bar.
+        results: The results of an evaluation.
+        out: Folder to write.
+        overwrite: Whether earlier maps are replaced.
+        each: What applies a function to all cases.
 
     Raises:
-        ValueError: If label maps were changed since they were evaluated, or cannot be
-            read; the message lists all of them.
+        FileExistsError: If the folder exists and ``overwrite`` is False.
+        FileNotFoundError: If label maps are no longer where they were evaluated.
+        ValueError: If one was changed since then, or cannot be read.
     """
-    problems = map_cases(
-        partial(_write_map, folder, label, ignore),
-        maps.values(),
-        processes=processes,
-        description=description,
-    )
-    raise_together(problem for problem in problems if problem)
-    write_whole(folder / "labels.txt", itksnap_labels())
-    write_whole(folder / "labels.ctbl", slicer_colors())
+    if results.maps is None:
+        raise FileNotFoundError(
+            "Predictions or references are no longer where they were evaluated. Say "
+            "where they are with --predictions and --references."
+        )
+    maps = results.maps.values()
+    inputs = [path for entry in maps for path in (entry.prediction, entry.reference)]
+    with new_folder(
+        out, what="folder of maps", mark=_COLORS, inputs=inputs, overwrite=overwrite
+    ) as folder:
+        each(partial(_write_map, folder), maps)
+        write_whole(folder / "labels.txt", itksnap_labels())
+        write_whole(folder / _COLORS, slicer_colors())
 
 
-def _write_map(folder: Path, label: int, ignore: int | None, maps: LabelMaps) -> str:
-    """Write the agreement map of a case; return what is wrong with it."""
-    try:
-        volume = read_agreement(maps, label=label, ignore=ignore)
-        write_volume(folder / f"{maps.case}.nii.gz", volume)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return ""
+def _write_map(folder: Path, maps: LabelMaps) -> None:
+    write_volume(folder / f"{maps.case}.nii.gz", read_agreement(maps))
 
 
-def make_segmentation(
+def export_segmentation(
     prediction: Path,
     series: Path,
+    out: Path,
     *,
     label: int,
     algorithm: str,
     version: str,
-) -> bytes:
-    """Return the DICOM file of a prediction.
+    overwrite: bool = False,
+) -> None:
+    """Write the DICOM file of a prediction.
 
     Args:
         prediction: Label map on the grid of the series; the order of its axes does not
             matter.
         series: Folder with the DICOM series.
+        out: File to write, outside of that folder.
         label: Value of lesion voxels.
         algorithm: Name of the algorithm or model that predicted.
         version: Its version.
+        overwrite: Whether an earlier file is replaced.
 
     Raises:
-        ImportError: If highdicom is not installed; the message says how to get it.
+        FileExistsError: If the file exists and ``overwrite`` is False.
         FileNotFoundError: If prediction or folder are missing.
-        ValueError: If the folder does not hold exactly one series of single slices, or
-            the prediction is not on its grid.
+        ImportError: If highdicom is not installed; the message says how to get it.
+        ValueError: If the file is no place for it, the folder does not hold exactly one
+            series of single slices, or the prediction is not on its grid.
     """
+    if out.suffix.lower() != ".dcm" or out.resolve().is_relative_to(series.resolve()):
+        raise ValueError(
+            "The segmentation must be a file that ends in .dcm, in another folder than "
+            f"the series. Got {out} instead: choose another name."
+        )
+    if out.exists() and not overwrite:
+        raise FileExistsError(
+            f"The file {out} exists and is not replaced without being told so. "
+            "Choose another name, or replace it with --overwrite."
+        )
     try:
         import highdicom as hd
     except ImportError as error:
@@ -154,10 +158,9 @@ def make_segmentation(
         ) from error
 
     scan = read_volume(series)
-    mask = _on_grid(prediction, read_label_map(prediction), scan) == label
+    mask = _on_grid(prediction, scan) == label
     slices = _read_slices(series, scan)
-    first = slices[0]
-    uid = str(first.SeriesInstanceUID)
+    uid = str(slices[0].SeriesInstanceUID)
     identifier = partial(
         _identifier, uid, sha256(prediction), str(label), algorithm, version
     )
@@ -165,15 +168,14 @@ def make_segmentation(
         if "FrameOfReferenceUID" not in source:
             # Some series lack it, and highdicom needs one that all slices share.
             source.FrameOfReferenceUID = _identifier(uid, "frame of reference")
-    segment = _describe_segment(algorithm, version, identifier("tracking"))
     written = datetime.datetime.fromtimestamp(int(prediction.stat().st_mtime))
     segmentation = hd.seg.Segmentation(
         source_images=slices,
         pixel_array=np.ascontiguousarray(mask.transpose(2, 1, 0)).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[segment],
+        segment_descriptions=[_describe(algorithm, version, identifier("tracking"))],
         series_instance_uid=identifier("series"),
-        series_number=_SERIES_NUMBER + int(first.get("SeriesNumber") or 0),
+        series_number=_SERIES_NUMBER + int(slices[0].get("SeriesNumber") or 0),
         series_description="Contrast-enhancing lesions, automatic",
         sop_instance_uid=identifier("instance"),
         instance_number=1,
@@ -183,7 +185,7 @@ def make_segmentation(
         device_serial_number="none",
         content_label="LESIONS",
         content_description="Contrast-enhancing lesions, not reviewed",
-        specific_character_set=first.get("SpecificCharacterSet"),
+        specific_character_set=slices[0].get("SpecificCharacterSet"),
         content_date=written.date(),
         content_time=written.time(),
     )
@@ -196,22 +198,22 @@ def make_segmentation(
             element.value = f"{written:%Y%m%d%H%M%S}"
     stream = io.BytesIO()
     segmentation.save_as(stream)
-    return stream.getvalue()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, stream.getvalue())
 
 
-def _describe_segment(algorithm: str, version: str, identifier: str) -> Any:
+def _describe(algorithm: str, version: str, identifier: str) -> Any:
     """Return what the segmentation says of its one segment."""
     import highdicom as hd
     from pydicom.sr.coding import Code
 
-    category, kind, region = (
-        Code(value, "SCT", name) for value, name in (_CATEGORY, _TYPE, _REGION)
-    )
     return hd.seg.SegmentDescription(
         segment_number=1,
         segment_label=_LABEL,
-        segmented_property_category=category,
-        segmented_property_type=kind,
+        segmented_property_category=Code(
+            "49755003", "SCT", "Morphologically Abnormal Structure"
+        ),
+        segmented_property_type=Code("52988006", "SCT", "Lesion"),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=algorithm,
@@ -220,8 +222,8 @@ def _describe_segment(algorithm: str, version: str, identifier: str) -> Any:
         ),
         tracking_uid=identifier,
         tracking_id=_LABEL,
-        anatomic_regions=[region],
-        display_color=hd.color.CIELabColor.from_rgb(*_RED),
+        anatomic_regions=[Code("12738006", "SCT", "Brain")],
+        display_color=hd.color.CIELabColor.from_rgb(230, 26, 26),
     )
 
 
@@ -230,24 +232,21 @@ def _identifier(*parts: str) -> str:
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join(parts)).int}"
 
 
-def _on_grid(path: Path, prediction: Volume, scan: Volume) -> Array:
-    """Return the prediction with its axes in the order of the scan's."""
+def _on_grid(path: Path, scan: Volume) -> Array:
+    """Return a prediction with its axes in the order of the scan's."""
+    orientation = nib.orientations.io_orientation
+    prediction = read_label_map(path)
     turn = nib.orientations.ornt_transform(
-        nib.orientations.io_orientation(prediction.affine),
-        nib.orientations.io_orientation(scan.affine),
+        orientation(prediction.affine), orientation(scan.affine)
     )
-    turned = Volume(
-        nib.orientations.apply_orientation(prediction.voxels, turn),
-        prediction.affine
-        @ nib.orientations.inv_ornt_aff(turn, prediction.voxels.shape),
-    )
-    try:
-        check_same_grid(f"The prediction {path}", turned, scan)
-    except ValueError as error:
+    back = nib.orientations.inv_ornt_aff(turn, prediction.voxels.shape)
+    voxels = nib.orientations.apply_orientation(prediction.voxels, turn)
+    turned = Volume(voxels, prediction.affine @ back)
+    if not same_grid(turned, scan):
         raise ValueError(
-            f"{error} Predictions of prepared images are brought back to the scan with "
-            "'nnunet-cel restore'."
-        ) from error
+            f"The prediction {path} must be on the grid of the series. Predictions of "
+            "prepared images are brought back to it with 'nnunet-cel restore'."
+        )
     return turned.voxels
 
 

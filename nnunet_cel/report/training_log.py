@@ -8,42 +8,48 @@ could run code: they are not opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
-from nnunet_cel.report.style import COLORS, Chart, chart_style, new_figure, render
+from nnunet_cel.report.style import (
+    ACCENT,
+    INK,
+    SECOND,
+    Chart,
+    chart_style,
+    new_axes,
+    render,
+)
 
 __all__ = ["draw_training", "read_training"]
 
-_INK, _ACCENT, _SECOND = (COLORS[name][0] for name in ("ink", "accent", "second"))
 _WIDE = 20  # largest over smallest loss from which on the axis is logarithmic
-_TIME = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?: ")
+_START = r"^(?:\d{4}-\d\d-\d\d [\d:.]+: )?"  # every line of a log begins with the time
+_EPOCH = re.compile(rf"{_START}Epoch (\d{{1,9}}) *$", re.MULTILINE)
 _NUMBER = r"(nan|-?inf|-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)"
 _LINES = {
-    "learning_rate": re.compile(rf"^Current learning rate: {_NUMBER}"),
-    "train_loss": re.compile(rf"^train_loss {_NUMBER}"),
-    "validation_loss": re.compile(rf"^val_loss {_NUMBER}"),
-    "seconds": re.compile(rf"^Epoch time: {_NUMBER} s"),
+    "learning_rate": rf"Current learning rate: {_NUMBER}",
+    "train_loss": rf"train_loss {_NUMBER}",
+    "validation_loss": rf"val_loss {_NUMBER}",
+    "validation_dice": r"Pseudo dice \[(.*)\]",
+    "seconds": rf"Epoch time: {_NUMBER} s",
+    "new_best": r"(Yayy! New best)",
+    "restored": r"Restored the best weights, of epoch (\d{1,9})\.",
 }
-_EPOCH = re.compile(r"^Epoch (\d{1,9})\s*$")
-_DICE = re.compile(r"^Pseudo dice \[(.*)\]")
-_NEW_BEST = re.compile(r"^Yayy! New best")
-_RESTORED = re.compile(r"^Restored the best weights, of epoch (\d{1,9})\.")
-_COLUMNS = (
-    "fold",
-    "epoch",
-    "learning_rate",
-    "train_loss",
-    "validation_loss",
-    "validation_dice",
-    "seconds",
-    "best",
+_PATTERNS = {
+    name: re.compile(_START + line, re.MULTILINE) for name, line in _LINES.items()
+}
+_COLUMNS = ["fold", "epoch", *list(_LINES)[:5], "best"]
+_SHOWN = (
+    ("train_loss", "training loss", 0, "-", ACCENT),
+    ("validation_loss", "validation loss", 0, "--", SECOND),
+    ("validation_dice", "validation Dice", 1, "-", ACCENT),
 )
+"""Columns of the chart: name, text, number of the axes, line and color."""
 
 
 def read_training(model: Path) -> pd.DataFrame:
@@ -64,143 +70,92 @@ def read_training(model: Path) -> pd.DataFrame:
     folders = sorted(path for path in model.glob("fold_*") if path.is_dir())
     if any(model.glob("training_log_*.txt")):
         folders = [model]
-    rows = []
-    for folder in folders:
-        epochs: dict[int, dict[str, float | str | bool]] = {}
-        for path in sorted(folder.glob("training_log_*.txt"), key=_time_of):
-            _read_log(path, epochs)
-        rows += [
-            {"fold": folder.name.removeprefix("fold_"), "epoch": epoch, **values}
-            for epoch, values in sorted(epochs.items())
-            if {"train_loss", "validation_loss"} <= set(values)
-        ]
+    rows = [
+        {"fold": folder.name.removeprefix("fold_"), **values}
+        for folder in folders
+        for values in _read_fold(folder)
+        if {"train_loss", "validation_loss"} <= set(values)
+    ]
     if not rows:
         raise ValueError(
             f"The model {model} must have a fold with a training log that holds at "
             "least one epoch, fold_0/training_log_*.txt. It has none: name the folder "
             "TRAINER__PLANS__CONFIGURATION that nnU-Net wrote."
         )
-    return pd.DataFrame(rows).reindex(columns=list(_COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=_COLUMNS)
 
 
-def _time_of(path: Path) -> list[int]:
-    """Return the time in the name of a log, whose numbers nnU-Net does not pad."""
-    return [int(number) for number in re.findall(r"\d+", path.name)]
-
-
-def _read_log(path: Path, epochs: dict[int, dict[str, float | str | bool]]) -> None:
-    """Add the epochs of a log in place of those of earlier ones from there on."""
-    epoch, best = None, None
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        text = _TIME.sub("", line).strip()
-        if match := _EPOCH.match(text):
-            # A training that is continued repeats the epochs after its checkpoint.
-            for number in [n for n in epochs if n >= int(match[1])]:
-                del epochs[number]
-            epoch = int(match[1])
-            epochs[epoch] = {"best": False}
-        elif match := _RESTORED.match(text):
-            best = int(match[1])
-        if epoch is None:
-            continue
-        for name, pattern in _LINES.items():
-            if match := pattern.match(text):
-                epochs[epoch][name] = float(match[1])
-        if match := _DICE.match(text):
-            epochs[epoch]["validation_dice"] = _mean(match[1])
-        elif _NEW_BEST.match(text):
+def _read_fold(folder: Path) -> list[dict[str, Any]]:
+    """Return the epochs of all logs of a fold, in their order."""
+    # The names hold the time, whose numbers nnU-Net does not pad.
+    logs = sorted(
+        folder.glob("training_log_*.txt"),
+        key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)],
+    )
+    text = "\n".join(path.read_text("utf-8", errors="replace") for path in logs)
+    epochs: dict[int, dict[str, Any]] = {}
+    best: int | None = None
+    _, *parts = _EPOCH.split(text)
+    for epoch, body in zip(map(int, parts[::2]), parts[1::2], strict=True):
+        # A training that is continued repeats the epochs after its checkpoint.
+        epochs = {number: row for number, row in epochs.items() if number < epoch}
+        best = best if best in epochs else None
+        found = {
+            name: match[1]
+            for name, pattern in _PATTERNS.items()
+            if (match := pattern.search(body))
+        }
+        if found.pop("new_best", None):
             best = epoch
-    if best in epochs:
-        for number, values in epochs.items():
-            values["best"] = number == best
+        if "restored" in found:
+            best = int(found.pop("restored"))
+        dice = re.sub(r"np\.float\d+\(", "", found.pop("validation_dice", ""))
+        epochs[epoch] = {
+            "epoch": epoch,
+            **{name: float(number) for name, number in found.items()},
+            "validation_dice": pd.Series(re.findall(_NUMBER, dice), dtype=float).mean(),
+        }
+    return [{**epochs[n], "best": n == best} for n in sorted(epochs)]
 
 
-def _mean(text: str) -> float:
-    """Return the mean of numbers such as ``np.float32(0.5), nan``, NaN left out."""
-    bare = re.sub(r"np\.float\d+\(", "", text)
-    values = pd.Series([float(value) for value in re.findall(_NUMBER, bare)])
-    return float(values.mean())
-
-
-def draw_training(table: pd.DataFrame | None) -> list[Chart]:
-    """Draw loss and validation Dice over epochs, a line for each fold.
+@chart_style()
+def draw_training(table: pd.DataFrame) -> Chart:
+    """Draw losses and validation Dice over epochs, a line for each fold.
 
     Args:
-        table: What :func:`read_training` returned, None without a model.
+        table: What :func:`read_training` returned.
     """
-    if table is None:
-        return []
-    return [
-        _draw_course(
-            table,
-            {"train_loss": "training", "validation_loss": "validation"},
-            name="training_loss",
-            title="Loss",
-            label="loss",
-            caption="Solid: training, dashed: validation",
-        ),
-        _draw_course(
-            table,
-            {"validation_dice": "validation Dice"},
-            name="training_dice",
-            title="Dice in validation",
-            label="validation Dice",
-            caption="nnU-Net's pseudo Dice, over slices or patches of validation cases",
-        ),
-    ]
-
-
-def _draw_course(
-    table: pd.DataFrame,
-    columns: Mapping[str, str],
-    *,
-    name: str,
-    title: str,
-    label: str,
-    caption: str,
-) -> Chart:
-    """Draw columns of the training over epochs."""
-    folds = table["fold"].unique().tolist()
-    with chart_style():
-        figure = new_figure()
-        axes = figure.add_subplot()
-        for fold, rows in table.groupby("fold", sort=False):
-            best = rows[rows["best"].astype(bool)]
-            marker = "o" if len(rows) < 30 else ""
-            look: dict[str, Any] = {"marker": marker, "ms": 3, "lw": 1.4}
-            look["alpha"] = 1 if len(folds) == 1 else 0.6
-            lines = zip(columns.items(), (_ACCENT, _SECOND), ("-", "--"), strict=False)
-            for (column, text), color, line in lines:
-                named = text if fold == folds[0] else None
-                axes.plot(
-                    rows["epoch"], rows[column], line, color=color, label=named, **look
-                )
-                axes.plot(best["epoch"], best[column], "D", ms=6, mfc="none", mec=_INK)
-        values = table[list(columns)].to_numpy(dtype=float)
-        known = values[np.isfinite(values)]
-        if name == "training_dice":
-            axes.set_ylim(-0.02, 1.02)
-        elif len(known) and known.max() > _WIDE * known.min() > 0:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter("{x:g}")
-            axes.yaxis.set_minor_formatter(NullFormatter())
-        if len(columns) > 1:
-            axes.legend(loc="best")
-        axes.set(xlabel="epoch", ylabel=label)
+    top, bottom = new_axes(height=5, rows=2)
+    folds, ends = table["fold"].unique().tolist(), []
+    look: dict[str, Any] = {"ms": 3, "alpha": 1 if len(folds) == 1 else 0.6}
+    for fold, rows in table.groupby("fold", sort=False):
+        best, last = rows[rows["best"].astype(bool)], rows.iloc[-1]
+        look["marker"] = "o" if len(rows) < 30 else ""
+        for column, text, number, line, color in _SHOWN:
+            axes, label = (top, bottom)[number], text if fold == folds[0] else None
+            axes.plot(
+                rows["epoch"], rows[column], line, color=color, label=label, **look
+            )
+            axes.plot(best["epoch"], best[column], "D", ms=6, mfc="none", mec=INK)
+        numbers = [f"{text} {last[column]:.3g}" for column, text, *_ in _SHOWN]
+        ends.append(f"fold {fold} {', '.join(numbers)}")
+    values = table[["train_loss", "validation_loss"]].to_numpy(dtype=float)
+    known = values[np.isfinite(values)]
+    if len(known) and known.max() > _WIDE * known.min() > 0:
+        top.set_yscale("log")
+    top.legend()
+    top.set(ylabel="loss")
+    bottom.set(xlabel="epoch", ylabel="validation Dice", ylim=(-0.02, 1.02))
+    for axes in (top, bottom):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        last = table.groupby("fold", sort=False).tail(1)
-        ends = [
-            f"fold {row['fold']} "
-            + ", ".join(f"{text} {row[column]:.3g}" for column, text in columns.items())
-            for _, row in last.iterrows()
-        ]
-        which = "one line for each fold" if len(folds) > 1 else f"of fold {folds[0]}"
-        return Chart(
-            name=name,
-            title=title,
-            alt=f"{title} over {int(table['epoch'].max()) + 1} epochs. At the end: "
-            + "; ".join(ends),
-            caption=f"{caption}, {which}. The diamond is the epoch whose weights were "
-            "kept as the best ones.",
-            **render(figure),
-        )
+    which = "one line for each fold" if len(folds) > 1 else f"of fold {folds[0]}"
+    return render(
+        top,
+        "training",
+        title="Loss and Dice in validation",
+        alt=f"Loss and validation Dice over {int(table['epoch'].max()) + 1} epochs. At "
+        f"the end: {'; '.join(ends)}",
+        caption=f"Solid: training, dashed: validation, {which}. Dice is nnU-Net's "
+        "pseudo Dice, over slices or patches of validation cases. The diamond is the "
+        "epoch whose weights were kept as the best ones.",
+    )

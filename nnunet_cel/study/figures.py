@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_cel.evaluation.tables import write_table
-from nnunet_cel.files import new_folder, write_whole
-from nnunet_cel.pictures import load_volume, save_overlays
-from nnunet_cel.report.style import COLORS, chart_style, new_figure, render
+from nnunet_cel.files import new_folder
+from nnunet_cel.pictures import save_overlays
+from nnunet_cel.report.style import ACCENT, INK, SECOND, chart_style, new_axes, render
 from nnunet_cel.report.training_log import draw_training, read_training
 from nnunet_cel.scans import find_label_maps
 from nnunet_cel.study.models import (
@@ -31,7 +31,7 @@ from nnunet_cel.study.tables import chosen_names, read_cases, summarize
 
 __all__ = ["write_figures"]
 
-_SWEPT = {"DSC": ("accent", "o-"), "PPV": ("second", "s--"), "TPR": ("ink", "^:")}
+_SWEPT = {"DSC": (ACCENT, "o-"), "PPV": (SECOND, "s--"), "TPR": (INK, "^:")}
 
 
 def write_figures(
@@ -73,11 +73,9 @@ def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> Non
         for case, reference in find_label_maps(raw / "labelsTs").items():
             save_overlays(
                 place / f"{case}.png",
-                image=load_volume(images[f"{case}_0000"]),
-                reference=load_volume(reference),
-                predictions={
-                    title: load_volume(maps[case]) for title, maps in found.items()
-                },
+                image=images[f"{case}_0000"],
+                reference=reference,
+                predictions={title: maps[case] for title, maps in found.items()},
             )
 
 
@@ -96,9 +94,7 @@ def _draw_trainings(study: Study, home: Path, folder: Path, partial: bool) -> No
                 raise
             continue
         write_table(folder / f"{stage}.csv", epochs)
-        for chart in draw_training(epochs):
-            write_whole(folder / f"{stage}_{chart.name}.svg", chart.svg)
-            write_whole(folder / f"{stage}_{chart.name}.png", chart.png)
+        draw_training(epochs).save(folder, f"{stage}_")
 
 
 def _draw_sweep(study: Study, home: Path, folder: Path, partial: bool) -> None:
@@ -119,13 +115,11 @@ def _draw_sweep(study: Study, home: Path, folder: Path, partial: bool) -> None:
         return
     write_table(folder / "sweep.csv", table)
     with chart_style():
-        figure = new_figure()
-        axes = figure.add_subplot()
-        for number, (metric, (name, line)) in enumerate(_SWEPT.items()):
+        axes = new_axes()
+        for number, (metric, (color, line)) in enumerate(_SWEPT.items()):
             rows = table[table["metric"] == metric]
             # side by side, so that no interval hides another one
             x = rows["lesion_weight"] + 0.008 * (number - 1)
-            color = COLORS[name][0]
             axes.plot(x, rows["mean"], line, color=color, ms=5, label=metric)
             axes.vlines(x, rows["ci_low"], rows["ci_high"], color=color, lw=1)
         weights = table["lesion_weight"].unique()
@@ -134,6 +128,4 @@ def _draw_sweep(study: Study, home: Path, folder: Path, partial: bool) -> None:
             xlabel="lesion weight of the focal loss", ylabel="mean", ylim=(-0.02, 1.02)
         )
         axes.legend(loc="best")
-        drawn = render(figure)
-    write_whole(folder / "sweep.svg", drawn["svg"])
-    write_whole(folder / "sweep.png", drawn["png"])
+        render(axes, "sweep").save(folder)

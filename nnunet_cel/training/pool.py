@@ -1,10 +1,9 @@
 """Which slices there are to train on, and which of them a batch draws.
 
-The *pool* lists, for every plane, the slices of a set of cases: lesion-bearing and
-lesion-free ones. Drawing is separate from reading: a `StackRequest` records everything
-random about one sample, and is a pure function of seed, process and batch number. So
-batches do not depend on the number of workers, and a resumed training sees the batches
-that an uninterrupted one would have seen.
+Drawing is separate from reading: a `StackRequest` records everything random about one
+sample, and is a pure function of seed, process and batch number. So batches do not
+depend on the number of workers, and a resumed training sees the batches that an
+uninterrupted one would have seen.
 
 Sampling follows Huang et al. 2024, sections "2.5D MR image slicing strategy" and
 "Hyperparameter settings": planes are equally likely, only lesion-bearing slices are
@@ -13,10 +12,10 @@ drawn (`oversample_foreground_percent` 1), in random order.
 
 from __future__ import annotations
 
-import math
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
@@ -34,11 +33,8 @@ __all__ = [
     "lesion_labels",
 ]
 
-# Rows of (case, slice index), shape (N, 2), for each of the three planes.
-_Rows = tuple[np.ndarray, ...]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class StackRequest:
     """Everything random about one sample.
 
@@ -57,34 +53,24 @@ class StackRequest:
     seed: int
 
 
-@dataclass(frozen=True)
-class SlicePool:
-    """Lesion-bearing and lesion-free slices of a set of cases, by plane.
+class SlicePool(NamedTuple):
+    """Lesion-bearing and lesion-free slices of a set of cases.
 
     Args:
         cases: Identifiers of the cases.
-        lesion: For each plane the rows ``(case number, slice index)`` of lesion-bearing
-            slices, shape ``(N, 2)``.
+        lesion: Rows ``(plane, case number, slice index)`` of lesion-bearing slices in
+            ascending order, shape ``(N, 3)``.
         lesion_free: The same for all other slices.
     """
 
     cases: tuple[str, ...]
-    lesion: _Rows
-    lesion_free: _Rows
+    lesion: np.ndarray
+    lesion_free: np.ndarray
 
-    @property
-    def num_lesion_slices(self) -> int:
-        """Lesion-bearing slices of all planes together."""
-        return sum(len(rows) for rows in self.lesion)
-
-    @property
-    def num_lesion_free_slices(self) -> int:
-        """Lesion-free slices of all planes together."""
-        return sum(len(rows) for rows in self.lesion_free)
-
-    def iterations(self, batch_size: int) -> int:
-        """Batches in one pass over the lesion-bearing slices."""
-        return max(1, math.ceil(self.num_lesion_slices / batch_size))
+    def request(self, row: np.ndarray, *, lesion: bool, seed: int) -> StackRequest:
+        """Return the request of a row of one of the two lists."""
+        plane, case, index = (int(number) for number in row)
+        return StackRequest(self.cases[case], plane, index, lesion, seed)
 
 
 def lesion_labels(labels: LabelManager) -> list[int]:
@@ -93,10 +79,7 @@ def lesion_labels(labels: LabelManager) -> list[int]:
 
 
 def index_slices(
-    dataset: nnUNetBaseDataset,
-    labels: Sequence[int],
-    *,
-    progress: bool = True,
+    dataset: nnUNetBaseDataset, labels: Sequence[int], *, progress: bool = True
 ) -> SlicePool:
     """Read the segmentations of all cases and list their slices.
 
@@ -111,35 +94,32 @@ def index_slices(
     Raises:
         ValueError: If the files of a case are damaged.
     """
-    lesion: list[list[np.ndarray]] = [[] for _ in PLANES]
-    lesion_free: list[list[np.ndarray]] = [[] for _ in PLANES]
     cases = tuple(dataset.identifiers)
+    lesion: list[tuple[int, int, int]] = []
+    lesion_free: list[tuple[int, int, int]] = []
     for number, case in enumerate(
         tqdm(cases, desc="Indexing slices", disable=not progress, leave=False)
     ):
         try:
             _, segmentation, _, _ = dataset.load_case(case)
-            label_map = segmentation[:][0]
+            mask = np.isin(segmentation[:][0], labels)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"The preprocessed files of {case} in {dataset.source_folder} must be "
                 f"whole. Reading them failed: {error!r}. Preprocess the data set "
                 "again; it was probably interrupted."
             ) from error
-        mask = np.isin(label_map, labels)
         for plane in PLANES:
             others = tuple(axis for axis in PLANES if axis != plane)
-            bears_lesion = mask.any(axis=others)
-            for rows, chosen in ((lesion, bears_lesion), (lesion_free, ~bears_lesion)):
-                indices = np.flatnonzero(chosen)
-                rows[plane].append(
-                    np.stack([np.full_like(indices, number), indices], axis=1)
-                )
-    empty = [np.zeros((0, 2), dtype=np.int64)]
+            for index, bears_lesion in enumerate(np.asarray(mask.any(axis=others))):
+                rows = lesion if bears_lesion else lesion_free
+                rows.append((plane, number, index))
     return SlicePool(
-        cases=cases,
-        lesion=tuple(np.concatenate(empty + rows) for rows in lesion),
-        lesion_free=tuple(np.concatenate(empty + rows) for rows in lesion_free),
+        cases,
+        *(
+            np.array(sorted(rows), dtype=np.int64).reshape(-1, 3)
+            for rows in (lesion, lesion_free)
+        ),
     )
 
 
@@ -159,7 +139,7 @@ def draw_requests(
 
     Args:
         batch_number: Number of the batch since the start of the training.
-        pool: Slices to draw from.
+        pool: Slices to draw from; some bear lesions.
         batch_size: Samples in a batch.
         oversample_foreground_percent: Share of lesion-bearing samples, in [0, 1].
         seed: Seed of the training.
@@ -167,27 +147,16 @@ def draw_requests(
     """
     rng = np.random.default_rng((seed, rank, batch_number))
     num_lesion_free = round(batch_size * (1 - oversample_foreground_percent))
-    if pool.num_lesion_free_slices == 0:
-        num_lesion_free = 0
-    if pool.num_lesion_slices == 0:
-        num_lesion_free = batch_size
-    return [
-        _draw(rng, pool, lesion=sample >= num_lesion_free)
-        for sample in range(batch_size)
-    ]
-
-
-def _draw(rng: np.random.Generator, pool: SlicePool, *, lesion: bool) -> StackRequest:
-    rows_by_plane = pool.lesion if lesion else pool.lesion_free
-    plane = int(rng.choice([plane for plane in PLANES if len(rows_by_plane[plane])]))
-    case, index = rows_by_plane[plane][rng.integers(len(rows_by_plane[plane]))]
-    return StackRequest(
-        case=pool.cases[case],
-        plane=plane,
-        index=int(index),
-        lesion=lesion,
-        seed=int(rng.integers(2**32)),
-    )
+    requests = []
+    for sample in range(batch_size):
+        lesion = sample >= num_lesion_free or len(pool.lesion_free) == 0
+        rows = pool.lesion if lesion else pool.lesion_free
+        # rows of plane p are those from bounds[p] to bounds[p + 1]
+        bounds = np.searchsorted(rows[:, 0], range(len(PLANES) + 1))
+        plane = rng.choice(np.flatnonzero(np.diff(bounds)))
+        row = rows[bounds[plane] + rng.integers(bounds[plane + 1] - bounds[plane])]
+        requests.append(pool.request(row, lesion=lesion, seed=int(rng.integers(2**32))))
+    return requests
 
 
 def fixed_batches(
@@ -213,26 +182,23 @@ def fixed_batches(
         world_size: Processes that share the batches.
     """
     samples = count * batch_size
-    num_lesion = min(samples - samples // 2, pool.num_lesion_slices)
-    num_lesion_free = min(samples - num_lesion, pool.num_lesion_free_slices)
-    chosen: list[tuple[np.ndarray, int, bool]] = []
-    for rows_by_plane, lesion, take in (
+    num_lesion = min(samples - samples // 2, len(pool.lesion))
+    num_lesion_free = min(samples - num_lesion, len(pool.lesion_free))
+    chosen = []
+    for rows, lesion, take in (
         (pool.lesion, True, num_lesion),
         (pool.lesion_free, False, num_lesion_free),
     ):
-        rows = [(row, plane) for plane in PLANES for row in rows_by_plane[plane]]
         positions = np.linspace(0, len(rows) - 1, take).round().astype(int)
-        chosen += [(*rows[position], lesion) for position in positions]
+        chosen += [(row, lesion) for row in rows[positions]]
     # neither planes nor lesions should come in runs: batches are shared among processes
-    order = np.random.default_rng(0).permutation(len(chosen))
-    requests = []
-    for seed in order:
-        (case, index), plane, lesion = chosen[seed]
-        requests.append(
-            StackRequest(pool.cases[case], plane, int(index), lesion, seed=int(seed))
-        )
+    requests = [
+        pool.request(chosen[seed][0], lesion=chosen[seed][1], seed=int(seed))
+        for seed in np.random.default_rng(0).permutation(len(chosen))
+    ]
     batches = [
-        requests[start : start + batch_size] for start in range(0, samples, batch_size)
+        requests[start : start + batch_size]
+        for start in range(0, len(requests), batch_size)
     ]
     # a process without a share of the last batch would hang the others
-    return [batch[rank::world_size] or batch[:1] for batch in batches if batch]
+    return [batch[rank::world_size] or batch[:1] for batch in batches]

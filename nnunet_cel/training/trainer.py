@@ -29,17 +29,14 @@ from nnunetv2.utilities.plans_handling.plans_handler import (
     PlansManager,
 )
 from torch import distributed, nn
+from torch.utils.data import DataLoader
 
 from nnunet_cel.files import locked, write_whole
 from nnunet_cel.networks import SliceNetwork, TriplanarNetwork
 from nnunet_cel.networks.allocator import freed_memory_kept
 from nnunet_cel.planning.lifting import lift_plans
 from nnunet_cel.settings import Settings
-from nnunet_cel.training.loader import (
-    StackBatches,
-    advice_on_lost_workers,
-    batch_iterator,
-)
+from nnunet_cel.training.loader import StackBatches, advice_on_lost_workers
 from nnunet_cel.training.losses import build_loss
 from nnunet_cel.training.pool import (
     StackRequest,
@@ -172,9 +169,8 @@ class FCADenseTrainer(nnUNetTrainer):
         """Do nothing: there is one output."""
 
     def _build_loss(self) -> nn.Module:
-        return build_loss(
-            self.settings, ignore_label=self.label_manager.ignore_label, ddp=self.is_ddp
-        )
+        ignore_label = self.label_manager.ignore_label
+        return build_loss(self.settings, ignore_label=ignore_label, ddp=self.is_ddp)
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """Return Adam and a schedule that keeps its learning rate (paper)."""
@@ -196,13 +192,13 @@ class FCADenseTrainer(nnUNetTrainer):
             index_slices(each, labels, progress=self.local_rank == 0)
             for each in (dataset, validation_dataset)
         )
-        if pool.num_lesion_slices == 0:
+        if len(pool.lesion) == 0:
             raise ValueError(
                 f"Fold {self.fold} must have a training case with a lesion (labels "
                 f"{labels}). Got {len(pool.cases)} cases without any. Check labelsTr "
                 "and splits_final.json."
             )
-        if validation_pool.num_lesion_slices == 0:
+        if len(validation_pool.lesion) == 0:
             self.print_to_log_file(
                 "No validation case has a lesion: online validation uses slices of the "
                 "training cases instead."
@@ -217,11 +213,11 @@ class FCADenseTrainer(nnUNetTrainer):
             world_size=distributed.get_world_size() if self.is_ddp else 1,
         )
         self.num_val_iterations_per_epoch = len(fixed)
-        self.num_iterations_per_epoch = (
-            self.settings.iterations_per_epoch or pool.iterations(batch_size)
+        self.num_iterations_per_epoch = self.settings.iterations_per_epoch or -(
+            -len(pool.lesion) // batch_size
         )
         self.print_to_log_file(
-            f"{pool.num_lesion_slices} lesion-bearing slices in {len(pool.cases)} "
+            f"{len(pool.lesion)} lesion-bearing slices in {len(pool.cases)} "
             f"training cases, {self.num_iterations_per_epoch} iterations per epoch; "
             f"{len(fixed)} validation batches."
         )
@@ -268,12 +264,16 @@ class FCADenseTrainer(nnUNetTrainer):
             window=self.window,
             neighbor_pairs=self.settings.neighbor_pairs,
         )
-        return batch_iterator(
+        # torch's loader rather than nnU-Net's: it keeps the order of the batches, hands
+        # on the errors of its workers, and notices when one of them dies
+        loader = DataLoader(
             batches,
-            numbers,
+            batch_size=None,
+            sampler=numbers,
             num_workers=num_workers,
             pin_memory=self.device.type == "cuda",
         )
+        return iter(loader)
 
     def do_split(self) -> Any:
         """Return training and validation cases, of a complete data set only.
