@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from nnunet_cel.study.layout import as_markdown, as_tex
+from nnunet_cel.study.tables import as_markdown, as_tex
 
 METRICS = ("DSC", "PPV", "TPR", "VD", "LFDR", "L-sens")
 

@@ -82,11 +82,11 @@ def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> Non
 def _draw_trainings(study: Study, home: Path, folder: Path, partial: bool) -> None:
     """Draw the curves of the pretraining and of the fine-tuning of FCA-DenseNet."""
     (method,) = figure_methods(study, 8)
-    name, wmh, cel = method.configuration, wmh_dataset(study), cel_datasets(study)[0]
-    for stage, model in (
-        ("pretrained", model_folder(study, "pretrained", wmh, name)),
-        ("finetuned", model_folder(study, "finetuned", cel, name, FOLD)),
+    for stage, dataset, fold in (
+        ("pretrained", wmh_dataset(study), None),
+        ("finetuned", cel_datasets(study)[0], FOLD),
     ):
+        model = model_folder(study, stage, dataset, method.configuration, fold)
         try:
             epochs = read_training(home / model)
         except (FileNotFoundError, ValueError):

@@ -21,7 +21,6 @@ from nnunet_cel.study.study import Study
 __all__ = [
     "CROSS_VALIDATION",
     "FOLD",
-    "TITLES",
     "TRANSFER",
     "Method",
     "cel_datasets",
@@ -32,7 +31,6 @@ __all__ = [
     "pretraining_of",
     "table_methods",
     "table_names",
-    "trainings",
     "wmh_dataset",
 ]
 
@@ -171,21 +169,6 @@ def pretraining_of(configuration: str) -> str:
     )
 
 
-def trainings(study: Study) -> list[tuple[str, str, str]]:
-    """Return stage, data set and configuration of all models that are to be trained."""
-    methods = [m for name in table_names(study) for m in table_methods(study, name)]
-    methods += [m for figure in study.figures for m in figure_methods(study, figure)]
-    found: dict[tuple[str, str, str], None] = {}
-    for method in methods:
-        if method.stage not in ("direct", "nnunet"):
-            base = pretraining_of(method.configuration)
-            found["pretrained", wmh_dataset(study), base] = None
-        if method.stage not in ("pretrained", CROSS_VALIDATION):
-            for dataset in cel_datasets(study):
-                found[method.stage, dataset, method.configuration] = None
-    return list(found)
-
-
 def model_folder(
     study: Study,
     stage: str,
@@ -245,13 +228,9 @@ def _ablation(setting: str) -> list[Method]:
     ]
     if setting != "loss":
         values.sort()
-    unknown = "{} neighbors" if setting == "neighbor_pairs" else "{}"
+    unit = " neighbors" if setting == "neighbor_pairs" else ""
+    titles = [TITLES.get(value, f"{value}{unit}") for value, _ in values]
     return [
-        Method(
-            TITLES.get(value, unknown.format(value)),
-            "finetuned",
-            name,
-            reference=name == BASE,
-        )
-        for value, name in values
+        Method(title, "finetuned", name, reference=name == BASE)
+        for title, (_, name) in zip(titles, values, strict=True)
     ]

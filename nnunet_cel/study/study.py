@@ -134,10 +134,8 @@ class Section(Model):
 class Data(Section):
     """Where a data set comes from: it exists, is converted, or is synthetic.
 
-    Args:
-        dataset: Folder of a raw data set of nnU-Net that exists.
-        spacing: Voxel edge of the synthetic scans in mm.
-        options: More options for `nnunet-cel convert`.
+    `options` are more options for `nnunet-cel convert`; `spacing` is the voxel edge of
+    synthetic scans in mm.
     """
 
     kind: ClassVar[str]
@@ -156,12 +154,7 @@ class Data(Section):
 
 
 class WmhData(Data):
-    """Scans with white matter hyperintensities.
-
-    Args:
-        sources: Folders for `nnunet-cel convert wmh`, by the public data set's name.
-        phantoms: Numbers of synthetic scans by the name of a layout.
-    """
+    """Scans with white matter hyperintensities, from one or several sources."""
 
     kind = "wmh"
 
@@ -170,12 +163,7 @@ class WmhData(Data):
 
 
 class CelData(Data):
-    """Scans with enhancing lesions.
-
-    Args:
-        source: Folder or table for `nnunet-cel convert cel`.
-        phantoms: Number of synthetic scans by the name of the one layout.
-    """
+    """Scans with enhancing lesions, from one folder, table or layout."""
 
     kind = "cel"
 
@@ -280,15 +268,11 @@ class Study(Section):
 
 
 def read_study(path: Path) -> Study:
-    """Read a study.
-
-    Args:
-        path: The YAML file; paths in it are relative to its folder.
+    """Read a study from a YAML file; paths in it are relative to its folder.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML, or anything in it is not what it must be; the
-            message lists all of it.
+        ValueError: If it is no YAML, or anything in it is not what it must be.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -296,7 +280,7 @@ def read_study(path: Path) -> Study:
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ValueError(f"The study {path} is not YAML: {error}") from error
     return parse_study(content, folder=path.absolute().parent, what=path.name)
 
