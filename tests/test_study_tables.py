@@ -1,4 +1,4 @@
-"""Tests of the tables of a study."""
+"""Tests of the tables of a study: their numbers, and how they are laid out."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from studies import make_study, write_evaluation, write_log
 
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import bootstrap_interval
+from nnunet_cel.report.paper import PAPER_METRICS
 from nnunet_cel.study.models import evaluation_folders, model_folder, table_methods
 from nnunet_cel.study.study import Study
-from nnunet_cel.study.tables import read_cases, summarize, write_tables
+from nnunet_cel.study.tables import (
+    as_markdown,
+    as_tex,
+    read_cases,
+    summarize,
+    write_tables,
+)
 
 CASES = 10
 OURS = make_study(networks=["fcadensenet", "unet", "resunet"], tables=[5, 6])
@@ -53,11 +60,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_numbers_are_those_of_cases(home: Path) -> None:
-    """Every mean and SD can be computed from the rows of the same table's cases."""
+def test_numbers_are_those_of_cases_beside_those_of_the_paper(home: Path) -> None:
+    """All can be computed from the table's cases; its Table 5 has small windows."""
     groups = table(home, "table6_cases").groupby("method")
     values = table(home, "table6")
-
     assert len(values) == 3 * len(METRICS)
     for row in values.itertuples():
         group = groups.get_group(row.method)
@@ -67,6 +73,12 @@ def test_numbers_are_those_of_cases(home: Path) -> None:
         assert row.ci_low < row.mean < row.ci_high
         assert set(group["evaluation"]) == {row.evaluations}
         assert (home / row.evaluations / "cases.csv").is_file()
+    cells = values.set_index(["method", "metric"])["paper"]
+    assert cells["FCA-DenseNet", "L-sens"] == "0.768* (0.230)*"
+
+    values = table(home, "table5")
+    assert set(values["block"]) == {"64 x 64", "full window"}
+    assert set(values.dropna(subset="paper")["block"]) == {"64 x 64"}
 
 
 def test_best_means_are_starred(home: Path, tmp_path: Path) -> None:
@@ -101,30 +113,16 @@ def test_tests_are_paired_and_corrected(home: Path) -> None:
     assert sorted(rows["p_holm"]) == pytest.approx([first, max(first, large)])
 
 
-def test_paper_stands_beside(home: Path) -> None:
-    """Its cells; those of its Table 5 are not of full windows."""
-    cells = table(home, "table6").set_index(["method", "metric"])["paper"]
-    assert cells["FCA-DenseNet", "L-sens"] == "0.768* (0.230)*"
-    assert cells["U-Net", "DSC"] == "0.525 (0.278)"
-
-    values = table(home, "table5")
-    assert set(values["block"]) == {"64 x 64", "full window"}
-    assert set(values.dropna(subset="paper")["block"]) == {"64 x 64"}
-
-
 def test_splits_are_tested_one_by_one(tmp_path: Path) -> None:
-    """Mean and SD are over splits; patients may be in several of them."""
+    """Patients may be in several of them."""
     ours = make_study(splits=2, networks=["fcadensenet", "unet"], paper=False)
     write_evaluations(ours, tmp_path, "table6")
     write_tables(ours, tmp_path, only=["table6"])
     values, tests = table(tmp_path, "table6"), table(tmp_path, "table6_tests")
 
-    assert set(values["over"]) == {"splits"}
-    assert set(values["n"]) == {2}
     assert values["paper"].isna().all()
     assert list(tests[tests["metric"] == "DSC"]["split"]) == [1, 2]
     assert set(tests["n"]) == {CASES}
-    assert len(table(tmp_path, "table6_cases")) == 2 * 2 * CASES
 
 
 @pytest.mark.parametrize(
@@ -156,32 +154,16 @@ def test_groups_are_summed_up(
     assert found["mean"] == pytest.approx(mean)
     assert found["sd"] == pytest.approx(np.std(sd, ddof=1))
     pooled = np.concatenate(values)
-    expected = bootstrap_interval(pooled[~np.isnan(pooled)])
-    if n[0] == "splits":
-        assert math.isnan(found["ci_low"])
-    else:
-        assert (found["ci_low"], found["ci_high"]) == expected
+    interval = bootstrap_interval(pooled[~np.isnan(pooled)])
+    expected = (math.nan, math.nan) if n[0] == "splits" else interval
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(expected, nan_ok=True)
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
-    """Other references, or another protocol."""
-    ours = make_study(networks=["fcadensenet", "unet"])
-    write_evaluations(ours, tmp_path, "table6")
-    change(tmp_path, "2d", reference_ml=2.0)
-    with pytest.raises(ValueError, match="on the same references"):
-        write_tables(ours, tmp_path, only=["table6"])
-
-    summary = next(tmp_path.rglob("summary.json"))
-    summary.write_text('{"protocol": {"name": "other"}}')
-    with pytest.raises(ValueError, match="by the same protocol"):
-        write_tables(ours, tmp_path, only=["table6"])
-
-
-def test_names_and_missing_models(home: Path, tmp_path: Path) -> None:
-    """A table of what there is on demand, and nothing that is not."""
+def test_what_is_missing_or_cannot_be_compared_is_said(tmp_path: Path) -> None:
+    """A table of what there is on demand, and no star where there is nothing."""
+    ours = make_study(networks=["unet", "fcadensenet"], tables=[6, 7])
     with pytest.raises(ValueError, match="Did you mean 'table6'"):
-        write_tables(OURS, home, only=["table66"])
-    ours = make_study(tables=[6, 7])
+        write_tables(ours, tmp_path, only=["table66"])
     write_evaluations(make_study(networks=["unet"]), tmp_path, "table6")
     with pytest.raises(FileNotFoundError, match="There is no evaluation"):
         write_tables(ours, tmp_path)
@@ -191,6 +173,11 @@ def test_names_and_missing_models(home: Path, tmp_path: Path) -> None:
     assert set(values.dropna(subset="mean")["method"]) == {"U-Net"}
     assert not values["best"].any()
     assert table(tmp_path, "table7")["mean"].isna().all()
+
+    write_evaluations(ours, tmp_path, "table6")
+    change(tmp_path, "2d", reference_ml=2.0)
+    with pytest.raises(ValueError, match="on the same references"):
+        write_tables(ours, tmp_path, only=["table6"])
 
 
 def test_networks_have_hours_and_parameters(tmp_path: Path) -> None:
@@ -203,8 +190,48 @@ def test_networks_have_hours_and_parameters(tmp_path: Path) -> None:
         write_tables(ours, tmp_path)
     name = model_folder(ours, "finetuned", "Dataset502_CEL", "2d_unet", 0)
     write_log(tmp_path / name, [900.0])
-    write_tables(ours, tmp_path)
+    (path,) = write_tables(ours, tmp_path)
     values = table(tmp_path, "table2")
 
     assert list(values["mean"]) == pytest.approx([2.0, 1.0, 0.25], abs=0.05)
     assert list(values["paper"]) == ["2.0", "~7", "~3"]
+    text = " ".join(path.read_text().split())
+    assert "| this study | Training time (h) | 1.000 |" in text
+    assert "| Huang et al. 2024 | Training time (h) | ~7 |" in text
+
+
+def test_tables_are_laid_out_as_in_the_paper() -> None:
+    """Means and stars, the paper's below, then differences; a dash for no value."""
+    values = pd.DataFrame(
+        {
+            **{"block": block, "method": method, "metric": metric, "over": "folds"},
+            **{"n": 3, "mean": mean, "sd": 0.1, "best": method == "A_1"},
+            "paper": "0.661* (0.187)*" if block == "64" and method == "A_1" else "",
+        }
+        for block in ("64", "full")
+        for method, mean in (("A_1", 0.5), ("B", math.nan))
+        for metric in PAPER_METRICS
+    )
+    tests = values[values["method"] == "B"].assign(
+        **{"split": "", "reference": "A_1", "other": "B", "mean_difference": -0.25},
+        **{"ci_low": -0.5, "ci_high": 0.0, "p_holm": 0.0004},
+    )
+    text = " ".join(as_markdown("table5", values, tests).split())
+    for expected in (
+        *("# Table 5. Models trained", "over 3 folds; *, best mean."),
+        r"| full | this study | DSC | 0.500\* (0.100) | - |",
+        r"| 64 | Huang et al. 2024 | L-sensitivity | 0.661\* (0.187)\* | - |",
+        *("A_1 minus the others: mean difference",),
+        "| full | DSC | -0.250 (-0.500 to +0.000), p < 0.001 |",
+    ):
+        assert expected in text
+    assert "| full | Huang" not in text
+    assert "LFDR" in text
+    assert "LFDR" not in as_markdown("table3", values)
+
+    text = as_tex("table6", values[values["block"] == "64"])
+    for expected in (
+        *(r"A\_1", r"this study & DSC & 0.500* (0.100) & - \\", r"\toprule"),
+        r"\caption{Fine-tuned models on the CEL test half. Mean",
+    ):
+        assert expected in text

@@ -21,7 +21,7 @@ __all__ = ["check_feasible"]
 
 
 def check_feasible(study: Study, *, local: bool = True) -> None:
-    """Check what can be known before the first job.
+    """Refuse what can be known to fail before the first job.
 
     Args:
         study: The study.

@@ -93,16 +93,13 @@ def _shared(settings: Settings) -> Settings:
     return settings
 
 
-def _arguments(
-    given: dict[str, dict[str, Any]], info: ValidationInfo
-) -> dict[str, dict[str, Any]]:
+def _arguments(given: Arguments, info: ValidationInfo) -> Arguments:
     """Return arguments of networks, with absolute paths of files."""
-    whole = {network: dict(given[network]) for network in _networks(given)}
-    for arguments in whole.values():
-        for name, value in arguments.items():
+    for network in _networks(given):
+        for name, value in given[network].items():
             if name.endswith("_file") and value is not None:
-                arguments[name] = _absolute(str(value), info)
-    return whole
+                given[network][name] = _absolute(str(value), info)
+    return given
 
 
 def _resources(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -110,6 +107,7 @@ def _resources(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: {**rest, **given.get(kind, {})} for kind, rest in RESOURCES.items()}
 
 
+Arguments = dict[str, dict[str, Any]]
 Place = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 Dataset = Annotated[
     str, Field(pattern=r"(^|/)Dataset\d{3}_\w+/?$"), AfterValidator(_absolute)
@@ -200,9 +198,7 @@ class Training(Section):
     settings: SharedSettings = Settings()
     pretraining: SharedSettings = Settings()
     finetuning: SharedSettings = Settings()
-    arch_kwargs: Annotated[dict[str, dict[str, Any]], AfterValidator(_arguments)] = (
-        Field(default={})
-    )
+    arch_kwargs: Annotated[Arguments, AfterValidator(_arguments)] = Field(default={})
 
 
 class NnUNet(Section):
@@ -243,8 +239,7 @@ class Study(Section):
     training: Training = Training()
     nnunet: NnUNet = NnUNet()
     resources: Annotated[
-        dict[JobKind, dict[str, NonNegativeInt | str]],
-        AfterValidator(_resources),
+        dict[JobKind, dict[str, NonNegativeInt | str]], AfterValidator(_resources)
     ] = Field(default={}, validate_default=True)
 
     @model_validator(mode="after")
@@ -255,14 +250,12 @@ class Study(Section):
                 source = "sources" if data.kind == "wmh" else "source"
                 raise ValueError(
                     f"The 'data.{data.kind}' of the study must be given by exactly one "
-                    f"of dataset, {source}, phantoms. Got "
-                    f"{' and '.join(data.given) or 'none'}."
+                    f"of dataset, {source}, phantoms. Got {data.given or 'none'}."
                 )
         if self.splits > 1 and self.data.cel.dataset:
             raise ValueError(
                 "The 'splits' of the study must be 1 with 'data.cel.dataset', which is "
-                f"divided already. Got {self.splits} instead. Name the scans with "
-                "'data.cel.source' for more divisions."
+                f"divided already. Got {self.splits}: give 'data.cel.source' instead."
             )
         return self
 

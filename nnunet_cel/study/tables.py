@@ -167,8 +167,7 @@ def read_cases(
         check_comparable(evaluations)
     if not tables:
         return pd.DataFrame(columns=[*_KEYS, "case", *METRICS])
-    cases = pd.concat(tables, names=_KEYS).reset_index(_KEYS)
-    return cases.reset_index(drop=True)
+    return pd.concat(tables, names=_KEYS).reset_index(_KEYS).reset_index(drop=True)
 
 
 def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -257,14 +256,13 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     for split, own in cases.groupby(splits, sort=False):
         own = own.set_index(["group", "case", "method"])
-        place = {"block": methods[0].block, "split": split}
         for short in METRICS:
             table = own[short].unstack(sort=False)
             values = {name: table[name].to_numpy(dtype=float) for name in table}
             if reference in values:
                 pairs = [(name, reference) for name in values if name != reference]
-                tests = compare_pairs(short, values, pairs)
-                rows += [place | test for test in tests]
+                place = {"block": methods[0].block, "split": split}
+                rows += [place | test for test in compare_pairs(short, values, pairs)]
     return rows
 
 
@@ -330,12 +328,7 @@ def as_markdown(
 
 
 def as_tex(name: str, values: pd.DataFrame) -> str:
-    """Return a table as TeX, for the package booktabs.
-
-    Args:
-        name: Name of the table.
-        values: One row for each method and metric, with ``mean`` and ``paper``.
-    """
+    """Return a table as TeX, for the package booktabs, see :func:`as_markdown`."""
     caption = f"{TITLES[name].rpartition('. ')[2]}. {_note(values)}"
     table = _means(name, values).to_latex(index=False, escape=True, caption=caption)
     return f"% needs \\usepackage{{booktabs}}\n{table}"
@@ -352,7 +345,11 @@ def _note(values: pd.DataFrame) -> str:
 
 def _means(name: str, values: pd.DataFrame) -> pd.DataFrame:
     """Return the cells of a table, with those of the paper below."""
-    texts = [_mean(row) for _, row in values.iterrows()]
+    texts = values["mean"].map(number)
+    if "sd" in values:
+        stars = values["best"].map({True: "*", False: ""})
+        whole = texts + stars + " (" + values["sd"].map(number) + ")"
+        texts = whole.where(values["mean"].notna(), texts)
     ours = values.assign(numbers="this study", text=texts)
     paper = values[values["paper"] != ""]
     paper = paper.assign(numbers="Huang et al. 2024", text=paper["paper"])
@@ -364,11 +361,8 @@ def _grid(name: str, rows: pd.DataFrame, columns: str) -> pd.DataFrame:
     if name != "table2":
         shown = PAPER_METRICS[: 4 if name == "table3" else None]
         rows = rows[rows["metric"].isin(shown)]
-    parts = [
-        part
-        for part in ("block", "numbers", "split")
-        if part in rows and rows[part].nunique() > 1
-    ]
+    parts = [part for part in ("block", "numbers", "split") if part in rows]
+    parts = [part for part in parts if rows[part].nunique() > 1]
     grid = rows.replace({"metric": PRINTED_NAMES}).pivot_table(
         index=[*parts, "metric"],
         columns=columns,
@@ -384,14 +378,6 @@ def _markdown(grid: pd.DataFrame) -> str:
     """Return a table as Markdown, in which stars are no emphasis."""
     plain = grid.replace(r"\*", r"\\*", regex=True)
     return str(plain.to_markdown(index=False, disable_numparse=True))
-
-
-def _mean(row: pd.Series) -> str:
-    """Return a mean with its SD and its star."""
-    mean = number(row["mean"])
-    if "sd" not in row or np.isnan(row["mean"]):
-        return mean
-    return f"{mean}{'*' if row['best'] else ''} ({number(row['sd'])})"
 
 
 def _difference(row: pd.Series) -> str:

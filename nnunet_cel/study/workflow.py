@@ -22,10 +22,7 @@ __all__ = ["begin", "continued_study", "run_on_gpu", "run_workflow", "workflow_f
 _RECORD = "study.json"  # says what the folder is a study of
 # What trained models depend on; the rest may change while a study goes on.
 _FROZEN = {"data", "planning", "training", "seed"}
-# What makes a job run again: its inputs changed, or what it is to do with them.
-_TRIGGERS = ("mtime", "input", "params")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_PAUSE = 0.2  # s between two looks for a free GPU
 
 
 def workflow_file(*parts: str) -> Path:
@@ -123,8 +120,9 @@ def run_workflow(
         ) from error
     _refuse_other_study(study, out)
     # Snakemake's own lock stays where a run was killed; ours does not.
-    line = ["--snakefile", str(workflow_file("Snakefile")), "--nolock"]
-    line += ["--rerun-triggers", *_TRIGGERS, "--rerun-incomplete", "--keep-going"]
+    line = ["--snakefile", str(workflow_file("Snakefile")), "--nolock", "--keep-going"]
+    # A job runs again if its inputs changed, or what it is to do with them.
+    line += ["--rerun-triggers", "mtime", "input", "params", "--rerun-incomplete"]
     if profile is None:
         line += ["--cores", str(cores or os.cpu_count() or 1)]
         line += ["--resources", f"gpu={gpus}"]
@@ -166,4 +164,4 @@ def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
             with contextlib.suppress(ValueError), taken:
                 environment = os.environ | {_VISIBLE: name}
                 return subprocess.run(command, env=environment, check=False).returncode
-        time.sleep(_PAUSE)
+        time.sleep(0.2)
