@@ -45,11 +45,11 @@ _COMMANDS = {
     ),
     "report": (
         "make a page of an evaluation, with pictures of its lesions",
-        "nnunet_cel.report.command",
+        "nnunet_cel.report.build",
     ),
     "export": (
         "write label maps for ITK-SNAP, 3D Slicer and DICOM archives",
-        "nnunet_cel.report.export_command",
+        "nnunet_cel.report.exports",
     ),
     "protocol": (
         "run the whole study of the paper, with its tables and figures",
