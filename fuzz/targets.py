@@ -58,13 +58,13 @@ def _labels(path: Path) -> None:
 
     labels = read_labels([path.parent])
     labels.check(path, np.arange(3))
-    labels.channel(2)
+    labels.channel(path, 2)
 
 
 def _transform(path: Path) -> None:
-    from nnunet_cel.preparation.record import read_record
+    from nnunet_cel.preparation.restore import read_grids
 
-    read_record(path)
+    read_grids(path)
 
 
 def _grids() -> bytes:
@@ -118,10 +118,9 @@ def _table(path: Path) -> None:
 
 
 def _probabilities(path: Path) -> None:
-    from nnunet_cel.evaluation.labels import Labels
-    from nnunet_cel.evaluation.probabilities import read_probabilities
+    from nnunet_cel.evaluation.labels import Labels, read_probabilities
 
-    read_probabilities(path, (4, 3, 2), Labels())
+    read_probabilities(path, np.zeros((4, 3, 2)), Labels())
 
 
 def _npz() -> bytes:

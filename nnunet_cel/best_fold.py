@@ -11,7 +11,6 @@ to the standard output, so that it can be handed on:
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections.abc import Iterable
@@ -54,13 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the folds to the standard error and the best one to the output."""
     model = find_model(args.dataset, args.trainer, args.plans, args.configuration)
-    folds = read_folds(model, checkpoint=args.checkpoint)
-    best = _best(folds)
     print(f"{model}\nfold   Dice", file=sys.stderr)
+    folds = read_folds(model, checkpoint=args.checkpoint)
     for fold in folds:
         dice = "     -" if fold.dice is None else f"{fold.dice:6.4f}"
-        remark = "best" if fold is best else fold.problem
-        print(f"{fold.name:<4} {dice}  {remark}".rstrip(), file=sys.stderr)
+        print(f"{fold.name:<4} {dice}  {fold.problem}".rstrip(), file=sys.stderr)
     print(choose(folds, model=model).checkpoint)
     return 0
 
@@ -85,17 +82,12 @@ def find_model(dataset: str, trainer: str, plans: str, configuration: str) -> Pa
         raise ValueError(
             "DATASET must be the name or the number of a data set in nnUNet_raw, "
             f"nnUNet_preprocessed or nnUNet_results. Got {dataset!r} instead. "
-            f"nnU-Net says: {str(error).partition('. ')[0]}. "
-            "'nnunet-cel doctor' shows these folders."
+            f"nnU-Net says: {str(error).partition('. ')[0]}."
         ) from error
     if not model.is_dir():
-        beside, kind = model.parent, "models of this data set"
-        if not beside.is_dir():
-            beside, kind = beside.parent, "data sets"
-        there = sorted(p.name for p in beside.iterdir()) if beside.is_dir() else []
+        there = sorted(path.name for path in model.parent.glob("*__*__*"))
         raise FileNotFoundError(
-            f"The model must be a folder under nnUNet_results. Got {str(model)!r} "
-            f"instead, which does not exist. Trained {kind}: "
+            f"There is no model {model}. Trained models of this data set: "
             f"{', '.join(there) or 'none'}. Choose with DATASET, -c, -tr and -p."
         )
     return model
@@ -103,18 +95,12 @@ def find_model(dataset: str, trainer: str, plans: str, configuration: str) -> Pa
 
 def read_folds(model: Path, *, checkpoint: str = "checkpoint_final.pth") -> list[Fold]:
     """Read what nnU-Net left in the folders `fold_X` of `model`, in order of X."""
-    numbers = sorted(
-        int(name)
-        for folder in model.glob("fold_*")
-        if (name := folder.name.removeprefix("fold_")).isdecimal() and folder.is_dir()
-    )
-    folds = [_read_fold(model / f"fold_{n}", checkpoint=checkpoint) for n in numbers]
-    if (model / "fold_all").is_dir():
-        path = model / "fold_all" / checkpoint
-        folds.append(
-            Fold("all", path, problem="left out: validated on its training cases")
-        )
-    return folds
+    names = [folder.name.removeprefix("fold_") for folder in model.glob("fold_*")]
+    known = [name for name in names if name.isdecimal() or name == "all"]
+    return [
+        _read_fold(name, model / f"fold_{name}", checkpoint)
+        for name in sorted(known, key=lambda name: (name == "all", name.zfill(9)))
+    ]
 
 
 def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
@@ -123,37 +109,29 @@ def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
     Raises:
         FileNotFoundError: If no fold of `model` can be chosen.
     """
-    best = _best(folds)
-    if best is None:
+    candidates = [(fold.dice, fold) for fold in folds if not fold.problem]
+    if not candidates:
         raise FileNotFoundError(
             "The model must have a fold with a checkpoint and a validation. "
             f"Found none in {str(model)!r}. Train its folds with nnUNetv2_train; "
             "'nnUNetv2_train ... --val' adds a validation that is missing."
         )
-    return best
+    # max() keeps the first of equals, and the folds are in order
+    return max(candidates, key=lambda pair: pair[0] or 0.0)[1]
 
 
-def _best(folds: Iterable[Fold]) -> Fold | None:
-    candidates = [fold for fold in folds if not fold.problem and fold.dice is not None]
-    # max() keeps the first of equals, and the folds are in order.
-    return max(candidates, key=lambda fold: fold.dice or 0.0, default=None)
-
-
-def _read_fold(folder: Path, *, checkpoint: str) -> Fold:
-    name = folder.name.removeprefix("fold_")
+def _read_fold(name: str, folder: Path, checkpoint: str) -> Fold:
     path = folder / checkpoint
-    summary = folder / "validation" / "summary.json"
+    if name == "all":
+        return Fold(name, path, problem="left out: validated on its training cases")
     try:
-        content = read_json(summary)
+        content = read_json(folder / "validation" / "summary.json")
         dice = float(content["foreground_mean"]["Dice"])
     except FileNotFoundError:
         return Fold(name, path, problem="no validation/summary.json")
     except (KeyError, TypeError, ValueError):
         return Fold(name, path, problem="no foreground_mean.Dice in summary.json")
-    if math.isnan(dice):
-        return Fold(name, path, dice, problem="no Dice: no lesion in its validation")
-    if not 0 <= dice <= 1:
-        return Fold(name, path, dice, problem="Dice must be in [0, 1]")
-    if not path.is_file():
-        return Fold(name, path, dice, problem=f"no {checkpoint}")
-    return Fold(name, path, dice)
+    if not 0 <= dice <= 1:  # nan where the validation has no lesion
+        return Fold(name, path, dice, problem="no Dice in [0, 1]")
+    problem = "" if path.is_file() else f"no {checkpoint}"
+    return Fold(name, path, dice, problem)

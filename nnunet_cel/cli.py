@@ -20,49 +20,22 @@ from typing import Any
 __all__ = ["main"]
 
 _COMMANDS = {
-    "doctor": ("check the installation and say how to repair it", "nnunet_cel.doctor"),
-    "prepare": ("find brains, crop and resample", "nnunet_cel.preparation.command"),
-    "convert": (
-        "make raw data sets of public data and your own scans",
-        "nnunet_cel.dataset_conversion.command",
-    ),
-    "best-fold": ("print the checkpoint of the best fold", "nnunet_cel.best_fold"),
-    "restore": (
-        "bring predictions to original images",
-        "nnunet_cel.preparation.restore",
-    ),
-    "evaluate": (
-        "compare predictions with references, lesion by lesion",
-        "nnunet_cel.evaluation.evaluate_command",
-    ),
-    "compare": (
-        "put evaluations of several models side by side, with tests",
-        "nnunet_cel.evaluation.compare_command",
-    ),
-    "lesions": (
-        "count and measure the lesions of predictions",
-        "nnunet_cel.evaluation.lesions_command",
-    ),
-    "report": (
-        "make a page of an evaluation, with pictures of its lesions",
-        "nnunet_cel.report.build",
-    ),
-    "export": (
-        "write label maps for ITK-SNAP, 3D Slicer and DICOM archives",
-        "nnunet_cel.report.exports",
-    ),
-    "protocol": (
-        "run the whole study of the paper, with its tables and figures",
-        "nnunet_cel.study.command",
-    ),
-    "weights": (
-        "hand on models as files that cannot run code",
-        "nnunet_cel.model_export",
-    ),
-    "phantom": ("write synthetic data", "nnunet_cel.phantom.command"),
-    "demo": ("run the whole protocol on phantoms", "nnunet_cel.phantom.demo"),
+    "doctor": ("check the installation and say how to repair it", "doctor"),
+    "prepare": ("find brains, crop and resample", "preparation.command"),
+    "convert": ("make data sets of public data or scans", "dataset_conversion.command"),
+    "best-fold": ("print the checkpoint of the best fold", "best_fold"),
+    "restore": ("bring predictions to original images", "preparation.restore"),
+    "evaluate": ("compare with references", "evaluation.evaluate_command"),
+    "compare": ("compare models, with tests", "evaluation.compare_command"),
+    "lesions": ("count and measure lesions", "evaluation.lesions_command"),
+    "report": ("make a page of an evaluation, with pictures", "report.build"),
+    "export": ("write label maps for viewers and archives", "report.exports"),
+    "protocol": ("run the whole study of the paper", "study.command"),
+    "weights": ("hand on models as files that cannot run code", "model_export"),
+    "phantom": ("write synthetic data", "phantom.command"),
+    "demo": ("run the whole protocol on phantoms", "phantom.demo"),
 }
-"""Name of each sub-command: its line in the help, and its module."""
+"""Name of each sub-command: its line in the help, and its module in this package."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -117,7 +90,7 @@ def _get_parser(command: str | None = None) -> argparse.ArgumentParser:
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         if name == command:
-            module = importlib.import_module(module_name)
+            module = importlib.import_module(f"nnunet_cel.{module_name}")
             chosen.description = inspect.getdoc(module)
             module.add_arguments(chosen)
             chosen.set_defaults(run=module.run)

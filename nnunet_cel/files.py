@@ -12,14 +12,17 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import filelock
+import yaml
 
 __all__ = [
     "check_replaceable",
@@ -27,6 +30,8 @@ __all__ = [
     "new_file",
     "new_folder",
     "read_json",
+    "read_table",
+    "read_yaml",
     "sha256",
     "to_csv",
     "to_json",
@@ -214,6 +219,52 @@ def to_csv(rows: Iterable[Iterable[Any]]) -> str:
     return stream.getvalue()
 
 
+def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a table, separated by comma, semicolon or tab.
+
+    Names of columns are in lower case, and blanks around cells are removed.
+
+    Raises:
+        ValueError: If it is not CSV or TSV in UTF-8, or a required column is missing or
+            has an empty cell.
+    """
+    try:
+        text = unicodedata.normalize("NFC", file.read_text(encoding="utf-8-sig"))
+        separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+        read = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header, *lines = [cells for cells in map(_cleaned, read) if cells] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"The table {file} must be CSV or TSV in UTF-8. It cannot be read: "
+            f'{error}. Save it anew, as "CSV UTF-8".'
+        ) from error
+    columns = [name.lower() for name in header]
+    pad = [""] * len(columns)
+    rows = [dict(zip(columns, cells + pad, strict=False)) for cells in lines]
+    good = [len(set(columns)) == len(columns) and set(required) <= set(columns)]
+    good += [
+        len(cells) <= len(columns) and all(row.get(name) for name in required)
+        for cells, row in zip(lines, rows, strict=True)
+    ]
+    if not all(good):
+        number = good.index(False)
+        raise ValueError(
+            f"The table {file} must have the columns {', '.join(required)}, each once "
+            "and without an empty cell, and no cell beyond the columns. Got "
+            f"{', '.join([header, *lines][number]) or 'nothing'} in row {number + 1}."
+        )
+    return rows
+
+
+def _cleaned(cells: list[str]) -> list[str]:
+    """Return the cells of a row without blanks, and without empty ones at the end."""
+    # An apostrophe before a formula was put there by `to_csv`.
+    row = [re.sub(r"^'(?=[=+@\t\r-])", "", " ".join(cell.split())) for cell in cells]
+    while row and not row[-1]:
+        row.pop()
+    return row
+
+
 def to_json(content: Any) -> str:
     """Return indented JSON with a line break at its end."""
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
@@ -232,6 +283,37 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(
             f"The file {path} must be JSON. It is not: {error}."
         ) from error
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"it has the key {twice!r} twice{node.start_mark}")
+        return node
+
+
+def read_yaml(path: Path | str, what: str) -> Any:
+    """Return the content of a YAML file; nothing in it is run.
+
+    Args:
+        path: The file.
+        what: What to call it in messages, for example ``"study"``.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not YAML, or has a key twice; the message names it.
+    """
+    try:
+        return yaml.load(Path(path).read_bytes(), _YamlLoader)
+    # The others come from dates, numbers and nesting that Python cannot hold.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ValueError(f"The {what} {path} is not YAML: {reason}.") from error
 
 
 def sha256(path: Path | str) -> str:

@@ -9,7 +9,7 @@ import operator
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = ["DEFAULT_PROCESSES", "add_arguments", "map_cases", "mapper", "try_cases"]
+__all__ = [
+    "DEFAULT_PROCESSES",
+    "add_arguments",
+    "map_cases",
+    "mapper",
+    "raise_together",
+    "try_cases",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -118,13 +125,17 @@ def try_cases(
         processes=processes,
         description=description,
     )
-    problems = [problem for _, problem in results if problem]
+    raise_together([problem for _, problem in results if problem])
+    return [result for done, _ in results for result in done]
+
+
+def raise_together(problems: Sequence[str]) -> None:
+    """Raise one ValueError that lists all problems, if there are any."""
     if len(problems) == 1:
         raise ValueError(problems[0])
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise ValueError(f"{len(problems)} cases have problems:\n{listed}")
-    return [result for done, _ in results for result in done]
 
 
 def _attempt(

@@ -7,7 +7,6 @@ the probabilities beside it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_cel.files import read_json
 from nnunet_cel.training.trainer import FCADenseTrainer
 
 MODEL = Path(__file__).parent / "data" / "earlier_model"
@@ -27,11 +27,9 @@ def test_predicts_as_it_did() -> None:
         str(MODEL), (0,), "checkpoint_final.pth"
     )
     reader = predictor.plans_manager.image_reader_writer_class()
-    image, properties = reader.read_images([str(MODEL / "case_0000.nii.gz")])
+    scan = reader.read_images([str(MODEL / "case_0000.nii.gz")])
 
-    _, probabilities = predictor.predict_single_npy_array(
-        image, properties, None, None, True
-    )
+    _, probabilities = predictor.predict_single_npy_array(*scan, None, None, True)
 
     expected = np.load(MODEL / "lesion_probabilities.npz")["probabilities"]
     assert (expected > 0.5).sum() > 100
@@ -40,14 +38,13 @@ def test_predicts_as_it_did() -> None:
 
 def test_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its plans are accepted by the trainer, which loads its checkpoint."""
-    for name in ("raw", "preprocessed", "results"):
+    for name in ("preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path))
     cases = tmp_path / "Dataset501_Before" / "FCADensePlans_2d"
     cases.mkdir(parents=True)
     (cases / "case_00.b2nd").touch()  # tells nnU-Net the format of the cases
-    plans = json.loads((MODEL / "FCADensePlans.json").read_text())
-    plans["continue_training"] = True
-    dataset = json.loads((MODEL / "dataset.json").read_text())
+    plans = read_json(MODEL / "FCADensePlans.json") | {"continue_training": True}
+    dataset = read_json(MODEL / "dataset.json")
     trainer = FCADenseTrainer(plans, "2d", 0, dataset, torch.device("cpu"))
 
     trainer.load_checkpoint(str(MODEL / "fold_0" / "checkpoint_final.pth"))

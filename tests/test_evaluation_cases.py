@@ -1,25 +1,29 @@
-"""Tests of the evaluation of one case."""
+"""Tests of the evaluation of one case, and of surface distances."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import ndimage
+from scipy.spatial.distance import cdist
 
-from nnunet_cel.evaluation.cases import evaluate_case
+from nnunet_cel.evaluation.cases import evaluate_case, surface_distances
 from nnunet_cel.evaluation.labels import Labels
 from nnunet_cel.evaluation.protocol import load_protocol
-from nnunet_cel.evaluation.thresholds import THRESHOLDS
 from nnunet_cel.volumes import Volume
 
-PAPER = load_protocol("paper")
 SHAPE = (12, 10, 8)
 # 2 x 1 x 0.5 mm, to the left, to the front, to the head
 AFFINE = np.array([[-2.0, 0, 0, 50], [0, 1, 0, -20], [0, 0, 0.5, 7], [0, 0, 0, 1]])
+SPACING = (0.5, 1.0, 3.0)
 
 
-def volume(*parts: tuple[slice, slice, slice], ignored: object = None) -> Volume:
+def volume(*parts: tuple[slice, slice, slice], ignored: Any = None) -> Volume:
     """Return a label map with lesions in these parts, and 2 in the ignored one."""
     voxels = np.zeros(SHAPE, dtype=np.uint8)
     for part in parts:
@@ -34,79 +38,71 @@ def box(x: int, y: int, z: int, size: int = 2) -> tuple[slice, slice, slice]:
     return slice(x, x + size), slice(y, y + size), slice(z, z + size)
 
 
+def evaluate(*maps: Volume, **options: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Return the row of a case and its lesions by the protocol of the paper."""
+    options = {"labels": Labels(), **options}
+    tables = evaluate_case(*maps, load_protocol("paper"), **options)
+    return tables["cases"].to_dict("records")[0], tables["lesions"]
+
+
 def test_hand_counted_case() -> None:
     """Counts, volumes and metrics are what is worked out by hand."""
     # 8 voxels hit by 4 of 8 predicted ones, 8 missed, 27 false, one speck on each side
     reference = volume(box(0, 0, 0), box(6, 0, 0), box(0, 8, 7, 1))
     prediction = volume(box(1, 0, 0), box(6, 5, 3, 3), box(11, 9, 7, 1))
 
-    row = evaluate_case(prediction, reference, PAPER, labels=Labels()).row
+    row, _ = evaluate(prediction, reference)
 
-    assert row["DSC"] == pytest.approx(2 * 4 / (17 + 36))
-    assert row["VD"] == pytest.approx((36 - 17) / 17)
-    assert (row["L-sens"], row["LFDR"]) == (1 / 2, 1 / 2)
-    assert (row["tp_voxels"], row["fp_voxels"], row["fn_voxels"]) == (4, 32, 13)
-    assert row["voxel_mm3"] == pytest.approx(1.0)
-    assert row["reference_ml"] == pytest.approx(0.017)
     expected = {
-        "reference_lesions": 2,
-        "predicted_lesions": 2,
-        "reference_hit": 1,
-        "reference_missed": 1,
-        "reference_dropped": 1,
-        "predicted_hit": 1,
-        "predicted_false": 1,
-        "predicted_ignored": 0,
-        "predicted_dropped": 1,
+        **{"DSC": 2 * 4 / (17 + 36), "VD": (36 - 17) / 17, "L-sens": 0.5, "LFDR": 0.5},
+        **{"tp_voxels": 4, "fp_voxels": 32, "fn_voxels": 13, "voxel_mm3": 1},
+        **{"reference_lesions": 2, "predicted_lesions": 2, "reference_ml": 0.017},
+        **{"reference_hit": 1, "reference_missed": 1, "reference_dropped": 1},
+        **{"predicted_hit": 1, "predicted_false": 1, "predicted_ignored": 0},
+        **{"predicted_dropped": 1, "predicted_false_ml": 0.027},
+        "reference_missed_ml": 0.008,
     }
-    assert {name: row[name] for name in expected} == expected
-    assert row["predicted_false_ml"] == pytest.approx(0.027)
-    assert row["reference_missed_ml"] == pytest.approx(0.008)
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
 
 
 def test_lesion_table_says_where_lesions_are() -> None:
     """Number, center, box and overlap are those of the lesion, voxels and RAS mm."""
-    result = evaluate_case(
-        volume(box(4, 4, 2), box(0, 0, 5, 3)),
-        volume(box(4, 5, 2)),
-        PAPER,
-        labels=Labels(),
-    )
+    _, lesions = evaluate(volume(box(4, 4, 2), box(0, 0, 5, 3)), volume(box(4, 5, 2)))
 
-    reference, *both = result.lesions.to_dict("records")
-    predicted = next(row for row in both if row["voxels"] == 8)
-    assert [(row["lesion"], row["voxels"]) for row in both if row != predicted] == [
-        (1, 27)  # the largest
+    reference, *predicted = lesions.to_dict("records")
+    assert sorted((row["lesion"], row["voxels"]) for row in predicted) == [
+        (1, 27),
+        (2, 8),
     ]
-    assert predicted["lesion"] == 2
-    assert (reference["map"], predicted["map"]) == ("reference", "prediction")
-    assert (reference["status"], reference["lesion"]) == ("hit", 1)
-    assert (reference["voxels"], reference["volume_mm3"]) == (8, pytest.approx(8))
-    assert reference["size_bin"] == "<10"
-    assert [reference[f"centroid_{a}"] for a in "xyz"] == [4.5, 5.5, 2.5]
-    # 50 - 2 * 4.5, -20 + 5.5, 7 + 0.5 * 2.5
-    assert [reference[f"centroid_{a}_mm"] for a in "xyz"] == [41, -14.5, 8.25]
-    corners = [
-        [reference[f"box_{a}_{end}"] for a in "xyz"] for end in ("first", "last")
-    ]
-    assert corners == [[4, 5, 2], [5, 6, 3]]
-    assert (reference["overlap_voxels"], reference["overlap_fraction"]) == (4, 0.5)
-    assert reference["partners"] == 1
+    expected = {
+        **{"map": "reference", "lesion": 1, "status": "hit", "voxels": 8},
+        **{"volume_mm3": 8, "size_bin": "<10", "partners": 1},
+        **{"overlap_voxels": 4, "overlap_fraction": 0.5},
+        **{"centroid_x": 4.5, "centroid_y": 5.5, "centroid_z": 2.5},
+        # 50 - 2 * 4.5, -20 + 5.5, 7 + 0.5 * 2.5
+        **{"centroid_x_mm": 41, "centroid_y_mm": -14.5, "centroid_z_mm": 8.25},
+        **{"box_x_first": 4, "box_x_last": 5, "box_y_first": 5, "box_y_last": 6},
+        **{"box_z_first": 2, "box_z_last": 3},
+    }
+    assert reference == pytest.approx(expected)
 
 
 def test_ignored_voxels_are_in_neither_map() -> None:
     """Lesion under the ignore label is taken out before anything is counted."""
     part = (slice(6, 12), slice(None), slice(None))
-    reference = volume(box(0, 0, 0), ignored=part)
-    prediction = volume(box(0, 0, 0), box(7, 5, 3), box(5, 5, 3))
-    labels = Labels(ignore=2)
+    maps = [
+        volume(box(0, 0, 0), box(7, 5, 3), box(5, 5, 3)),
+        volume(box(0, 0, 0), ignored=part),
+    ]
+    before = [m.voxels.copy() for m in maps]
 
-    row = evaluate_case(prediction, reference, PAPER, labels=labels).row
+    row, _ = evaluate(*maps, labels=Labels(ignore=2))
 
     # of the last lesion the half at x = 5 remains
     assert row["predicted_ml"] == pytest.approx(0.012)
-    assert (row["predicted_hit"], row["predicted_false"]) == (1, 1)
-    assert row["fp_voxels"] == 4
+    counts = (row["predicted_hit"], row["predicted_false"], row["fp_voxels"])
+    assert counts == (1, 1, 4)
+    assert all((m.voxels == b).all() for m, b in zip(maps, before, strict=True))
 
 
 @pytest.mark.parametrize("size", [0, 1])
@@ -115,34 +111,31 @@ def test_scan_without_lesions(size: int) -> None:
     prediction = volume(box(5, 5, 3, 3)) if size else volume()
     probabilities = prediction.voxels.astype(np.float32)
 
-    result = evaluate_case(
-        prediction, volume(), PAPER, labels=Labels(), probabilities=probabilities
-    )
+    row, lesions = evaluate(prediction, volume(), probabilities=probabilities)
 
-    assert list(result.lesions["max_probability"]) == [1] * size
-    assert result.row["predicted_false"] == size
-    assert math.isnan(result.row["DSC"])
-    assert result.row["PPV"] == pytest.approx(0 if size else math.nan, nan_ok=True)
+    assert list(lesions["max_probability"]) == [1] * size
+    assert row["predicted_false"] == size
+    assert math.isnan(row["DSC"])
+    assert row["PPV"] == pytest.approx(0 if size else math.nan, nan_ok=True)
 
 
 def test_direction_and_spacing_move_with_the_axes(rng: np.random.Generator) -> None:
     """Flipped and transposed maps with their affine give the same results."""
     maps = [(rng.random(SHAPE) < 0.2).astype(np.uint8) for _ in range(2)]
-    plain = evaluate_case(*(Volume(m, AFFINE) for m in maps), PAPER, labels=Labels())
     turn = np.zeros((4, 4))  # new voxel (i, j, k) is old voxel (11 - j, k, i)
     turn[0, 1], turn[1, 2], turn[2, 0], turn[3, 3] = -1, 1, 1, 1
     turn[0, 3] = SHAPE[0] - 1
-    turned = evaluate_case(
-        *(Volume(m[::-1].transpose(2, 0, 1), AFFINE @ turn) for m in maps),
-        PAPER,
-        labels=Labels(),
+
+    plain, lesions = evaluate(*(Volume(m, AFFINE) for m in maps))
+    turned, moved = evaluate(
+        *(Volume(m[::-1].transpose(2, 0, 1), AFFINE @ turn) for m in maps)
     )
 
-    assert plain.row == pytest.approx(turned.row, nan_ok=True)
+    assert plain == pytest.approx(turned, nan_ok=True)
     columns = ["map", "voxels", "status", *(f"centroid_{a}_mm" for a in "xyz")]
     places = [
-        sorted(result.lesions[columns].round(6).to_records(index=False).tolist())
-        for result in (plain, turned)
+        sorted(table[columns].round(6).to_records(index=False).tolist())
+        for table in (lesions, moved)
     ]
     assert places[0] == places[1]
 
@@ -153,14 +146,11 @@ def test_probabilities_are_summed_up_by_lesion() -> None:
     probabilities[box(0, 0, 0)] = 0.6
     probabilities[0, 0, 0] = 1.0
     probabilities[box(6, 6, 4)] = 0.25
-    reference = volume(box(0, 0, 0), box(6, 6, 4))
-    prediction = volume(box(0, 0, 0))
+    maps = volume(box(0, 0, 0)), volume(box(0, 0, 0), box(6, 6, 4))
 
-    result = evaluate_case(
-        prediction, reference, PAPER, labels=Labels(), probabilities=probabilities
-    )
+    _, lesions = evaluate(*maps, probabilities=probabilities)
 
-    table = result.lesions.set_index(["map", "lesion"])
+    table = lesions.set_index(["map", "lesion"])
     assert table.loc[("prediction", 1), "mean_probability"] == pytest.approx(0.65)
     assert table.loc[("prediction", 1), "max_probability"] == 1
     assert sorted(table["mean_probability"]) == pytest.approx([0.25, 0.65, 0.65])
@@ -172,29 +162,71 @@ def test_sweep_at_one_half_is_the_evaluation(rng: np.random.Generator) -> None:
     prediction = Volume((probabilities > 0.5).astype(np.uint8), AFFINE)
     voxels = (rng.random(SHAPE) < 0.1).astype(np.uint8)
     voxels[:2] = 2
-    labels = Labels(ignore=2)
 
-    result = evaluate_case(
+    tables = evaluate_case(
         prediction,
         Volume(voxels, AFFINE),
-        PAPER,
-        labels=labels,
+        load_protocol("paper"),
+        labels=Labels(ignore=2),
         probabilities=probabilities,
     )
 
-    assert result.sweep is not None
-    half = result.sweep[THRESHOLDS.index(0.5)]
-    assert half.tp == result.row["tp_voxels"]
-    assert half.fp == result.row["fp_voxels"]
-    assert half.reference_hit == result.row["reference_hit"]
-    assert half.predicted_false == result.row["predicted_false"]
+    half = tables["sweep"].set_index("threshold").loc[0.5]
+    row = tables["cases"].loc[0]
+    assert half["predicted"] == row["tp_voxels"] + row["fp_voxels"]
+    assert half["DSC"] == row["DSC"]
+    assert half["hit"] == row["reference_hit"]
 
 
-def test_maps_are_left_as_they_are() -> None:
-    """Evaluation does not change what it is given."""
-    maps = [volume(box(0, 0, 0)), volume(box(1, 0, 0), ignored=box(0, 0, 0))]
-    before = [m.voxels.copy() for m in maps]
+def blob(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a random mask with rounded parts, never empty."""
+    noise = ndimage.gaussian_filter(rng.random(shape), 1)
+    return noise >= np.quantile(noise, rng.uniform(0.6, 0.95))
 
-    evaluate_case(*maps, PAPER, labels=Labels(ignore=2))
 
-    assert all((m.voxels == b).all() for m, b in zip(maps, before, strict=True))
+def test_surface_distances_agree_with_brute_force(rng: np.random.Generator) -> None:
+    """All distances between all surface voxels give the same numbers."""
+    structure = ndimage.generate_binary_structure(3, 1)
+    for _ in range(100):
+        shape = tuple(rng.integers(2, 9, 3))
+        masks = [blob(rng, shape) for _ in range(2)]
+        points = [
+            np.argwhere(m & ~ndimage.binary_erosion(m, structure)) * SPACING
+            for m in masks
+        ]
+        distances = cdist(*points)
+        there, back = distances.min(axis=1), distances.min(axis=0)
+
+        hd95, assd = surface_distances(*masks, SPACING)
+
+        expected = max(np.percentile(there, 95), np.percentile(back, 95))
+        assert hd95 == pytest.approx(expected)
+        assert assd == pytest.approx(np.concatenate([there, back]).mean())
+
+
+def test_surface_distances_by_hand() -> None:
+    """Two single voxels are as far apart as their centers in mm; one has none."""
+    first, second = np.zeros((2, 4, 4, 4), dtype=bool)
+    first[0, 0, 0] = second[0, 3, 1] = True
+    distance = math.hypot(3 * 1.0, 1 * 3.0)
+
+    found = surface_distances(first, second, SPACING)
+
+    assert found == pytest.approx((distance, distance))
+    for masks in ((first, first & second), (first & second, first)):
+        assert all(math.isnan(d) for d in surface_distances(*masks, SPACING))
+    # A mask that fills the volume has its shell as surface, 2 from the middle.
+    middle = np.pad(np.ones((1, 1, 1), dtype=bool), 2)
+    assert surface_distances(middle, middle | True, (1, 1, 1))[1] >= 2
+
+
+def test_axes_and_direction_do_not_matter(rng: np.random.Generator) -> None:
+    """Flips, exchanged axes with their spacing, and exchanged masks change nothing."""
+    masks = [blob(rng, (6, 7, 8)) for _ in range(2)]
+    assert surface_distances(masks[0], masks[0], SPACING) == (0, 0)
+    expected = pytest.approx(surface_distances(*masks, SPACING))
+
+    assert surface_distances(*masks[::-1], SPACING) == expected
+    for axes in itertools.permutations(range(3)):
+        turned = [m.transpose(axes)[::-1] for m in masks]
+        assert surface_distances(*turned, [SPACING[a] for a in axes]) == expected

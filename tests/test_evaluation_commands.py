@@ -121,45 +121,30 @@ def test_lesions_counts_without_reference(
     assert "\nB         2 0.063" in capsys.readouterr().out
     assert list(pd.read_csv(data / "lesions.csv")["voxels"]) == [36, 27] * 3
     assert list(pd.read_csv(data / "cases.csv")["lesions"]) == [2, 2, 2]
+    for files, message in (
+        (("lesions.csv",), "--overwrite"),
+        (("lesions.txt",), "ending in .csv"),
+        (("nowhere/lesions.csv",), "in a folder that exists"),
+        (("a.csv", "--cases", "a.csv"), "different files"),
+    ):
+        paths = [data / file if "." in file else file for file in files]
+        assert run("lesions", data / "good", "-o", *paths) == 1
+        assert message in capsys.readouterr().err
+    options = ("-np", 1, "--overwrite")
+    assert run("lesions", data / "blank", "-o", data / "lesions.csv", *options) == 0
+    assert pd.read_csv(data / "lesions.csv").empty
 
 
-def test_tables_that_cannot_be_written_are_refused(
+def test_subset_and_labels_are_passed_on(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A table that exists, another ending, no folder, one table twice: no work done."""
-    out = data / "lesions.csv"
-    out.write_text("mine")
-    for files, message in (
-        ((out,), "--overwrite"),
-        ((data / "lesions.txt",), "ending in .csv"),
-        ((data / "nowhere/lesions.csv",), "no folder"),
-        ((data / "a.csv", "--cases", data / "a.csv"), "different files"),
-    ):
-        assert run("lesions", data / "good", "-o", *files) == 1
-        assert message in capsys.readouterr().err
-    assert out.read_text() == "mine"
-    assert run("lesions", data / "good", "-o", out, "-np", 1, "--overwrite") == 0
-    assert out.read_text() != "mine"
-
-
-def test_errors_leave_nothing(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Bad input ends in status 1, a message and no output."""
-    (data / "good" / "B.nii.gz").write_bytes(b"no image")
-    (data / "references" / "C.nii.gz").write_bytes(b"no image")
-
-    assert evaluate(data, "good") == 1
-
-    message = capsys.readouterr().err
-    assert "2 cases have problems" in message
-    assert "good/B.nii.gz" in message
-    assert "references/C.nii.gz" in message
-    assert not list(data.glob("*out*"))
-
-
-def test_subset_and_labels_are_passed_on(data: Path) -> None:
-    """Options reach the evaluation."""
+    """Options reach the evaluation; bad input and options leave nothing behind."""
     (data / "good" / "C.nii.gz").unlink()
     assert evaluate(data, "good") == 1
+    for wrong in (("--wanted-lfdr", "2"), ("--protocol", "none"), ("-np", "0")):
+        assert evaluate(data, "good", "--subset", *wrong) == 1
+    assert "number of processes" in capsys.readouterr().err
+    assert not list(data.glob("*out*"))
 
     options = ("--subset", "--label", 1, "--ignore-label", 7, "--protocol", "anima")
     assert evaluate(data, "good", *options) == 0
@@ -167,11 +152,3 @@ def test_subset_and_labels_are_passed_on(data: Path) -> None:
     summary = json.loads((data / "out good" / "summary.json").read_text())
     assert (summary["n"], summary["ignore_label"]) == (2, 7)
     assert summary["protocol"]["name"] == "anima"
-
-
-@pytest.mark.parametrize(
-    "options", [("--wanted-lfdr", "2"), ("--protocol", "none"), ("-np", "0")]
-)
-def test_wrong_options_are_refused(data: Path, options: tuple[str, str]) -> None:
-    """An option out of range is an error with a message."""
-    assert evaluate(data, "good", *options) == 1

@@ -1,4 +1,4 @@
-"""Tests of the evaluation of a data set."""
+"""Tests of the evaluation of a data set, and of counting lesions without references."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from nnunet_cel.evaluation.cases import evaluate_case
-from nnunet_cel.evaluation.dataset import evaluate_folders, write_evaluation
+from nnunet_cel.evaluation.dataset import (
+    count_lesions,
+    evaluate_folders,
+    write_evaluation,
+)
 from nnunet_cel.evaluation.labels import Labels
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.protocol import load_protocol
@@ -27,8 +31,6 @@ AFFINE = np.diag([1.0, 2.0, 1.0, 1.0])
 def folders(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
     """Predictions with probabilities, and references; the last has no lesion."""
     predictions, references = tmp_path / "predictions", tmp_path / "label maps"
-    predictions.mkdir()
-    references.mkdir()
     for name in ("A", "B", "C", "free"):
         probabilities = rng.random(SHAPE, dtype=np.float32) ** 4
         reference = (rng.random(SHAPE) < 0.1) & (name != "free")
@@ -39,37 +41,37 @@ def folders(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
     return predictions, references
 
 
-def save(
-    folder: Path, name: str, mask: np.ndarray, affine: np.ndarray = AFFINE
-) -> None:
+def save(folder: Path, name: str, voxels: np.ndarray) -> None:
     """Write a label map."""
-    write_volume(folder / f"{name}.nii.gz", Volume(mask.astype(np.uint8), affine))
+    folder.mkdir(exist_ok=True)
+    volume = Volume(voxels.astype(np.uint8), AFFINE)
+    write_volume(folder / f"{name}.nii.gz", volume)
 
 
 def test_rows_are_those_of_the_cases(folders: tuple[Path, Path]) -> None:
-    """The table has what each case gives by itself, in the order of names."""
+    """The tables have what each case gives by itself, in the order of names."""
     predictions, references = folders
 
     evaluation = evaluate_folders(*folders, PAPER)
 
-    assert list(evaluation.tables["cases"]["case"]) == ["A", "B", "C", "free"]
-    for row in evaluation.tables["cases"].to_dict("records"):
+    cases, lesions = (evaluation.tables[name] for name in ("cases", "lesions"))
+    assert list(cases["case"]) == ["A", "B", "C", "free"]
+    for row in cases.to_dict("records"):
         alone = evaluate_case(
             read_label_map(predictions / f"{row['case']}.nii.gz"),
             read_label_map(references / f"{row['case']}.nii.gz"),
             PAPER,
             labels=Labels(),
         )
-        lesions = evaluation.tables["lesions"]
-        of_case = lesions[lesions["case"] == row.pop("case")]
-        assert row == pytest.approx(alone.row, nan_ok=True)
-        assert len(of_case) == len(alone.lesions)
+        assert (lesions["case"] == row.pop("case")).sum() == len(alone["lesions"])
+        expected = alone["cases"].to_dict("records")[0]
+        assert row == pytest.approx(expected, nan_ok=True)
     summary = json.loads(json.dumps(plain(evaluation.summary), allow_nan=False))
     assert summary["protocol"] == plain(PAPER.to_dict())
     assert [summary["metrics"][name]["n"] for name in ("DSC", "PPV")] == [3, 4]
     for name in METRICS:
-        mean = evaluation.tables["cases"][name].mean()
-        assert summary["metrics"][name]["mean"] == pytest.approx(mean)
+        mean = summary["metrics"][name]["mean"]
+        assert mean == pytest.approx(cases[name].mean())
     assert set(summary["sha256"]["A"]) == {"prediction", "reference"}
 
 
@@ -79,15 +81,22 @@ def test_probabilities_are_used(folders: tuple[Path, Path]) -> None:
         *folders, PAPER, probabilities=True, wanted_lfdr=[1.0]
     )
 
+    cases, lesions = (evaluation.tables[name] for name in ("cases", "lesions"))
     half = evaluation.tables["froc"].set_index("threshold").loc[0.5]
-    assert half["DSC"] == pytest.approx(evaluation.tables["cases"]["DSC"].mean())
-    assert half["L-sens"] == pytest.approx(evaluation.tables["cases"]["L-sens"].mean())
-    cases = evaluation.tables["cases"]
-    assert half["sensitivity"] == pytest.approx(
-        cases["reference_hit"].sum() / cases["reference_lesions"].sum()
+    expected = cases["reference_hit"].sum() / cases["reference_lesions"].sum()
+    assert half["DSC"] == pytest.approx(cases["DSC"].mean())
+    assert half["sensitivity"] == pytest.approx(expected)
+    assert lesions["mean_probability"].between(0, 1).all()
+    calibration = evaluation.tables["calibration"]
+    assert set(calibration["level"]) == {"voxels", "lesions"}
+    voxels = calibration[calibration["level"] == "voxels"]
+    assert (voxels["count"] * voxels["observed"]).sum() == pytest.approx(
+        sum(
+            ((np.load(p)["probabilities"][1].T > 0.01) & truth).sum()
+            for p in folders[0].glob("*.npz")
+            for truth in [read_label_map(folders[1] / f"{p.stem}.nii.gz").voxels]
+        )
     )
-    assert evaluation.tables["lesions"]["mean_probability"].between(0, 1).all()
-    assert set(evaluation.tables["calibration"]["level"]) == {"voxels", "lesions"}
     thresholds = evaluation.summary["thresholds"]
     assert 0 <= thresholds["average_precision"] <= 1
     assert [entry["wanted"] for entry in thresholds["for_lfdr"]] == [1.0]
@@ -95,18 +104,14 @@ def test_probabilities_are_used(folders: tuple[Path, Path]) -> None:
 
 def test_data_set_without_any_lesion(tmp_path: Path) -> None:
     """Lesion-free scans alone are evaluated, with probabilities too."""
-    for name in ("p", "r"):
-        (tmp_path / name).mkdir()
+    empty = np.zeros((2, *SHAPE[::-1]), dtype=np.float32)
+    folders = tmp_path / "p", tmp_path / "r"
+    for folder in folders:
         for case in ("a", "b"):
-            save(tmp_path / name, case, np.zeros(SHAPE))
-            np.savez(
-                tmp_path / name / f"{case}.npz",
-                probabilities=np.zeros((2, *SHAPE[::-1]), dtype=np.float32),
-            )
+            save(folder, case, np.zeros(SHAPE))
+            np.savez(folder / f"{case}.npz", probabilities=empty)
 
-    evaluation = evaluate_folders(
-        tmp_path / "p", tmp_path / "r", PAPER, probabilities=True
-    )
+    evaluation = evaluate_folders(*folders, PAPER, probabilities=True)
     write_evaluation(evaluation, tmp_path)
 
     assert evaluation.summary["scans"]["specificity"]["value"] == 1
@@ -114,16 +119,13 @@ def test_data_set_without_any_lesion(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "lesions.csv")["case"]) == []
 
 
-def test_ignore_label_of_the_data_set_is_used(
-    folders: tuple[Path, Path], rng: np.random.Generator
-) -> None:
+def test_ignore_label_of_the_data_set_is_used(folders: tuple[Path, Path]) -> None:
     """A dataset.json above labelsTs names the label to leave out."""
     _, references = folders
-    part = np.zeros(SHAPE, dtype=bool)
-    part[5:] = True
     for path in references.iterdir():
         volume = read_label_map(path)
-        write_volume(path, volume._replace(voxels=np.where(part, 2, volume.voxels)))
+        volume.voxels[5:] = 2
+        write_volume(path, volume)
     with pytest.raises(ValueError, match="4 cases have problems"):
         evaluate_folders(*folders, PAPER)
     labels = {"background": 0, "lesion": 1, "ignore": 2}
@@ -142,7 +144,6 @@ def test_ignore_label_of_the_data_set_is_used(
         (lambda p, r: save(p, "A", np.full(SHAPE, 7)), "must have no values but 0, 1"),
         (lambda p, r: (r / "A.nii.gz").write_bytes(b"no image"), "cannot be read"),
         (lambda p, r: (p / "A.npz").unlink(), "There are no probabilities"),
-        (lambda p, r: np.savez(p / "A.npz", a=np.ones(1)), "cannot be read"),
     ],
 )
 def test_every_bad_case_is_listed(
@@ -162,19 +163,6 @@ def test_every_bad_case_is_listed(
     assert message in first
     assert "A.n" in first
     assert "B.nii.gz" in second
-
-
-def test_probabilities_of_another_orientation_are_refused(
-    folders: tuple[Path, Path],
-) -> None:
-    """Probabilities that were saved with turned axes are not used silently."""
-    predictions, _ = folders
-    with np.load(predictions / "A.npz") as content:
-        turned = content["probabilities"][:, ::-1]
-    np.savez(predictions / "A.npz", probabilities=turned)
-
-    with pytest.raises(ValueError, match=r"probabilities \S+A.npz must be high"):
-        evaluate_folders(*folders, PAPER, probabilities=True)
 
 
 def test_export_of_nnunet_has_the_axes_that_are_read(
@@ -216,3 +204,67 @@ def test_export_of_nnunet_has_the_axes_that_are_read(
     assert read_label_map(tmp_path / "p" / "case.nii.gz").voxels.shape == (13, 11, 9)
     half = evaluation.tables["froc"].set_index("threshold").loc[0.5]
     assert (half["DSC"], half["L-sens"], half["volume_ratio"]) == (1, 1, 1)
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    """Label maps with lesions of 4 and 3 voxels and a speck, and without lesions."""
+    voxels = np.zeros((3, 8, 6), dtype=np.uint8)
+    voxels[0, 0:3, 0] = voxels[1, 4:8, 4] = voxels[2, 0, 5] = 1
+    save(tmp_path / "predictions", "A_01", voxels)
+    save(tmp_path / "predictions", "B_02", voxels * 0)
+    return tmp_path / "predictions"
+
+
+def write_image(folder: Path, name: str, scale: float) -> None:
+    """Write an image whose intensity grows along y."""
+    folder.mkdir(exist_ok=True)
+    voxels = scale * np.broadcast_to(np.arange(8.0)[:, None], (3, 8, 6))
+    write_volume(folder / name, Volume(voxels.astype(np.float32), AFFINE))
+
+
+def test_lesions_and_volumes_by_hand(predictions: Path) -> None:
+    """The largest lesion comes first, the speck is dropped, voxels have 2 mm3."""
+    lesions, cases = count_lesions(predictions, PAPER)
+
+    columns = ["case", "lesion", "voxels", "volume_mm3", "centroid_x_mm"]
+    assert lesions[columns].to_numpy().tolist() == [
+        ["A_01", 1, 4, 8, 1],
+        ["A_01", 2, 3, 6, 0],
+    ]
+    assert list(lesions["centroid_y_mm"]) == [11, 2]
+    assert cases.to_dict("list") == {
+        "case": ["A_01", "B_02"],
+        "lesions": [2, 0],
+        "volume_ml": [0.014, 0],
+        "dropped": [1, 0],
+        "dropped_ml": [0.002, 0],
+    }
+    _, cases = count_lesions(predictions, PAPER, label=3)
+    assert list(cases["lesions"]) == [0, 0]
+
+
+def test_intensities_of_all_channels(predictions: Path, tmp_path: Path) -> None:
+    """Each channel has a column with the mean over the lesion; no number will do."""
+    for case in ("A_01", "B_02"):
+        write_image(tmp_path / "a", f"{case}_0000.nii.gz", 1)
+        write_image(tmp_path / "a", f"{case}_0001.nii.gz", 10)
+        write_image(tmp_path / "b", f"{case}.nii", 1)
+
+    lesions, _ = count_lesions(predictions, PAPER, images=tmp_path / "a")
+
+    assert list(lesions["intensity_0000"]) == [5.5, 1]
+    assert list(lesions["intensity_0001"]) == [55, 10]
+    lesions, _ = count_lesions(predictions, PAPER, images=tmp_path / "b")
+    assert list(lesions["intensity"]) == [5.5, 1]
+
+
+def test_all_bad_images_are_listed(predictions: Path, tmp_path: Path) -> None:
+    """A damaged label map and an image on another grid are told together."""
+    save(tmp_path / "images", "A_01_0000", np.zeros((2, 2, 2)))
+    write_image(tmp_path / "images", "B_02_0000.nii.gz", 1)
+    (predictions / "B_02.nii.gz").write_bytes(b"no image")
+
+    problems = "2 cases have problems(?s:.*)A_01_0000(?s:.*)B_02.nii.gz cannot be read"
+    with pytest.raises(ValueError, match=problems):
+        count_lesions(predictions, PAPER, images=tmp_path / "images")

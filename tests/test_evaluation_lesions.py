@@ -13,6 +13,7 @@ from nnunet_cel.evaluation.lesions import (
     is_dropped,
     match_lesions,
     size_bins,
+    tabulate_lesions,
 )
 from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import Overlap, Protocol, load_protocol
@@ -25,40 +26,47 @@ def row(text: str) -> np.ndarray:
     return np.array([[[letter == "x" for letter in text]]])
 
 
-def match(reference: str, predicted: str, protocol: Protocol = PAPER) -> Match:
-    """Match the lesions of two rows with voxels of 1 mm3."""
-    masks = (row(reference), row(predicted))
-    lesions = [find_lesions(m, connectivity=protocol.connectivity) for m in masks]
+def match(reference: np.ndarray, predicted: np.ndarray, protocol: Protocol) -> Match:
+    """Match the lesions of two masks with voxels of 1 mm3."""
+    box = bounding_box(reference | predicted)
+    lesions = [
+        find_lesions(m, protocol.connectivity, box) for m in (reference, predicted)
+    ]
     return match_lesions(*lesions, protocol, 1.0)
+
+
+def statuses(
+    reference: str, predicted: str, protocol: Protocol = PAPER
+) -> tuple[list[str], list[str]]:
+    """Return what became of the lesions of two rows."""
+    found = match(row(reference), row(predicted), protocol)
+    return list(found.reference["status"]), list(found.predicted["status"])
 
 
 @pytest.mark.parametrize(("connectivity", "rank"), [(6, 1), (18, 2), (26, 3)])
 def test_lesions_agree_with_scipy(
     rng: np.random.Generator, connectivity: int, rank: int
 ) -> None:
-    """Number, sizes, centers and boxes are those of an independent labelling."""
+    """Sizes, centers and boxes are those of an independent labelling."""
     structure = ndimage.generate_binary_structure(3, rank)
     for _ in range(100):
         mask = rng.random(tuple(rng.integers(1, 8, 3))) < 0.25
         labels, number = ndimage.label(mask, structure)
-        lesions = find_lesions(mask, connectivity=connectivity)
-
         numbers = np.arange(number) + 1
-        sizes = ndimage.sum_labels(mask, labels, numbers).astype(int)
+        sizes = ndimage.sum_labels(mask, labels, numbers)
         centers = np.reshape(ndimage.center_of_mass(mask, labels, numbers), (-1, 3))
         boxes = [
-            [[s.start, s.stop - 1] for s in box] for box in ndimage.find_objects(labels)
+            [end for s in box for end in (s.start, s.stop - 1)]
+            for box in ndimage.find_objects(labels)
         ]
-        ours = sorted(
-            zip(
-                lesions.voxels.tolist(),
-                lesions.centroids.round(9).tolist(),
-                lesions.boxes.tolist(),
-                strict=True,
-            )
+        found = find_lesions(mask, connectivity)
+        table = tabulate_lesions(found, np.eye(4), PAPER)
+
+        columns = table.columns[table.columns.str.match("voxels|centroid_.$|box")]
+        theirs = np.hstack([sizes[:, None], centers, np.reshape(boxes, (-1, 6))])
+        assert sorted(table[columns].to_numpy().round(9).tolist()) == sorted(
+            theirs.round(9).tolist()
         )
-        theirs = zip(sizes.tolist(), centers.round(9).tolist(), boxes, strict=True)
-        assert ours == sorted(theirs)
 
 
 def test_every_second_voxel_is_a_lesion() -> None:
@@ -67,40 +75,22 @@ def test_every_second_voxel_is_a_lesion() -> None:
         mask = (np.indices(shape) % 2 == 0).all(axis=0)
 
         for stored in (mask, np.asfortranarray(mask)):
-            assert len(find_lesions(stored, connectivity=26)) == mask.sum()
+            assert len(find_lesions(stored, 26)) == mask.sum()
 
 
 def test_means_and_maxima_are_those_of_each_lesion() -> None:
     """Values are summed up lesion by lesion."""
-    lesions = find_lesions(row("xx.x"), connectivity=26)
-    values = np.array([[[1.0, 2.0, 9.0, 7.0]]])
+    lesions = find_lesions(row(".xx.x"), 26)
+    values = np.array([[[5.0, 1.0, 2.0, 9.0, 7.0]]])
 
     assert lesions.means(values).tolist() == [1.5, 7]
     assert lesions.maxima(values).tolist() == [2, 7]
 
 
-def test_no_lesion_is_no_problem() -> None:
-    """An empty mask has no lesions, centers or boxes."""
-    lesions = find_lesions(row("..."), connectivity=26)
-
-    assert len(lesions) == 0
-    assert lesions.centroids.shape == (0, 3)
-    assert lesions.boxes.shape == (0, 3, 2)
-    assert match("...", "...").reference.status.tolist() == []
-
-
-def test_bounding_box_is_tight() -> None:
-    """The box begins and ends at lesion voxels; without any it is one voxel."""
-    mask = np.zeros((4, 5, 6), dtype=bool)
-    assert mask[bounding_box(mask)].shape == (1, 1, 1)
-
-    mask[1, 2, 3] = mask[2, 2, 5] = True
-    assert bounding_box(mask) == (slice(1, 3), slice(2, 3), slice(3, 6))
-
-
 @pytest.mark.parametrize(
     ("reference", "predicted", "of_reference", "of_predicted"),
     [
+        ("...", "...", [], []),
         # a lesion of 2 voxels does not count, one of 3 does
         ("xx...xxx", "........", ["dropped", "missed"], []),
         # a predicted lesion that is dropped neither hits nor is false
@@ -117,36 +107,23 @@ def test_status_by_the_papers_rules(
     reference: str, predicted: str, of_reference: list[str], of_predicted: list[str]
 ) -> None:
     """What counts, and what is a hit."""
-    found = match(reference, predicted)
-
-    assert found.reference.status.tolist() == of_reference
-    assert found.predicted.status.tolist() == of_predicted
+    assert statuses(reference, predicted) == (of_reference, of_predicted)
 
 
 def test_overlap_is_with_lesions_that_count() -> None:
     """Dropped lesions are no partners; a protocol can count those on them as false."""
-    found = match("xx.xxx..", "xxxxxx..")
+    found = match(row("xx.xxx.."), row("xxxxxx.."), PAPER).predicted
     counted = PAPER.model_copy(update={"on_dropped_reference": "counted"})
 
-    assert found.predicted.overlap.tolist() == [3]
-    assert found.predicted.partners.tolist() == [1]
-    found = match("xx......", "xxxx....", counted)
-    assert found.predicted.status.tolist() == ["false"]
+    assert found[["overlap_voxels", "partners"]].to_numpy().tolist() == [[3, 1]]
+    assert statuses("xx......", "xxxx....", counted)[1] == ["false"]
 
 
 def test_one_prediction_can_hit_two_lesions() -> None:
     """Both sides are counted on their own: two hits there, one here."""
-    found = match("xxx..xxx", "..xxxx..")
+    counts = match(row("xxx..xxx"), row("..xxxx.."), PAPER).counts
 
-    assert found.counts == Counts(
-        tp=2,
-        fp=2,
-        fn=4,
-        reference_hit=2,
-        reference_missed=0,
-        predicted_hit=1,
-        predicted_false=0,
-    )
+    assert counts == Counts(tp=2, fp=2, fn=4, reference_hit=2, predicted_hit=1)
 
 
 @pytest.mark.parametrize(
@@ -161,10 +138,9 @@ def test_fraction_is_of_the_lesion_itself(
         update=dict(min_voxels=1, overlap=Overlap(rule="fraction", fraction=fraction))
     )
     # 1 of 4 reference voxels is covered, and 1 of 2 predicted ones
-    found = match("xxxx...", "...xx..", protocol)
+    found = statuses("xxxx...", "...xx..", protocol)
 
-    assert found.reference.status.tolist() == [reference]
-    assert found.predicted.status.tolist() == [predicted]
+    assert found == ([reference], [predicted])
 
 
 @pytest.mark.parametrize(
@@ -174,23 +150,17 @@ def test_fraction_is_of_the_lesion_itself(
 def test_volume_must_be_exceeded(voxel_volume: float, expected: list[bool]) -> None:
     """Lesions of 3 and 4 voxels are dropped unless they have more than 3 mm3."""
     protocol = PAPER.model_copy(update=dict(min_voxels=1, above_mm3=3.0))
-    lesions = find_lesions(row("xxx.xxxx"), connectivity=26)
+    lesions = find_lesions(row("xxx.xxxx"), 26)
 
     assert is_dropped(lesions, protocol, voxel_volume).tolist() == expected
 
 
 def test_size_bins_have_their_borders() -> None:
     """10 mm3 belong to the bin above, 500 mm3 to the bin below."""
-    volumes = np.array([9.9, 10, 69.9, 70, 500, 500.1])
+    bins = size_bins(np.array([9.9, 10, 69.9, 70, 500, 500.1]), (10, 70, 500))
 
-    assert size_bins(volumes, (10, 70, 500)).tolist() == [
-        "<10",
-        "10 to 70",
-        "10 to 70",
-        "70 to 500",
-        "70 to 500",
-        ">500",
-    ]
+    assert list(bins.categories) == ["<10", "10 to 70", "70 to 500", ">500"]
+    assert bins.codes.tolist() == [0, 1, 1, 2, 2, 3]
 
 
 def anima_hits(table: np.ndarray, overlap: Overlap) -> list[bool]:
@@ -226,11 +196,10 @@ def test_anima_rule_agrees_with_its_loops(rng: np.random.Generator) -> None:
         shape = tuple(rng.integers(3, 9, 3))
         noise = [ndimage.uniform_filter(rng.random(shape), 3) for _ in range(2)]
         masks = [n > np.quantile(n, rng.uniform(0.5, 0.9)) for n in noise]
-        reference, predicted = (find_lesions(m, connectivity=6) for m in masks)
-        table = np.zeros((len(reference) + 1, len(predicted) + 1), dtype=int)
-        np.add.at(
-            table, (reference.labels.astype(int), predicted.labels.astype(int)), 1
-        )
+        box = bounding_box(masks[0] | masks[1])
+        first, second = (find_lesions(m, 6, box) for m in masks)
+        table = np.zeros((len(first) + 1, len(second) + 1), dtype=int)
+        np.add.at(table, (first.labels.astype(int), second.labels.astype(int)), 1)
         table[0, 0] = 0
         # equal overlaps may be taken in any order, so leave them out
         if any(
@@ -239,28 +208,26 @@ def test_anima_rule_agrees_with_its_loops(rng: np.random.Generator) -> None:
             for part in [[n for n in line[1:] if n]]
         ):
             continue
-        found = match_lesions(reference, predicted, protocol, 1.0)
 
-        assert (found.reference.status == "hit").tolist() == anima_hits(table, overlap)
-        assert (found.predicted.status == "hit").tolist() == anima_hits(
-            table.T, overlap
-        )
-        seen |= {(s, len(reference) > 1) for s in found.reference.status}
+        found = match_lesions(first, second, protocol, 1.0)
+
+        true, predicted = (list(m["status"] == "hit") for m in found[:2])
+        assert true == anima_hits(table, overlap)
+        assert predicted == anima_hits(table.T, overlap)
+        seen |= {(s, len(first) > 1) for s in found.reference["status"]}
     assert {("hit", True), ("missed", True)} <= seen
 
 
-def test_anima_hand_counted() -> None:
+@pytest.mark.parametrize(
+    ("reference", "predicted", "status"),
+    [
+        # 1 of 10 voxels is not more than a tenth, 2 are
+        ("xxxxxxxxxx.....", ".........xxxx..", "missed"),
+        ("xxxxxxxxxx.....", "........xxxx...", "hit"),
+        # 4 of 5 predicted voxels outside are more than 0.7
+        ("xxxx...........", "...xxxxx.......", "missed"),
+    ],
+)
+def test_anima_hand_counted(reference: str, predicted: str, status: str) -> None:
     """Small cover, and cover that lies mostly outside, are no hits."""
-    protocol = load_protocol("anima")
-
-    # 1 of 10 voxels is not more than a tenth, 2 are
-    assert match("xxxxxxxxxx.....", ".........xxxx..", protocol).reference.status == [
-        "missed"
-    ]
-    assert match("xxxxxxxxxx.....", "........xxxx...", protocol).reference.status == [
-        "hit"
-    ]
-    # 4 of 5 predicted voxels outside are more than 0.7
-    assert match("xxxx...........", "...xxxxx.......", protocol).reference.status == [
-        "missed"
-    ]
+    assert statuses(reference, predicted, load_protocol("anima"))[0] == [status]

@@ -10,7 +10,7 @@ from lesion_metrics import metrics as oracle
 
 from nnunet_cel.evaluation.lesions import find_lesions, match_lesions
 from nnunet_cel.evaluation.metrics import METRICS, Counts, EdgeCase, compute_metrics
-from nnunet_cel.evaluation.protocol import Overlap, Protocol, load_protocol
+from nnunet_cel.evaluation.protocol import load_protocol
 
 # what each metric is by the protocol `paper`: the prediction alone is empty, the
 # reference alone is empty, both are
@@ -35,83 +35,45 @@ def edges(prediction: float, reference: float, both: float) -> EdgeCase:
     )
 
 
-def unfiltered() -> Protocol:
-    """Return a protocol without a smallest lesion, NaN in all edge cases."""
-    return Protocol(
-        name="unfiltered",
-        version=1,
-        description="As in lesion-metrics.",
-        connectivity=26,
-        min_voxels=1,
-        above_mm3=0,
-        overlap=Overlap(rule="any"),
-        on_dropped_reference="counted",
-        size_bins_mm3=(10,),
-        edge_cases=dict.fromkeys(METRICS, edges(math.nan, math.nan, math.nan)),
-    )
-
-
-def count(predicted: np.ndarray, reference: np.ndarray, protocol: Protocol) -> Counts:
-    """Return the counts of two masks with voxels of 1 mm3."""
-    lesions = [
-        find_lesions(mask, connectivity=protocol.connectivity)
-        for mask in (reference, predicted)
-    ]
-    return match_lesions(*lesions, protocol, 1.0).counts
-
-
-def random_masks(
-    rng: np.random.Generator, number: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return pairs of masks of different shapes, sparse and dense, related or not."""
-    pairs = []
-    for _ in range(number):
-        shape = tuple(rng.integers(1, 9, 3))
-        first, second = (
-            rng.random(shape) < rng.choice([0.02, 0.1, 0.3]) for _ in range(2)
-        )
-        if rng.random() < 0.5:
-            second = np.where(rng.random(shape) < 0.7, first, second)
-        pairs.append((first, second))
-    return pairs
+# those of an independent package, which has values where nothing is there to be found
+ORACLE_EDGES = dict.fromkeys(METRICS, edges(math.nan, math.nan, math.nan)) | {
+    "PPV": edges(math.nan, 0, math.nan),
+    "TPR": edges(0, math.nan, math.nan),
+    "DSC": edges(0, 0, math.nan),
+    "VD": edges(1, math.nan, math.nan),
+    "LFDR": edges(math.nan, 1, math.nan),
+    "L-sens": edges(0, math.nan, math.nan),
+}
 
 
 def test_random_masks_agree_with_lesion_metrics(rng: np.random.Generator) -> None:
     """Voxel and lesion metrics equal those of an independent package."""
-    protocol = unfiltered()
-    for predicted, reference in random_masks(rng, 3000):
-        ours = compute_metrics(
-            count(predicted, reference, protocol),
-            {
-                **protocol.edge_cases,
-                # that package has values here where nothing is there to be found
-                "PPV": edges(math.nan, 0, math.nan),
-                "TPR": edges(0, math.nan, math.nan),
-                "DSC": edges(0, 0, math.nan),
-                "VD": edges(1, math.nan, math.nan),
-                "LFDR": edges(math.nan, 1, math.nan),
-                "L-sens": edges(0, math.nan, math.nan),
-            },
+    protocol = load_protocol("paper").model_copy(update={"min_voxels": 1})
+    whole = (slice(None),) * 3
+    for _ in range(3000):  # sparse and dense, related or not
+        shape = tuple(rng.integers(1, 9, 3))
+        predicted, reference = (
+            rng.random(shape) < rng.choice([0.02, 0.1, 0.3]) for _ in range(2)
         )
+        if rng.random() < 0.5:
+            reference = np.where(rng.random(shape) < 0.7, predicted, reference)
+        lesions = [find_lesions(m, 26, whole) for m in (reference, predicted)]
+        counts = match_lesions(*lesions, protocol, 1.0).counts
         theirs = {
             "DSC": oracle.dice(predicted, reference),
             "PPV": oracle.ppv(predicted, reference),
             "TPR": oracle.tpr(predicted, reference),
-            "VD": avd(predicted, reference),
+            "VD": oracle.avd(predicted.astype(int), reference.astype(int)),
             "LFDR": oracle.lfdr(predicted, reference),
             "L-sens": oracle.ltpr(predicted, reference),
         }
-        assert {name: ours[name] for name in theirs} == pytest.approx(
-            theirs, nan_ok=True
-        )
+
+        values = compute_metrics(counts, ORACLE_EDGES)
+
+        ours = {name: values[name] for name in theirs}
+        assert ours == pytest.approx(theirs, nan_ok=True)
 
 
-def avd(predicted: np.ndarray, reference: np.ndarray) -> float:
-    """Return the other package's volume difference, which cannot subtract booleans."""
-    return oracle.avd(predicted.astype(int), reference.astype(int))
-
-
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("edge", "counts"),
     [
@@ -121,11 +83,12 @@ def avd(predicted: np.ndarray, reference: np.ndarray) -> float:
     ],
     ids=["empty prediction", "empty reference", "both empty"],
 )
-def test_edge_cases_of_the_paper(metric: str, edge: int, counts: Counts) -> None:
+def test_edge_cases_of_the_paper(edge: int, counts: Counts) -> None:
     """Every metric has the settled value where it has nothing to measure."""
     values = compute_metrics(counts, load_protocol("paper").edge_cases)
 
-    assert values[metric] == pytest.approx(PAPER_EDGES[metric][edge], nan_ok=True)
+    expected = {short: row[edge] for short, row in PAPER_EDGES.items()}
+    assert values == pytest.approx(expected, nan_ok=True)
 
 
 def test_hand_counted_case() -> None:
@@ -142,7 +105,7 @@ def test_hand_counted_case() -> None:
         assd=1.5,
     )
 
-    assert compute_metrics(counts, unfiltered().edge_cases) == pytest.approx(
+    assert compute_metrics(counts, ORACLE_EDGES) == pytest.approx(
         {
             "DSC": 12 / 18,
             "PPV": 6 / 8,
@@ -160,15 +123,14 @@ def test_hand_counted_case() -> None:
 
 def test_volume_difference_has_no_sign() -> None:
     """VD is as large for too much as for too little, RVD tells them apart."""
-    edges = unfiltered().edge_cases
-    less = compute_metrics(Counts(tp=5, fp=0, fn=5), edges)
-    more = compute_metrics(Counts(tp=10, fp=5, fn=0), edges)
+    less = compute_metrics(Counts(tp=5, fp=0, fn=5), ORACLE_EDGES)
+    more = compute_metrics(Counts(tp=10, fp=5, fn=0), ORACLE_EDGES)
 
     assert (less["VD"], more["VD"]) == (0.5, 0.5)
     assert (less["RVD"], more["RVD"]) == (-0.5, 0.5)
     # lesions on both sides without a single hit have an F1 of 0, not NaN
     none = Counts(tp=0, fp=5, fn=5, reference_missed=1, predicted_false=1)
-    assert compute_metrics(none, edges)["L-F1"] == 0
+    assert compute_metrics(none, ORACLE_EDGES)["L-F1"] == 0
 
 
 def test_levels_are_empty_on_their_own() -> None:

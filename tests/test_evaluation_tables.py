@@ -10,12 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_cel.evaluation.tables import (
-    number,
-    plain,
-    read_table,
-    write_table,
-)
+from nnunet_cel.evaluation.tables import plain, read_table, write_table
 
 NAMES = ["=1+1", "+a", "-b", "@c", "'e", "\tf", "1,2", '"q"', "007", "NA", "1e5"]
 
@@ -47,13 +42,6 @@ def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
     with pytest.raises(ValueError, match=r"empty\.csv"):
         read_table(tmp_path / "empty.csv")
-
-
-def test_numbers_have_three_decimals() -> None:
-    """A number without a value is a dash."""
-    texts = [number(0.12345), number(math.nan), number(0.5, sign=True)]
-
-    assert texts == ["0.123", "-", "+0.500"]
 
 
 def test_json_has_no_nan() -> None:

@@ -23,22 +23,18 @@ REGIONS = {
 @pytest.fixture
 def stock_plans() -> dict[str, Any]:
     """Plans as stock nnU-Net writes them, cut down to what matters here."""
-    architecture = {
-        "network_class_name": "dynamic_network_architectures.PlainConvUNet",
-        "arch_kwargs": {},
-        "_kw_requires_import": [],
+    stock = {
+        "data_identifier": "nnUNetPlans_2d",
+        "architecture": {"network_class_name": "PlainConvUNet", "arch_kwargs": {}},
+        "batch_size": 70,
     }
-    shared = {"data_identifier": "nnUNetPlans_2d", "architecture": architecture}
     return {
         "dataset_name": "Dataset009_Stock",
         "plans_name": "nnUNetPlans",
-        "image_reader_writer": "NibabelIO",
         "transpose_forward": [2, 0, 1],
         "configurations": {
-            "2d": shared
-            | {"patch_size": [56, 48], "spacing": [1, 1], "batch_size": 70},
-            "3d_lowres": shared
-            | {"patch_size": [64] * 3, "spacing": [1] * 3, "batch_size": 2},
+            "2d": stock | {"patch_size": [56, 48], "spacing": [1, 1]},
+            "3d_lowres": stock | {"patch_size": [64] * 3, "spacing": [1] * 3},
         },
     }
 

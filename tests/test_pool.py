@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_cel.training.pool import (
     SlicePool,
+    StackRequest,
     draw_requests,
     fixed_batches,
     index_slices,
@@ -73,6 +75,11 @@ def draw(pool: SlicePool, batches: int, **kwargs: Any) -> list[Any]:
     ]
 
 
+def places(requests: Iterable[StackRequest]) -> set[tuple[str, int, int]]:
+    """Return the slices of requests."""
+    return {(request.case, request.plane, request.index) for request in requests}
+
+
 def test_planes_are_equally_likely_and_slices_within_them(pool: SlicePool) -> None:
     """Of 4000 samples a third lies in each plane, half of the axial ones at z = 4."""
     requests = draw(pool, 500)
@@ -90,9 +97,9 @@ def test_lower_share_mixes_in_lesion_free_slices(pool: SlicePool) -> None:
 
     flags = np.array([request.lesion for request in requests]).reshape(100, 8)
     assert (flags == [False] * 2 + [True] * 6).all()
-    lesion_free = {r[:3] for r in requests if not r.lesion}
+    lesion_free = places(request for request in requests if not request.lesion)
     assert {case for case, _, _ in lesion_free} == {"a", "b"}
-    assert lesion_free.isdisjoint({r[:3] for r in requests if r.lesion})
+    assert lesion_free.isdisjoint(places(r for r in requests if r.lesion))
 
 
 def test_draws_depend_on_seed_process_and_batch_only(pool: SlicePool) -> None:
@@ -120,7 +127,7 @@ def test_validation_is_half_lesion_free_and_takes_no_sample_twice(
     assert [len(batch) for batch in batches] == [8, 8, 8, 6]
     requests = [request for batch in batches for request in batch]
     assert sum(request.lesion for request in requests) == 4
-    assert len({request[:3] for request in requests}) == 30
+    assert len(places(requests)) == 30
 
 
 def test_processes_share_the_validation(pool: SlicePool) -> None:

@@ -163,8 +163,8 @@ def test_metrics_of_any_masks(
     first, second = (Volume(mask, affine) for mask in masks)
 
     def evaluate(prediction: Volume, reference: Volume) -> dict[str, float]:
-        protocol = PROTOCOL[name]
-        return dict(evaluate_case(prediction, reference, protocol, labels=Labels()).row)
+        found = evaluate_case(prediction, reference, PROTOCOL[name], labels=Labels())
+        return found["cases"].to_dict("records")[0]
 
     there, back = evaluate(first, second), evaluate(second, first)
     for short in ("DSC", "PPV", "TPR", "LFDR", "L-sens", "L-F1"):

@@ -233,7 +233,7 @@ def test_plans_without_the_configuration_are_refused(workspace: Workspace) -> No
     """The error lists the configurations that there are."""
     output = workspace.call("nnUNetv2_train", "502", "2d_n9", "0", *TRAIN, expect=1)
 
-    assert "must have the configuration that is to be trained, '2d_n9'" in output
+    assert "Requested configuration 2d_n9 not found in plans" in output
     assert "'2d_n3'" in output
 
 

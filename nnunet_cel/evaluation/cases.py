@@ -1,51 +1,45 @@
-"""Evaluates one case: a prediction, its reference, and its probabilities if wanted."""
+"""Evaluates one case: a prediction, its reference, and its probabilities if wanted.
+
+The surface of a mask are its voxels that share a face with a voxel outside it; beyond
+the border of the volume is outside. A distance is that of voxel centers, from a
+surface voxel to the nearest one of the other surface.
+
+Reference: Maier-Hein et al. 2024, Metrics reloaded, Nat Methods 21:195-212.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import ndimage
+from scipy.spatial import KDTree
 
 from nnunet_cel.evaluation.labels import Labels
 from nnunet_cel.evaluation.lesions import (
-    Lesions,
-    Match,
     bounding_box,
     find_lesions,
     match_lesions,
-    size_bins,
+    tabulate_lesions,
 )
 from nnunet_cel.evaluation.metrics import Counts, compute_metrics
 from nnunet_cel.evaluation.protocol import Protocol
-from nnunet_cel.evaluation.surface import surface_distances
 from nnunet_cel.evaluation.thresholds import count_reliability, sweep_thresholds
 from nnunet_cel.volumes import Volume
 
-__all__ = ["CaseResult", "evaluate_case", "tabulate_lesions"]
+__all__ = ["evaluate_case", "surface_distances"]
 
 Array = npt.NDArray[Any]
 
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What the evaluation of a case found.
-
-    Args:
-        row: Metrics, counts and volumes by their column in ``cases.csv``.
-        lesions: One row for each lesion, as in ``lesions.csv`` but for the case.
-        sweep: Counts at every threshold, None without probabilities.
-        reliability: What :func:`~nnunet_cel.evaluation.thresholds.count_reliability`
-            counted in voxels, None without probabilities.
-    """
-
-    row: dict[str, float | int]
-    lesions: pd.DataFrame
-    sweep: Sequence[Counts] | None = None
-    reliability: Array | None = None
+_STATUSES = {
+    "reference": ("hit", "missed", "dropped"),
+    "prediction": ("hit", "false", "ignored", "dropped"),
+}
 
 
 def evaluate_case(
@@ -55,7 +49,7 @@ def evaluate_case(
     *,
     labels: Labels,
     probabilities: Array | None = None,
-) -> CaseResult:
+) -> dict[str, pd.DataFrame]:
     """Compare a prediction with its reference.
 
     Args:
@@ -64,6 +58,12 @@ def evaluate_case(
         protocol: The rules.
         labels: What the values of both label maps mean.
         probabilities: Lesion probability, shape (X, Y, Z).
+
+    Returns:
+        ``cases``, ``lesions``: the rows of the files of that name. With probabilities
+        also what :func:`~nnunet_cel.evaluation.thresholds.sweep_thresholds` and
+        :func:`~nnunet_cel.evaluation.thresholds.count_reliability` of the voxels
+        returned, as ``sweep`` and ``reliability``.
     """
     predicted_mask = prediction.voxels == labels.lesion
     reference_mask = reference.voxels == labels.lesion
@@ -73,93 +73,68 @@ def evaluate_case(
         if probabilities is not None:
             probabilities = np.where(left_out, 0, probabilities)
     box = bounding_box(predicted_mask | reference_mask)
-    predicted = find_lesions(predicted_mask[box], connectivity=protocol.connectivity)
-    true = find_lesions(reference_mask[box], connectivity=protocol.connectivity)
-    match = match_lesions(true, predicted, protocol, reference.voxel_volume)
-    table = _tabulate(predicted, true, match, reference.affine, box, protocol)
-    hd95, assd = surface_distances(
-        predicted_mask[box], reference_mask[box], reference.spacing
-    )
-    counts = replace(match.counts, hd95=hd95, assd=assd)
-    row = {
-        **compute_metrics(counts, protocol.edge_cases),
-        **_count(counts, table, reference.voxel_volume),
-    }
-    if probabilities is None:
-        return CaseResult(row, table)
-    both = (true, predicted)  # in the order of the table
-    inside = probabilities[box]
-    table["mean_probability"] = np.concatenate([part.means(inside) for part in both])
-    table["max_probability"] = np.concatenate([part.maxima(inside) for part in both])
-    return CaseResult(
-        row,
-        table,
-        sweep_thresholds(
-            probabilities, reference_mask, protocol, reference.voxel_volume
-        ),
-        count_reliability(probabilities, reference_mask),
-    )
-
-
-def tabulate_lesions(
-    lesions: Lesions,
-    affine: Array,
-    protocol: Protocol,
-    *,
-    offset: Sequence[int] = (0, 0, 0),
-) -> pd.DataFrame:
-    """Return size and place of each lesion, one row each, in their order.
-
-    Args:
-        lesions: The lesions.
-        affine: Voxel indices to mm in RAS order, shape (4, 4).
-        protocol: Its size bins.
-        offset: Voxel index of the first voxel that the lesions were looked for in.
-    """
-    volumes = lesions.voxels * float(abs(np.linalg.det(affine[:3, :3])))
-    centroids = lesions.centroids + np.asarray(offset)
-    world = centroids @ affine[:3, :3].T + affine[:3, 3]
-    columns: dict[str, Array] = {
-        "voxels": lesions.voxels,
-        "volume_mm3": volumes,
-        "size_bin": size_bins(volumes, protocol.size_bins_mm3),
-    }
-    for axis, name in enumerate("xyz"):
-        columns[f"centroid_{name}"] = centroids[:, axis]
-    for axis, name in enumerate("xyz"):
-        columns[f"centroid_{name}_mm"] = world[:, axis]
-    for axis, name in enumerate("xyz"):
-        first, last = lesions.boxes[:, axis].T + offset[axis]
-        columns |= {f"box_{name}_first": first, f"box_{name}_last": last}
-    return pd.DataFrame(columns)
-
-
-def _tabulate(
-    predicted: Lesions,
-    true: Lesions,
-    match: Match,
-    affine: Array,
-    box: tuple[slice, slice, slice],
-    protocol: Protocol,
-) -> pd.DataFrame:
-    """Return the lesions of both maps, numbered from 1 as the largest."""
-    offset = [part.start for part in box]
+    predicted = find_lesions(predicted_mask, protocol.connectivity, box)
+    true = find_lesions(reference_mask, protocol.connectivity, box)
+    volume = reference.voxel_volume
+    match = match_lesions(true, predicted, protocol, volume)
     parts = []
     for name, lesions, found in (
         ("reference", true, match.reference),
         ("prediction", predicted, match.predicted),
     ):
-        part = tabulate_lesions(lesions, affine, protocol, offset=offset)
-        rank = np.empty(len(part), dtype=int)
-        rank[np.argsort(-lesions.voxels, kind="stable")] = np.arange(len(part)) + 1
-        part.insert(0, "map", name)
-        part.insert(1, "lesion", rank)
-        part.insert(2, "status", found.status)
-        part.insert(6, "overlap_voxels", found.overlap)
-        part.insert(7, "overlap_fraction", found.overlap / lesions.voxels)
-        part.insert(8, "partners", found.partners)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+        table = tabulate_lesions(lesions, reference.affine, protocol)
+        overlap = found["overlap_voxels"]
+        table.insert(0, "map", name)
+        # numbered from 1 as the largest
+        order = table["voxels"].rank(method="first", ascending=False)
+        table.insert(1, "lesion", order.astype(int))
+        table.insert(2, "status", found["status"])
+        table.insert(6, "overlap_voxels", overlap)
+        table.insert(7, "overlap_fraction", overlap / lesions.voxels)
+        table.insert(8, "partners", found["partners"])
+        if probabilities is not None:
+            table["mean_probability"] = lesions.means(probabilities)
+            table["max_probability"] = lesions.maxima(probabilities)
+        parts.append(table)
+    both = pd.concat(parts, ignore_index=True)
+    hd95, assd = surface_distances(
+        predicted_mask[box], reference_mask[box], reference.spacing
+    )
+    counts = replace(match.counts, hd95=hd95, assd=assd)
+    row = compute_metrics(counts, protocol.edge_cases) | _count(counts, both, volume)
+    tables = {"cases": pd.DataFrame([row]), "lesions": both}
+    if probabilities is not None:
+        sweep = sweep_thresholds(probabilities, reference_mask, protocol, volume)
+        reliability = count_reliability(probabilities, reference_mask)
+        tables |= {"sweep": sweep, "reliability": reliability}
+    return tables
+
+
+def surface_distances(
+    prediction: Array, reference: Array, spacing: Sequence[float]
+) -> tuple[float, float]:
+    """Return HD95 and ASSD in mm, NaN if a mask is empty.
+
+    HD95 is the larger of the 95th percentiles of both directions, ASSD the mean over
+    the surface voxels of both masks.
+
+    Args:
+        prediction: Mask, shape (X, Y, Z).
+        reference: Mask of the same shape.
+        spacing: Distance of voxel centers along each axis in mm.
+    """
+    if not prediction.any() or not reference.any():
+        return math.nan, math.nan
+    # Lesions are sparse: a tree of their surfaces is faster than a distance map.
+    points, others = (
+        np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.asarray(spacing)
+        for mask in (prediction, reference)
+    )
+    there, _ = KDTree(others).query(points)
+    back, _ = KDTree(points).query(others)
+    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
+    assd = (there.sum() + back.sum()) / (len(there) + len(back))
+    return float(hd95), float(assd)
 
 
 def _count(
@@ -173,19 +148,15 @@ def _count(
         "reference_lesions": counts.reference_lesions,
         "predicted_lesions": counts.predicted_lesions,
     }
-    kinds = {
-        "reference": ("reference", ("hit", "missed", "dropped")),
-        "predicted": ("prediction", ("hit", "false", "ignored", "dropped")),
-    }
-    for name, (of_map, statuses) in kinds.items():
+    for of_map, statuses in _STATUSES.items():
+        name = of_map.replace("prediction", "predicted")
         for status in statuses:
             chosen = (lesions["map"] == of_map) & (lesions["status"] == status)
             row[f"{name}_{status}"] = int(chosen.sum())
             row[f"{name}_{status}_ml"] = float(lesions.loc[chosen, "voxels"].sum() * ml)
-    row |= {
+    return row | {
         "tp_voxels": counts.tp,
         "fp_voxels": counts.fp,
         "fn_voxels": counts.fn,
         "voxel_mm3": voxel_volume,
     }
-    return row

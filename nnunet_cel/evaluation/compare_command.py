@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from nnunet_cel.evaluation.comparison import Comparison, compare_evaluations
 from nnunet_cel.evaluation.options import add_options
-
-if TYPE_CHECKING:
-    from nnunet_cel.evaluation.comparison import Comparison
+from nnunet_cel.evaluation.tables import number, write_table
+from nnunet_cel.files import new_folder, to_json, write_whole
 
 __all__ = ["add_arguments", "run"]
 
@@ -31,23 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folders of two or more evaluations",
     )
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write"
-    )
-    parser.add_argument(
         "--names",
         nargs="+",
         metavar="NAME",
         help="names of the models (default: those of the folders)",
     )
-    add_options(parser, "seed", "overwrite")
+    add_options(parser, "seed")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from nnunet_cel.evaluation.comparison import compare_evaluations
-    from nnunet_cel.evaluation.tables import write_table
-    from nnunet_cel.files import new_folder, to_json, write_whole
-
     with new_folder(
         args.out,
         what="comparison",
@@ -61,33 +53,30 @@ def run(args: argparse.Namespace) -> int:
         write_table(folder / "models.csv", comparison.models)
         write_table(folder / "tests.csv", comparison.tests)
         write_whole(folder / "comparison.json", to_json(comparison.summary))
-    print(_describe(comparison))
-    print(f"Wrote {args.out}")
+    print(f"{_describe(comparison)}\nWrote {args.out}")
     return 0
 
 
 def _describe(comparison: Comparison) -> str:
     """Return the comparison as text, in the manner of the paper's tables."""
-    from nnunet_cel.evaluation.tables import number
-
-    models = comparison.models.assign(
-        text=[
-            f"{number(row.mean)} ({number(row.sd)}){'*' if row.best else ' '}"
-            for row in comparison.models.itertuples()
-        ]
+    models, names = comparison.models, comparison.summary["models"]
+    cells = [
+        f"{number(row.mean)} ({number(row.sd)}){'*' if row.best else ' '}"
+        for row in models.itertuples()
+    ]
+    table = models.assign(cell=cells).pivot(
+        index="metric", columns="model", values="cell"
     )
-    table = models.pivot(index="metric", columns="model", values="text")
     # in the order of the metrics and of the models
-    table = table.loc[models["metric"].unique(), comparison.summary["models"]]
-    if len(table.columns) == 2:
+    table = table.loc[models["metric"].unique(), names]
+    if len(names) == 2:
         tests = comparison.tests.set_index("metric")
-        table["difference (95 % CI)"] = [
-            "{} ({} to {})".format(
-                *(number(v, sign=True) for v in (row.mean_difference, low, high))
-            )
-            for row in tests.itertuples()
-            for low, high in [(row.ci_low, row.ci_high)]
-        ]
-        table["p"] = tests["p"].map(number)
+        for title, column in (
+            ("difference", "mean_difference"),
+            ("95 % CI from", "ci_low"),
+            ("to", "ci_high"),
+            ("p", "p"),
+        ):
+            table[title] = tests[column].map(number)
     text = table.rename_axis(index=None, columns=None).to_string()
     return f"{comparison.summary['n']} cases, mean (SD), * best mean\n{text}"

@@ -29,7 +29,7 @@ from scipy import stats
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import (
     bootstrap_interval,
-    summarize_metric,
+    summarize_metrics,
     summarize_values,
 )
 from nnunet_cel.evaluation.tables import plain, read_table
@@ -38,7 +38,6 @@ from nnunet_cel.files import read_json
 __all__ = [
     "Comparison",
     "best_means",
-    "better_model",
     "check_comparable",
     "compare_evaluations",
     "compare_pair",
@@ -92,18 +91,21 @@ def compare_evaluations(
         name: read_evaluation(folder)
         for name, folder in zip(names, folders, strict=True)
     }
-    check_comparable(evaluations)
-    models, tests = [], []
+    check_comparable(
+        {str(f): found for f, found in zip(folders, evaluations.values(), strict=True)}
+    )
+    models: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
         values = {
             name: cases[short].to_numpy(dtype=float)
             for name, (cases, _) in evaluations.items()
         }
-        rows = {name: summarize_values(v, seed=seed) for name, v in values.items()}
-        best = best_means([row["mean"] for row in rows.values()], metric.better)
+        rows = [summarize_values(v, seed=seed) for v in values.values()]
+        best = best_means([row["mean"] for row in rows], metric.better)
         models += [
             {"metric": short, "model": name, "best": number in best, **row}
-            for number, (name, row) in enumerate(rows.items())
+            for number, (name, row) in enumerate(zip(names, rows, strict=True))
         ]
         pairs = itertools.combinations(names, 2)
         tests += compare_pairs(short, values, pairs, seed=seed)
@@ -127,23 +129,14 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
         FileNotFoundError: If the folder holds no evaluation.
         ValueError: If it is damaged.
     """
-    path = folder / "summary.json"
-    if not path.is_file() or not (folder / "cases.csv").is_file():
+    files = folder / "summary.json", folder / "cases.csv"
+    if not all(file.is_file() for file in files):
         raise FileNotFoundError(
             f"There is no evaluation in {folder}. Make one with 'nnunet-cel evaluate'."
         )
-    try:
-        summary = read_json(path)
-    except ValueError as error:
-        raise ValueError(
-            f"The file {path} is not JSON: {error}. Evaluate again."
-        ) from error
-    cases = read_table(folder / "cases.csv")
-    later = {
-        short: metric.edge_case
-        for short, metric in METRICS.items()
-        if metric.edge_case is not None and short not in cases.columns
-    }
+    summary, cases = read_json(files[0]), read_table(files[1])
+    later = {s: m.edge_case for s, m in METRICS.items() if m.edge_case}
+    later = {short: row for short, row in later.items() if short not in cases}
     needed = {"case", "reference_ml", "reference_lesions", *METRICS}
     missing = sorted(needed - set(cases.columns) - set(later))
     protocol = summary.get("protocol") if isinstance(summary, dict) else None
@@ -152,15 +145,10 @@ def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
             f"The evaluation in {folder} must have all metrics and a protocol. It "
             f"lacks {', '.join(missing) or 'the protocol'}. Evaluate again."
         )
-    if not cases["case"].is_unique or cases["case"].isna().any():
-        raise ValueError(
-            f"The table {folder / 'cases.csv'} must have one row for each case. Some "
-            "have several or no name. Evaluate again."
-        )
+    cases = cases.assign(**dict.fromkeys(later, math.nan))
     for short, edge_case in later.items():
-        cases[short] = math.nan
-        row = plain(summarize_metric(short, cases[short].to_numpy()))
-        summary.setdefault("metrics", {})[short] = row
+        metric = summarize_metrics(cases, [short]).set_index("metric")
+        summary.setdefault("metrics", {}).update(plain(metric.to_dict("index")))
         protocol.setdefault("edge_cases", {})[short] = plain(edge_case.model_dump())
     return cases.sort_values("case", ignore_index=True), summary
 
@@ -183,12 +171,13 @@ def compare_pair(first: Array, second: Array, *, seed: int = 0) -> dict[str, flo
         effect = float((ranks * np.sign(changed)).sum() / ranks.sum())
         p = float(stats.wilcoxon(changed).pvalue)
     low, high = bootstrap_interval(differences, seed=seed)
+    known = pd.Series(differences)
     return {
         "n": n,
-        "mean_difference": float(differences.mean()) if n else math.nan,
+        "mean_difference": float(known.mean()),
         "ci_low": low,
         "ci_high": high,
-        "median_difference": float(np.median(differences)) if n else math.nan,
+        "median_difference": float(known.median()),
         "effect": effect,
         "p": p,
     }
@@ -209,7 +198,7 @@ def compare_pairs(
         pairs: Names of the first and the second model of each pair.
         seed: Seed of the bootstrap.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "metric": short,
             "first": first,
@@ -218,10 +207,12 @@ def compare_pairs(
         }
         for first, second in pairs
     ]
+    better = METRICS[short].better
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        names = (row["first"], row["second"])
-        better = better_model(row["effect"], METRICS[short].better, names)
-        row |= {"p_holm": p, "better": better}
+        row |= {"p_holm": p, "better": ""}
+        if better != "zero" and abs(row["effect"]) > 0:  # not NaN
+            second = (row["effect"] > 0) == (better == "higher")
+            row["better"] = row["second" if second else "first"]
     return rows
 
 
@@ -251,50 +242,32 @@ def best_means(means: Sequence[float], better: str) -> set[int]:
     return {i for i, score in enumerate(scores) if known and score == max(known)}
 
 
-def better_model(effect: float, better: str, names: tuple[str, str]) -> str:
-    """Return which of two models is better by a metric, an empty text for neither.
-
-    Args:
-        effect: Effect of their differences, see :func:`compare_pair`.
-        better: Which values are better: ``higher``, ``lower`` or ``zero``.
-        names: Names of the first and of the second model.
-    """
-    if better == "zero" or not effect or math.isnan(effect):
-        return ""
-    return names[(effect > 0) == (better == "higher")]
-
-
 def check_comparable(
     evaluations: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]],
 ) -> None:
     """Refuse evaluations that did not measure the same thing.
 
     Args:
-        evaluations: Cases and summary of each, see :func:`read_evaluation`, by the name
-            of the model.
+        evaluations: Cases and summary of each, see :func:`read_evaluation`, by its
+            folder.
 
     Raises:
         ValueError: If protocols, cases or references differ.
     """
     (first, (cases, summary)), *others = evaluations.items()
     for name, (other_cases, other_summary) in others:
+        columns = ["reference_ml", "reference_lesions"]
+        differing = set(cases["case"]) ^ set(other_cases["case"])
+        what = "on the same cases"
+        if not differing:
+            same = np.isclose(cases[columns], other_cases[columns], rtol=1e-6)
+            differing = set(cases["case"][~same.all(axis=1)])
+            what = "on the same references"
         if other_summary["protocol"] != summary["protocol"]:
-            raise ValueError(
-                f"The models {first} and {name} must be evaluated by the same protocol."
-                " Got different ones: evaluate one again."
-            )
-        differing = sorted(set(cases["case"]) ^ set(other_cases["case"]))
+            differing, what = {"the protocol"}, "by the same protocol"
         if differing:
             raise ValueError(
-                f"The models {first} and {name} must be evaluated on the same cases. "
-                f"Only one of them has {', '.join(differing)}: predict them, or move "
-                "them away and evaluate again with --subset."
-            )
-        columns = ["reference_ml", "reference_lesions"]
-        same = np.isclose(cases[columns], other_cases[columns], rtol=1e-6).all(axis=1)
-        if not same.all():
-            raise ValueError(
-                f"The models {first} and {name} must be evaluated on the same "
-                f"references. They differ in {', '.join(cases['case'][~same])}: "
-                "evaluate one again."
+                f"The evaluations {first}/cases.csv and {name}/cases.csv must be made "
+                f"{what}. They differ in {', '.join(sorted(differing))}: evaluate one "
+                "again, with --subset if it lacks predictions."
             )

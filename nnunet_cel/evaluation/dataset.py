@@ -1,4 +1,4 @@
-"""Evaluates all cases of a folder and writes what was found.
+"""Evaluates all cases of a folder, or counts their lesions without a reference.
 
 Files of an evaluation:
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_cel.evaluation.cases import CaseResult, evaluate_case
-from nnunet_cel.evaluation.labels import Labels, read_labels
-from nnunet_cel.evaluation.probabilities import (
-    check_probabilities,
-    read_probabilities,
-)
+from nnunet_cel.evaluation.cases import evaluate_case
+from nnunet_cel.evaluation.labels import Labels, read_labels, read_probabilities
+from nnunet_cel.evaluation.lesions import find_lesions, is_dropped, tabulate_lesions
 from nnunet_cel.evaluation.protocol import Protocol
 from nnunet_cel.evaluation.summary import (
     RESAMPLES,
@@ -40,22 +37,21 @@ from nnunet_cel.evaluation.summary import (
 )
 from nnunet_cel.evaluation.tables import plain, write_table
 from nnunet_cel.evaluation.thresholds import (
-    average_precision,
     calibrate,
     count_reliability,
-    expected_calibration_error,
     froc,
-    threshold_for_lfdr,
+    summarize_thresholds,
 )
 from nnunet_cel.files import sha256, to_json, write_whole
 from nnunet_cel.parallel import try_cases
-from nnunet_cel.scans import pair_cases
-from nnunet_cel.volumes import check_same_grid, read_label_map
+from nnunet_cel.scans import find_label_maps, pair_cases, pair_images
+from nnunet_cel.volumes import check_same_grid, read_label_map, read_volume
 
 __all__ = [
     "FOLDERS",
     "WANTED_LFDR",
     "Evaluation",
+    "count_lesions",
     "evaluate_folders",
     "write_evaluation",
 ]
@@ -67,12 +63,7 @@ FOLDERS = "folders.json"
 """Name of the file that says where predictions and references are."""
 
 _PACKAGES = (
-    "nnunet-cel",
-    "connected-components-3d",
-    "nibabel",
-    "numpy",
-    "pandas",
-    "scipy",
+    *("nnunet-cel", "connected-components-3d", "nibabel", "numpy", "pandas", "scipy"),
 )
 
 
@@ -92,8 +83,8 @@ class Evaluation:
 
 
 def evaluate_folders(
-    predictions: Path | str,
-    references: Path | str,
+    predictions: Path,
+    references: Path,
     protocol: Protocol,
     *,
     probabilities: bool = False,
@@ -127,7 +118,6 @@ def evaluate_folders(
         ValueError: If files are missing, damaged or do not match; the message lists
             all of them.
     """
-    predictions, references = Path(predictions), Path(references)
     pairs = pair_cases(predictions, references, subset=subset)
     labels = read_labels(
         [references, references.parent, predictions], lesion=label, ignore=ignore_label
@@ -138,18 +128,19 @@ def evaluate_folders(
         processes=processes,
         description=description,
     )
-    done = dict(zip(pairs, results, strict=True))
-    cases = pd.DataFrame([{"case": n, **result.row} for n, (result, _) in done.items()])
-    lesions = _join({name: result.lesions for name, (result, _) in done.items()})
+    found = _join(list(pairs), results)
+    cases = found["cases"]
+    lesions = found["lesions"].sort_values(
+        ["case", "map", "lesion"], ascending=[True, False, True]
+    )
     metrics = summarize_metrics(cases, seed=seed)
     tables = {"cases": cases, "lesions": lesions, "summary": metrics}
     thresholds = None
     if probabilities:
-        of_cases = [result for result, _ in done.values()]
-        curve = froc([r.sweep for r in of_cases if r.sweep is not None], protocol)
-        calibration = _calibrate(of_cases, lesions)
+        curve = froc(found["sweep"])
+        calibration = _calibrate(found["reliability"], lesions)
+        thresholds = summarize_thresholds(curve, calibration, wanted_lfdr)
         tables |= {"froc": curve, "calibration": calibration}
-        thresholds = _summarize_thresholds(curve, calibration, wanted_lfdr)
     summary = {
         "protocol": protocol.to_dict(),
         "label": labels.lesion,
@@ -158,11 +149,14 @@ def evaluate_folders(
         "metrics": metrics.set_index("metric").to_dict("index"),
         "bootstrap": {"seed": seed, "resamples": RESAMPLES},
         "scans": summarize_scans(cases),
-        "sizes_mm3": summarize_sizes(lesions, protocol),
+        "sizes_mm3": summarize_sizes(lesions),
         "thresholds": thresholds,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "sha256": {name: hashes for name, (_, hashes) in done.items()},
+        "sha256": {
+            name: {"prediction": sha256(predicted), "reference": sha256(true)}
+            for name, (predicted, true) in pairs.items()
+        },
     }
     folders = {
         "predictions": str(predictions.resolve()),
@@ -179,10 +173,66 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     write_whole(folder / "summary.json", to_json(plain(evaluation.summary)))
 
 
+def count_lesions(
+    predictions: Path,
+    protocol: Protocol,
+    *,
+    images: Path | None = None,
+    label: int | None = None,
+    processes: int = 1,
+    description: str | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Count and measure the lesions of all label maps of a folder.
+
+    Args:
+        predictions: Folder with one label map for each case.
+        protocol: Its connectivity, smallest lesion and size bins.
+        images: Folder with the images, ``CASE.nii.gz`` or ``CASE_0000.nii.gz`` and so
+            on; None for no intensities.
+        label: Value of lesion voxels; None is 1, see
+            :func:`~nnunet_cel.evaluation.labels.read_labels`.
+        processes: Number of processes.
+        description: Title of a progress bar, None for no bar.
+
+    Returns:
+        One row for each lesion, the largest of a case first, and one row for each case,
+        those without lesions included.
+
+    Raises:
+        FileNotFoundError: If a folder is missing.
+        ValueError: If files are missing or damaged; the message lists all of them.
+    """
+    maps = find_label_maps(predictions)
+    labels = read_labels([predictions, predictions.parent], lesion=label)
+    pictures = pair_images(images, list(maps)) if images is not None else {}
+    done = try_cases(
+        partial(_count_case, protocol, labels),
+        [(path, pictures.get(name, {})) for name, path in maps.items()],
+        processes=processes,
+        description=description,
+    )
+    found = _join(list(maps), done)
+    return found["lesions"], found["cases"]
+
+
+def _join(
+    cases: Sequence[str], results: Sequence[Mapping[str, pd.DataFrame]]
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of all cases, joined, with the case in the first column."""
+    return {
+        name: pd.concat(
+            [result[name] for result in results], keys=cases, names=["case", "row"]
+        )
+        .reset_index("case")
+        .reset_index(drop=name != "reliability")
+        for name in results[0]
+    }
+
+
 def _evaluate_files(
     protocol: Protocol, labels: Labels, probable: bool, files: tuple[str, Path, Path]
-) -> tuple[CaseResult, dict[str, str]]:
-    """Return the result of a case and the hashes of its files."""
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of a case."""
     name, predicted, true = files
     prediction, reference = read_label_map(predicted), read_label_map(true)
     check_same_grid(f"The prediction {predicted}", prediction, reference)
@@ -191,28 +241,14 @@ def _evaluate_files(
     probabilities = None
     if probable:
         saved = predicted.parent / f"{name}.npz"
-        probabilities = read_probabilities(saved, prediction.voxels.shape, labels)
-        lesion = prediction.voxels == labels.lesion
-        check_probabilities(saved, probabilities, lesion)
-    result = evaluate_case(
+        probabilities = read_probabilities(saved, prediction.voxels, labels)
+    return evaluate_case(
         prediction, reference, protocol, labels=labels, probabilities=probabilities
     )
-    return result, {"prediction": sha256(predicted), "reference": sha256(true)}
 
 
-def _join(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the lesions of all cases in one table."""
-    # Empty tables have no types, and would change those of the others.
-    filled = {name: table for name, table in tables.items() if len(table)} or tables
-    lesions = pd.concat(filled, names=["case"]).reset_index("case")
-    return lesions.sort_values(
-        ["case", "map", "lesion"], ascending=[True, False, True], ignore_index=True
-    )
-
-
-def _calibrate(results: Iterable[CaseResult], lesions: pd.DataFrame) -> pd.DataFrame:
+def _calibrate(reliability: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     """Return the calibration of voxels and of predicted lesions."""
-    voxels = sum(r.reliability for r in results if r.reliability is not None)
     judged = lesions[
         (lesions["map"] == "prediction") & lesions["status"].isin(["hit", "false"])
     ]
@@ -220,21 +256,32 @@ def _calibrate(results: Iterable[CaseResult], lesions: pd.DataFrame) -> pd.DataF
         judged["mean_probability"].to_numpy(dtype=float),
         (judged["status"] == "hit").to_numpy(),
     )
-    return calibrate({"voxels": np.asarray(voxels), "lesions": found})
+    voxels = reliability.groupby("row")[list(found)].sum()
+    return calibrate({"voxels": voxels, "lesions": found})
 
 
-def _summarize_thresholds(
-    curve: pd.DataFrame, calibration: pd.DataFrame, wanted_lfdr: Sequence[float]
-) -> dict[str, Any]:
-    """Return what is said about thresholds."""
-    return {
-        "average_precision": average_precision(curve),
-        "for_lfdr": [
-            {"wanted": wanted, "found": threshold_for_lfdr(curve, wanted)}
-            for wanted in wanted_lfdr
-        ],
-        "calibration_error": {
-            level: expected_calibration_error(calibration, level)
-            for level in ("voxels", "lesions")
-        },
+def _count_case(
+    protocol: Protocol, labels: Labels, task: tuple[Path, Mapping[str, Path]]
+) -> dict[str, pd.DataFrame]:
+    """Return lesions and sums of a case."""
+    path, images = task
+    volume = read_label_map(path)
+    labels.check(path, volume.voxels)
+    lesions = find_lesions(volume.voxels == labels.lesion, protocol.connectivity)
+    table = tabulate_lesions(lesions, volume.affine, protocol)
+    for channel, image in images.items():
+        picture = read_volume(image)
+        check_same_grid(f"The image {image}", picture, volume)
+        column = f"intensity_{channel}" if channel else "intensity"
+        table[column] = lesions.means(picture.voxels)
+    dropped = is_dropped(lesions, protocol, volume.voxel_volume)
+    ml = table["volume_mm3"] / 1000
+    row = {
+        "lesions": (~dropped).sum(),
+        "volume_ml": ml[~dropped].sum(),
+        "dropped": dropped.sum(),
+        "dropped_ml": ml[dropped].sum(),
     }
+    table = table[~dropped].sort_values("voxels", ascending=False, kind="stable")
+    table.insert(0, "lesion", np.arange(1, len(table) + 1))
+    return {"lesions": table, "cases": pd.DataFrame([row])}

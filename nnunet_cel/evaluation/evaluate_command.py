@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from nnunet_cel import parallel
+from nnunet_cel.evaluation.dataset import (
+    WANTED_LFDR,
+    Evaluation,
+    evaluate_folders,
+    write_evaluation,
+)
 from nnunet_cel.evaluation.options import add_options
-
-if TYPE_CHECKING:
-    from nnunet_cel.evaluation.dataset import Evaluation
+from nnunet_cel.evaluation.protocol import load_protocol
+from nnunet_cel.files import new_folder
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,10 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS")
     parser.add_argument("references", type=Path, metavar="REFERENCES")
-    parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="OUT", help="folder to write"
-    )
-    add_options(parser, "protocol", "label", "seed", "overwrite")
+    add_options(parser, "protocol", "label", "seed")
     parser.add_argument(
         "--probabilities",
         action="store_true",
@@ -40,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--wanted-lfdr",
         type=float,
         nargs="+",
+        default=WANTED_LFDR,
         metavar="X",
         help="look for thresholds with these LFDR (default: 0.1 0.2 0.3 0.4 0.5)",
     )
@@ -57,16 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    from nnunet_cel.evaluation.dataset import (
-        WANTED_LFDR,
-        evaluate_folders,
-        write_evaluation,
-    )
-    from nnunet_cel.evaluation.protocol import load_protocol
-    from nnunet_cel.files import new_folder
-
-    protocol = load_protocol(args.protocol)
-    wanted = args.wanted_lfdr or WANTED_LFDR
+    wanted = args.wanted_lfdr
     if not all(0 <= value <= 1 for value in wanted):
         raise ValueError(f"A wanted LFDR must be from 0 to 1. Got {wanted} instead.")
     with new_folder(
@@ -79,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         evaluation = evaluate_folders(
             args.predictions,
             args.references,
-            protocol,
+            load_protocol(args.protocol),
             probabilities=args.probabilities,
             label=args.label,
             ignore_label=args.ignore_label,
@@ -90,62 +83,36 @@ def run(args: argparse.Namespace) -> int:
             description=None if args.no_progress else "Evaluating",
         )
         write_evaluation(evaluation, folder)
-    print(_describe(evaluation))
-    print(f"Wrote {args.out}")
+    print(f"{_describe(evaluation)}\nWrote {args.out}")
     return 0
 
 
 def _describe(evaluation: Evaluation) -> str:
     """Return what was found as text."""
-    from nnunet_cel.evaluation.tables import number
-
     summary, metrics = evaluation.summary, evaluation.tables["summary"]
-    table = metrics[["mean", "sd", "median"]].map(number)
-    table.columns = ["mean", "SD", "median"]
-    table["95 % CI of the mean"] = [
-        f"{number(row.ci_low)} to {number(row.ci_high)}" for row in metrics.itertuples()
-    ]
-    table["cases"] = metrics["n"]
-    table.index = [
-        f"{row.metric} ({row.unit})" if row.unit else row.metric
-        for row in metrics.itertuples()
-    ]
-    protocol, scans = summary["protocol"], summary["scans"]
+    titles = {"mean": "mean", "sd": "SD", "median": "median"}
+    titles |= {"ci_low": "95 % CI from", "ci_high": "to", "n": "cases"}
+    table = metrics[list(titles)].rename(columns=titles)
+    units = metrics["unit"].map(lambda unit: f" ({unit})" if unit else "")
+    table.index = metrics["metric"] + units
+    protocol = summary["protocol"]
     lines = [
         f"{summary['n']} cases, protocol {protocol['name']} {protocol['version']}",
-        table.to_string(),
-        "Scans with lesions called so: " + _proportion(scans["sensitivity"]),
-        "Scans without lesions called so: " + _proportion(scans["specificity"]),
+        table.to_string(float_format="{:.3f}".format, na_rep="-"),
     ]
-    free = scans["lesion_free"]
-    if free["n"]:
-        lines.append(
-            f"False lesions on scans without lesions: {free['false_lesions']:.2f} with "
-            f"{free['false_ml']:.3f} ml per scan"
-        )
+    for kind, name in (("sensitivity", "with"), ("specificity", "without")):
+        share = summary["scans"][kind]
+        text = f"Scans {name} lesions called so: {share['count']} of {share['n']}"
+        if share["n"]:
+            text += f" (95 % CI {share['ci_low']:.3f} to {share['ci_high']:.3f})"
+        lines.append(text)
     if summary["thresholds"] is not None:
-        precision = number(summary["thresholds"]["average_precision"])
-        lines.append(f"Average precision of lesions: {precision}")
-        lines += [_threshold(entry) for entry in summary["thresholds"]["for_lfdr"]]
+        precision = summary["thresholds"]["average_precision"]
+        lines.append(f"Average precision of lesions: {precision:.3f}")
+        for entry in summary["thresholds"]["for_lfdr"]:
+            text = "no threshold"
+            if found := entry["found"]:
+                text = "threshold {threshold:g}, L-sens {L-sens:.3f}, DSC {DSC:.3f}"
+                text = text.format(**found)
+            lines.append(f"LFDR {entry['wanted']:g}: {text}")
     return "\n".join(lines)
-
-
-def _proportion(values: dict[str, Any]) -> str:
-    """Return a proportion as text."""
-    if not values["n"]:
-        return "no such scans"
-    return (
-        f"{values['count']} of {values['n']} ({values['value']:.3f}, 95 % CI "
-        f"{values['ci_low']:.3f} to {values['ci_high']:.3f})"
-    )
-
-
-def _threshold(entry: dict[str, Any]) -> str:
-    """Return the threshold for a wanted LFDR as text."""
-    found = entry["found"]
-    if found is None:
-        return f"LFDR {entry['wanted']:g}: no threshold"
-    return (
-        f"LFDR {entry['wanted']:g}: threshold {found['threshold']:g}, L-sens "
-        f"{found['L-sens']:.3f}, DSC {found['DSC']:.3f}"
-    )

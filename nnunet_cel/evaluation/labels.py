@@ -1,10 +1,14 @@
-"""What the values of label maps mean.
+"""What the values of label maps mean, and the probabilities beside them.
 
 Words:
 
 - *lesion label*: the value of lesion voxels.
 - *ignore label*: the value of voxels that nobody judged. They are left out of
   reference and prediction alike. nnU-Net has it as ``ignore`` in ``dataset.json``.
+
+`nnUNetv2_predict --save_probabilities` writes ``CASE.npz`` with the key
+``probabilities``, as (classes, Z, Y, X). The file ``CASE.pkl`` is not needed, and not
+opened, because opening a pickle can run code.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import numpy.typing as npt
 from nnunet_cel.files import read_json
 from nnunet_cel.schema import Model, parse
 
-__all__ = ["Labels", "read_labels"]
+__all__ = ["Labels", "read_labels", "read_probabilities"]
 
 Array = npt.NDArray[Any]
 
@@ -38,14 +42,14 @@ class Labels:
     Args:
         lesion: The lesion label.
         ignore: The ignore label, None if there is none.
-        others: Values that count as background beside 0, None for all others.
+        known: All values that there may be, None for any.
         regions: Value or values of each region but background, in the order of their
             channels; empty where channels are labels.
     """
 
     lesion: int = 1
     ignore: int | None = None
-    others: frozenset[int] | None = frozenset()
+    known: frozenset[int] | None = frozenset({0, 1})
     regions: tuple[int | list[int], ...] = ()
 
     def check(self, path: Path, voxels: Array) -> None:
@@ -54,26 +58,20 @@ class Labels:
         Raises:
             ValueError: If there is one; the message names the file.
         """
-        if self.others is None:
+        if self.known is None:
             return
-        known = {0, self.lesion, *self.others}
-        if self.ignore is not None:
-            known.add(self.ignore)
-        strange = sorted(set(np.unique(voxels).tolist()) - known)
+        strange = sorted(set(np.unique(voxels).tolist()) - self.known)
         if strange:
             raise ValueError(
                 f"The label map {path} must have no values but "
-                f"{', '.join(map(str, sorted(known)))}. Got "
+                f"{', '.join(map(str, sorted(self.known)))}. Got "
                 f"{', '.join(map(str, strange[:5]))} too: name the lesions' value with "
                 "--label (all others are background then), or put the dataset.json "
                 "beside it."
             )
 
-    def channel(self, count: int) -> int:
-        """Return the channel of the lesion among probabilities.
-
-        Args:
-            count: How many channels there are.
+    def channel(self, path: Path, count: int) -> int:
+        """Return the channel of the lesion among the probabilities of a file.
 
         Raises:
             ValueError: If it is not clear which one it is.
@@ -86,17 +84,14 @@ class Labels:
             if value in (self.lesion, [self.lesion]):
                 return channel
         raise ValueError(
-            f"The probabilities must have a channel for the lesion label {self.lesion}."
-            f" Got {count} channels, none of which is that label alone: choose another "
-            "--label."
+            f"The probabilities {path} must have a channel for the lesion label "
+            f"{self.lesion}. Got {count} channels, none of which is that label alone: "
+            "choose another --label."
         )
 
 
 def read_labels(
-    folders: Iterable[Path],
-    *,
-    lesion: int | None = None,
-    ignore: int | None = None,
+    folders: Iterable[Path], *, lesion: int | None = None, ignore: int | None = None
 ) -> Labels:
     """Read what label values mean from the first ``dataset.json`` that is there.
 
@@ -110,32 +105,84 @@ def read_labels(
         ValueError: If ``dataset.json`` is damaged, or lesion and ignore label are the
             same or 0.
     """
+    meanings: dict[str, int | list[int]] = {}
     files = [folder / "dataset.json" for folder in folders]
     path = next((file for file in files if file.is_file()), None)
-    meanings = _read(path) if path else {}
+    if path is not None:
+        meanings = parse(_DataSet, read_json(path), str(path)).labels
     ignored = meanings.get("ignore")
     if ignore is None and isinstance(ignored, int):
         ignore = ignored
     label = 1 if lesion is None else lesion
-    if label < 1 or ignore == 0 or label == ignore:
+    if label < 1 or ignore in (0, label):
         raise ValueError(
             "The lesion label must be at least 1, and the ignore label another one but "
             f"0. Got {label} for lesions and {ignore} to ignore."
         )
     values = [v if isinstance(v, list) else [v] for v in meanings.values()]
+    known = frozenset({0, label}).union(*values, () if ignore is None else {ignore})
     regions = [v for n, v in meanings.items() if n != "ignore" and v not in (0, [0])]
     return Labels(
         lesion=label,
         ignore=ignore,
-        others=frozenset().union(*values) if lesion is None else None,
+        known=known if lesion is None else None,
         regions=tuple(regions) if any(isinstance(v, list) for v in regions) else (),
     )
 
 
-def _read(path: Path) -> dict[str, int | list[int]]:
-    """Return the entry ``labels`` of a ``dataset.json``."""
+def read_probabilities(path: Path, prediction: Array, labels: Labels) -> Array:
+    """Read the lesion probability that nnU-Net saved beside a prediction.
+
+    Args:
+        path: The ``.npz`` file.
+        prediction: The label map, shape (X, Y, Z).
+        labels: What label values mean; says which class is the lesion.
+
+    Returns:
+        Shape (X, Y, Z).
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it does not hold probabilities of that prediction.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There are no probabilities {path}. Predict with --save_probabilities, or "
+            "evaluate without --probabilities."
+        )
     try:
-        content = read_json(path)
-    except ValueError as error:
-        raise ValueError(f"The file {path} is not JSON: {error}.") from error
-    return parse(_DataSet, content, str(path)).labels
+        with path.open("rb") as file:  # numpy would leave a damaged one open
+            content = np.load(file, allow_pickle=False)
+            saved = np.asarray(content["probabilities"])
+    except Exception as error:  # a damaged archive can fail anywhere in numpy
+        raise ValueError(
+            f"The probabilities {path} cannot be read: {error!r}. Predict the case "
+            "again with --save_probabilities."
+        ) from error
+    expected = prediction.shape[::-1]
+    if saved.ndim != 4 or saved.shape[1:] != expected or saved.dtype.kind != "f":
+        raise ValueError(
+            f"The probabilities {path} must have the shape (classes, "
+            f"{', '.join(map(str, expected))}), that of the label map in reverse. Got "
+            f"{saved.shape} of {saved.dtype} instead: they are of another prediction."
+        )
+    chosen = np.asarray(saved[labels.channel(path, len(saved))].transpose(2, 1, 0))
+    if not (chosen.min() >= 0 and chosen.max() <= 1 + 1e-3):
+        raise ValueError(
+            f"The probabilities {path} must be from 0 to 1. Got values from "
+            f"{chosen.min():g} to {chosen.max():g} instead."
+        )
+    mask = prediction == labels.lesion
+    if mask.any():
+        # Only their order is compared, because a label map may come from any threshold,
+        # and postprocessing may have removed lesions.
+        usual = np.median(chosen[mask])
+        above = np.count_nonzero((chosen >= usual) & ~mask)
+        if above > max(mask.size // 100, np.count_nonzero(mask)):
+            raise ValueError(
+                f"The probabilities {path} must be high where the label map has "
+                f"lesion. Got {above} voxels outside that have at least the median of "
+                "those inside: they are of another prediction, or nnU-Net turned the "
+                "axes (NibabelIOWithReorient), so that they cannot be used."
+            )
+    return chosen

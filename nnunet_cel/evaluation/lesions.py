@@ -15,30 +15,31 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import ndimage
 
 from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import Overlap, Protocol
 
 __all__ = [
-    "Found",
+    "Box",
     "Lesions",
     "Match",
     "bounding_box",
     "find_lesions",
     "is_dropped",
     "match_lesions",
-    "size_bin_names",
     "size_bins",
+    "tabulate_lesions",
 ]
 
 Array = npt.NDArray[Any]
+Box = tuple[slice, slice, slice]
 
 _TOLERANCE = 1e-6  # of volumes and fractions, which are rounded
 
@@ -48,96 +49,95 @@ class Lesions:
     """The lesions of a mask, numbered from 0.
 
     Args:
-        labels: Number of the lesion + 1 at each voxel, 0 elsewhere, shape (X, Y, Z).
+        labels: Number of the lesion + 1 at each voxel of the box, 0 elsewhere.
         voxels: Voxels of each lesion, shape (N,).
+        box: Where in the volume lesions were looked for.
     """
 
     labels: Array
     voxels: Array
+    box: Box
 
     def __len__(self) -> int:
         return len(self.voxels)
 
-    @cached_property
-    def _statistics(self) -> dict[str, Array]:
-        found = cc3d.statistics(self.labels, no_slice_conversion=True)
-        return {name: values[1:] for name, values in found.items()}
-
-    @property
-    def centroids(self) -> Array:
-        """Mean voxel index of each lesion, shape (N, 3)."""
-        return self._statistics["centroids"]
-
-    @property
-    def boxes(self) -> Array:
-        """First and last voxel index of each lesion along each axis, (N, 3, 2)."""
-        return self._statistics["bounding_boxes"].reshape(-1, 3, 2).astype(int)
-
     def means(self, values: Array) -> Array:
-        """Return the mean in each lesion of values at all voxels (X, Y, Z)."""
+        """Return the mean in each lesion of values at all voxels of the volume."""
         inside = self.labels > 0
-        weights = values[inside].astype(float)
+        weights = values[self.box][inside].astype(float)
         sums = np.bincount(self.labels[inside] - 1, weights, minlength=len(self))
         return np.asarray(sums / self.voxels)
 
     def maxima(self, values: Array) -> Array:
-        """Return the maximum in each lesion of values at all voxels (X, Y, Z)."""
+        """Return the maximum in each lesion of values at all voxels of the volume."""
         numbers = np.arange(1, len(self) + 1)
-        return np.asarray(ndimage.maximum(values, self.labels, numbers), dtype=float)
-
-
-class Found(NamedTuple):
-    """What became of the lesions of one map.
-
-    Args:
-        status: Status of each lesion.
-        overlap: Voxels of each in lesions of the other map that are not dropped.
-        partners: Number of partners, not dropped, of each.
-    """
-
-    status: Array
-    overlap: Array
-    partners: Array
+        found = ndimage.maximum(values[self.box], self.labels, numbers)
+        return np.asarray(found, dtype=float)
 
 
 class Match(NamedTuple):
     """What became of the lesions of both maps.
 
     Args:
-        reference: Of the reference lesions.
-        predicted: Of the predicted lesions.
+        reference: One row for each reference lesion: `status`, `overlap_voxels` (in
+            lesions of the other map that are not dropped) and number of `partners`.
+        predicted: The same of each predicted lesion.
         counts: How many voxels and lesions there are of each kind.
     """
 
-    reference: Found
-    predicted: Found
+    reference: pd.DataFrame
+    predicted: pd.DataFrame
     counts: Counts
 
 
-def bounding_box(mask: Array) -> tuple[slice, slice, slice]:
+def bounding_box(mask: Array) -> Box:
     """Return the smallest box that holds a mask; of an empty one, its first voxel."""
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        used = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(used[0], used[-1] + 1) if len(used) else slice(0, 1))
-    return box[0], box[1], box[2]
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    return found[0] if found else (slice(0, 1), slice(0, 1), slice(0, 1))
 
 
-def find_lesions(mask: Array, *, connectivity: int) -> Lesions:
+def find_lesions(mask: Array, connectivity: int, box: Box | None = None) -> Lesions:
     """Return the lesions of a mask.
 
     Args:
         mask: Booleans, shape (X, Y, Z).
         connectivity: 6, 18 or 26.
+        box: Part of the volume that holds them all; None for the smallest.
     """
+    box = bounding_box(mask) if box is None else box
     # cc3d fails on some booleans, such as two single voxels in a volume of (3, 1, 1).
     labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask).view(np.uint8),
-        connectivity=connectivity,
-        return_N=True,
+        mask[box].astype(np.uint8, order="C"), connectivity=connectivity, return_N=True
     )
-    return Lesions(labels, np.bincount(labels.ravel(), minlength=count + 1)[1:])
+    return Lesions(labels, np.bincount(labels.ravel(), minlength=count + 1)[1:], box)
+
+
+def tabulate_lesions(
+    lesions: Lesions, affine: Array, protocol: Protocol
+) -> pd.DataFrame:
+    """Return size and place of each lesion, one row each, in their order.
+
+    Args:
+        lesions: The lesions.
+        affine: Voxel indices to mm in RAS order, shape (4, 4).
+        protocol: Its size bins.
+    """
+    start = np.array([part.start for part in lesions.box])
+    found = cc3d.statistics(lesions.labels, no_slice_conversion=True)
+    centroids = found["centroids"][1:] + start
+    world = centroids @ affine[:3, :3].T + affine[:3, 3]
+    boxes = found["bounding_boxes"][1:].astype(int) + np.repeat(start, 2)
+    volumes = lesions.voxels * float(abs(np.linalg.det(affine[:3, :3])))
+    columns: dict[str, Any] = {
+        "voxels": lesions.voxels,
+        "volume_mm3": volumes,
+        "size_bin": size_bins(volumes, protocol.size_bins_mm3),
+    }
+    columns |= zip((f"centroid_{a}" for a in "xyz"), centroids.T, strict=True)
+    columns |= zip((f"centroid_{a}_mm" for a in "xyz"), world.T, strict=True)
+    ends = (f"box_{a}_{end}" for a in "xyz" for end in ("first", "last"))
+    columns |= zip(ends, boxes.T, strict=True)
+    return pd.DataFrame(columns)
 
 
 def is_dropped(lesions: Lesions, protocol: Protocol, voxel_volume: float) -> Array:
@@ -149,10 +149,8 @@ def is_dropped(lesions: Lesions, protocol: Protocol, voxel_volume: float) -> Arr
         voxel_volume: Volume of a voxel in mm3.
     """
     least = protocol.above_mm3 * (1 + _TOLERANCE)
-    dropped = (lesions.voxels < protocol.min_voxels) | (
-        lesions.voxels * voxel_volume <= least
-    )
-    return np.asarray(dropped)
+    few = lesions.voxels < protocol.min_voxels
+    return np.asarray(few | (lesions.voxels * voxel_volume <= least))
 
 
 def match_lesions(
@@ -164,7 +162,7 @@ def match_lesions(
 
     Args:
         reference: Lesions of the reference.
-        predicted: Lesions of the prediction, on the same grid.
+        predicted: Lesions of the prediction, in the same box.
         protocol: The rules.
         voxel_volume: Volume of a voxel in mm3.
     """
@@ -177,50 +175,41 @@ def match_lesions(
         axis=1,
         return_counts=True,
     )
-    touches_dropped = np.isin(
-        np.arange(len(predicted)), second[dropped_reference[first]]
-    )
+    numbers = np.arange(len(predicted))
+    ignored = np.isin(numbers, second[dropped_reference[first]])
+    ignored &= protocol.on_dropped_reference == "ignored"
     kept = ~dropped_reference[first] & ~dropped_predicted[second]
     first, second, shared = first[kept], second[kept], shared[kept]
-
-    def judge(
-        lesion: Array, partner: Array, own: Array, other: Array, otherwise: str
-    ) -> Found:
-        hit = _is_hit(lesion, partner, shared, own, other, protocol.overlap)
-        return Found(
-            status=np.where(hit, "hit", otherwise).astype(object),
-            overlap=np.bincount(lesion, shared, len(own)).astype(int),
-            partners=np.bincount(lesion, minlength=len(own)),
-        )
-
-    true = judge(first, second, reference.voxels, predicted.voxels, "missed")
-    true.status[dropped_reference] = "dropped"
-    found = judge(second, first, predicted.voxels, reference.voxels, "false")
-    if protocol.on_dropped_reference == "ignored":
-        found.status[touches_dropped & (found.overlap == 0)] = "ignored"
-    found.status[dropped_predicted] = "dropped"
+    sizes, overlap = (reference.voxels, predicted.voxels), protocol.overlap
+    true = _judge(first, second, shared, sizes, overlap)
+    found = _judge(second, first, shared, sizes[::-1], overlap)
+    true["status"] = np.select(
+        [dropped_reference, true["status"] == "hit"], ["dropped", "hit"], "missed"
+    )
+    found["status"] = np.select(
+        [
+            dropped_predicted,
+            found["status"] == "hit",
+            ignored & (found["partners"] == 0),
+        ],
+        ["dropped", "hit", "ignored"],
+        "false",
+    )
     tp = int(np.count_nonzero(both))
     counts = Counts(
         tp=tp,
         fp=int(predicted.voxels.sum()) - tp,
         fn=int(reference.voxels.sum()) - tp,
-        reference_hit=int((true.status == "hit").sum()),
-        reference_missed=int((true.status == "missed").sum()),
-        predicted_hit=int((found.status == "hit").sum()),
-        predicted_false=int((found.status == "false").sum()),
+        reference_hit=int((true["status"] == "hit").sum()),
+        reference_missed=int((true["status"] == "missed").sum()),
+        predicted_hit=int((found["status"] == "hit").sum()),
+        predicted_false=int((found["status"] == "false").sum()),
     )
     return Match(true, found, counts)
 
 
-def size_bin_names(borders: tuple[float, ...]) -> list[str]:
-    """Return the names of the size bins, such as ``<10``, ``10 to 70`` and ``>70``."""
-    texts = [f"{border:g}" for border in borders]
-    between = [f"{a} to {b}" for a, b in itertools.pairwise(texts)]
-    return [f"<{texts[0]}", *between, f">{texts[-1]}"]
-
-
-def size_bins(volumes: Array, borders: tuple[float, ...]) -> Array:
-    """Return the name of the size bin of each volume.
+def size_bins(volumes: Array, borders: tuple[float, ...]) -> pd.Categorical:
+    """Return the size bin of each volume, such as ``<10``, ``10 to 70`` and ``>70``.
 
     A border belongs to the bin above it, the last one to the bin below it.
 
@@ -230,43 +219,51 @@ def size_bins(volumes: Array, borders: tuple[float, ...]) -> Array:
     """
     edges = np.array(borders, dtype=float) * (1 - _TOLERANCE)
     edges[-1] = borders[-1] * (1 + _TOLERANCE)
-    return np.array(size_bin_names(borders), dtype=object)[np.digitize(volumes, edges)]
+    texts = [f"{border:g}" for border in borders]
+    between = [f"{a} to {b}" for a, b in itertools.pairwise(texts)]
+    names = [f"<{texts[0]}", *between, f">{texts[-1]}"]
+    return pd.Categorical.from_codes(np.digitize(volumes, edges), names)
 
 
-def _is_hit(
+def _judge(
     lesion: Array,
     partner: Array,
     shared: Array,
-    sizes: Array,
-    partner_sizes: Array,
+    sizes: tuple[Array, Array],
     overlap: Overlap,
-) -> Array:
-    """Return which lesions of one side are hit.
+) -> pd.DataFrame:
+    """Return status (hit or not), overlap and partners of the lesions of one side.
 
     Args:
         lesion: Number of the lesion in each pair, shape (P,).
         partner: Number of its partner, shape (P,).
         shared: Voxels that they share, shape (P,).
-        sizes: Voxels of each lesion, shape (N,).
-        partner_sizes: Voxels of each lesion of the other side, shape (M,).
+        sizes: Voxels of each lesion of this and of the other side.
         overlap: The rule.
     """
-    covered = np.bincount(lesion, shared, len(sizes))
-    if overlap.rule == "any":
-        return np.asarray(covered > 0)
+    own, others = sizes
+    covered = np.bincount(lesion, shared, len(own))
+    hit = covered > 0
     if overlap.rule == "fraction":
-        return np.asarray(covered >= sizes * overlap.fraction * (1 - _TOLERANCE))
-    inside = np.bincount(partner, shared, len(partner_sizes))
-    outside = 1 - inside[partner] / partner_sizes[partner]
-    order = np.lexsort((partner, -shared, lesion))
-    lesion, shared, outside = lesion[order], shared[order], outside[order]
-    sums = np.cumsum(shared) - shared
-    before = sums - (np.cumsum(covered) - covered)[lesion]
-    # A partner is looked at as long as those before it are less than gamma.
-    looked_at = before < overlap.gamma * covered[lesion] * (1 - _TOLERANCE)
-    refused = np.bincount(
-        lesion, looked_at & (outside > overlap.beta * (1 + _TOLERANCE)), len(sizes)
-    )
-    return np.asarray(
-        (covered > sizes * overlap.alpha * (1 + _TOLERANCE)) & (refused == 0)
+        hit = covered >= own * overlap.fraction * (1 - _TOLERANCE)
+    elif overlap.rule == "anima":
+        outside = (
+            1 - np.bincount(partner, shared, len(others))[partner] / others[partner]
+        )
+        pairs = pd.DataFrame({"lesion": lesion, "shared": shared, "outside": outside})
+        pairs = pairs.sort_values("shared", ascending=False, kind="stable")
+        before = pairs.groupby("lesion")["shared"].cumsum() - pairs["shared"]
+        # A partner is looked at as long as those before it are less than gamma.
+        enough = overlap.gamma * covered[pairs["lesion"]] * (1 - _TOLERANCE)
+        refused = (before < enough) & (
+            pairs["outside"] > overlap.beta * (1 + _TOLERANCE)
+        )
+        hit = covered > own * overlap.alpha * (1 + _TOLERANCE)
+        hit[pairs["lesion"][refused]] = False
+    return pd.DataFrame(
+        {
+            "status": np.where(hit, "hit", ""),
+            "overlap_voxels": covered.astype(int),
+            "partners": np.bincount(lesion, minlength=len(own)),
+        }
     )

@@ -15,23 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator, Field
+from typing import Literal
 
 from nnunet_cel.schema import Model
 
 __all__ = ["METRICS", "Counts", "EdgeCase", "Metric", "compute_metrics"]
-
-
-def _not_infinite(value: float) -> float:
-    """Return a value that is a number or NaN."""
-    if math.isinf(value):
-        raise ValueError("must be a finite number, or .nan to leave the case out.")
-    return value
-
-
-_Edge = Annotated[float, Field(allow_inf_nan=True), AfterValidator(_not_infinite)]
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,7 @@ class Counts:
         return self.reference_hit + self.reference_missed
 
 
-class EdgeCase(Model):
+class EdgeCase(Model, allow_inf_nan=True):
     """Values of a metric where it has nothing to measure; NaN leaves the case out.
 
     Args:
@@ -90,17 +78,9 @@ class EdgeCase(Model):
         both_empty: Where both are.
     """
 
-    empty_prediction: _Edge
-    empty_reference: _Edge
-    both_empty: _Edge
-
-
-_EDGES = {
-    (True, False): "empty_prediction",
-    (False, True): "empty_reference",
-    (True, True): "both_empty",
-}
-"""Name of the edge case where the prediction is empty, the reference is empty."""
+    empty_prediction: float
+    empty_reference: float
+    both_empty: float
 
 
 @dataclass(frozen=True)
@@ -126,24 +106,9 @@ class Metric:
     edge_case: EdgeCase | None = None
 
 
-def _relative_volume_difference(c: Counts) -> float:
-    return (c.predicted - c.reference) / c.reference
-
-
-def _volume_difference(c: Counts) -> float:
-    return abs(_relative_volume_difference(c))  # Table 5 shows that it has no sign
-
-
-def _lesion_false_discovery_rate(c: Counts) -> float:
-    return c.predicted_false / c.predicted_lesions
-
-
-def _lesion_sensitivity(c: Counts) -> float:
-    return c.reference_hit / c.reference_lesions
-
-
 def _lesion_f1(c: Counts) -> float:
-    precision, recall = 1 - _lesion_false_discovery_rate(c), _lesion_sensitivity(c)
+    precision = 1 - c.predicted_false / c.predicted_lesions
+    recall = c.reference_hit / c.reference_lesions
     total = precision + recall
     return 2 * precision * recall / total if total else 0.0
 
@@ -161,18 +126,29 @@ METRICS: dict[str, Metric] = {
     "TPR": Metric(  # Eq. 4
         "true positive rate", "higher", "voxels", lambda c: c.tp / c.reference
     ),
-    "VD": Metric("volume difference", "lower", "voxels", _volume_difference),  # Eq. 5
+    "VD": Metric(  # Eq. 5; Table 5 shows that it has no sign
+        "volume difference",
+        "lower",
+        "voxels",
+        lambda c: abs(c.predicted - c.reference) / c.reference,
+    ),
     "LFDR": Metric(  # Eq. 6
-        "lesion false discovery rate", "lower", "lesions", _lesion_false_discovery_rate
+        "lesion false discovery rate",
+        "lower",
+        "lesions",
+        lambda c: c.predicted_false / c.predicted_lesions,
     ),
     "L-sens": Metric(  # Eq. 7
-        "lesion sensitivity", "higher", "lesions", _lesion_sensitivity
+        "lesion sensitivity",
+        "higher",
+        "lesions",
+        lambda c: c.reference_hit / c.reference_lesions,
     ),
     "RVD": Metric(
         "relative volume difference, signed",
         "zero",
         "voxels",
-        _relative_volume_difference,
+        lambda c: (c.predicted - c.reference) / c.reference,
     ),
     "L-F1": Metric("lesion F1 score", "higher", "lesions", _lesion_f1),
     "HD95": Metric(
@@ -200,9 +176,12 @@ def compute_metrics(
     }
     values = {}
     for short, metric in METRICS.items():
-        if any(empty[metric.level]):
-            which = _EDGES[empty[metric.level]]
-            values[short] = float(getattr(edge_cases[short], which))
+        edge, (prediction, reference) = edge_cases[short], empty[metric.level]
+        if prediction and reference:
+            value = edge.both_empty
+        elif prediction:
+            value = edge.empty_prediction
         else:
-            values[short] = float(metric.function(counts))
+            value = edge.empty_reference if reference else metric.function(counts)
+        values[short] = float(value)
     return values

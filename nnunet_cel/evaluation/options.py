@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 __all__ = ["add_options"]
 
 _OPTIONS: dict[str, dict[str, Any]] = {
+    "out": {"type": Path, "required": True, "metavar": "OUT", "help": "what to write"},
     "protocol": {
         "default": "paper",
         "metavar": "NAME",
@@ -30,6 +32,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Add some of the common options to a parser."""
-    for name in names:
-        parser.add_argument(f"--{name}", **_OPTIONS[name])
+    """Add ``--out`` and some of the other common options to a parser."""
+    for name in ("out", *names, "overwrite"):
+        flags = ["-o"] if name == "out" else []
+        parser.add_argument(*flags, f"--{name}", **_OPTIONS[name])

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import reprlib
-from collections import Counter
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from nnunet_cel.evaluation.metrics import METRICS, EdgeCase
-from nnunet_cel.schema import Model, closest, parse
+from nnunet_cel.files import read_yaml
+from nnunet_cel.schema import Model, parse
 
-__all__ = ["PROTOCOLS", "Overlap", "Protocol", "load_protocol", "parse_protocol"]
+__all__ = ["PROTOCOLS", "Overlap", "Protocol", "load_protocol"]
 
 PROTOCOLS = ("paper", "anima")
 """Protocols that come with the package; the first is the default."""
@@ -109,23 +106,18 @@ class Protocol(Model):
         """Refuse unknown and missing metrics; add those that came later."""
         if not isinstance(content, Mapping):
             return content
-        unknown = next((name for name in content if name not in METRICS), None)
-        if unknown is not None:
+        later = {short: m.edge_case for short, m in METRICS.items() if m.edge_case}
+        found = {**later, **content}
+        missing, unknown = (
+            ", ".join(map(repr, names)) or "none"
+            for names in (METRICS.keys() - found, found.keys() - METRICS)
+        )
+        if found.keys() != METRICS.keys():
             raise ValueError(
-                f"must name metrics. Got {reprlib.repr(unknown)}."
-                f"{closest(unknown, METRICS)} Known here: {', '.join(METRICS)}."
+                f"must have a row for every metric: {', '.join(METRICS)}. Got no row "
+                f"for {missing} and one for {unknown}, which is no metric."
             )
-        found = {
-            short: content.get(short, metric.edge_case)
-            for short, metric in METRICS.items()
-        }
-        missing = [short for short, values in found.items() if values is None]
-        if missing:
-            raise ValueError(
-                f"must have a row for every metric. {', '.join(missing)} is missing: "
-                "add it, for example as in the protocol 'paper'."
-            )
-        return found
+        return {short: found[short] for short in METRICS}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the protocol's file."""
@@ -143,48 +135,11 @@ def load_protocol(source: Path | str = PROTOCOLS[0]) -> Protocol:
         ValueError: If the file is not a complete protocol; the message names the entry.
     """
     path = Path(source)
-    if str(source) in PROTOCOLS:
-        with resources.as_file(resources.files(__package__)) as folder:
-            path = folder / "protocols" / f"{source}.yaml"
+    if source in PROTOCOLS:
+        path = Path(__file__).parent / "protocols" / f"{source}.yaml"
     elif not path.is_file():
         raise FileNotFoundError(
             f"The protocol must be one of {', '.join(PROTOCOLS)}, or a YAML file. "
             f"Got {str(source)!r} instead, which is no file."
         )
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"The protocol {source} must be a text file.") from error
-    return parse_protocol(text, str(source))
-
-
-def parse_protocol(text: str, source: str) -> Protocol:
-    """Read a protocol from the text of its file.
-
-    Args:
-        text: YAML.
-        source: What to call it in messages.
-
-    Raises:
-        ValueError: If it is not a complete protocol; the message names the entry.
-    """
-    try:
-        content = yaml.load(text, Loader=_Loader)
-    # The others come from dates, numbers and nesting that Python cannot hold.
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:500]
-        raise ValueError(f"The protocol {source} is not YAML: {reason}.") from error
-    return parse(Protocol, content, source)
-
-
-class _Loader(yaml.SafeLoader):
-    """Builds plain values only, and refuses a key that is there twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        """Return the mapping of a node."""
-        keys = Counter(str(key.value) for key, _ in node.value)
-        twice = [key for key, count in keys.items() if count > 1]
-        if twice:
-            what = f"the entry {reprlib.repr(twice[0])} is there twice"
-            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
-        return super().construct_mapping(node, deep=deep)
+    return parse(Protocol, read_yaml(path, "protocol"), str(source))

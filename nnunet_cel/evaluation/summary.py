@@ -9,7 +9,7 @@ cases have few of a size.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from nnunet_cel.evaluation.lesions import size_bin_names
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.protocol import Protocol
 
 __all__ = [
     "RESAMPLES",
     "bootstrap_interval",
-    "summarize_metric",
     "summarize_metrics",
     "summarize_scans",
     "summarize_sizes",
@@ -39,32 +36,28 @@ RESAMPLES = 10_000
 _BLOCK = 2_000_000  # drawn at once, to bound memory
 
 
-def summarize_metrics(cases: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def summarize_metrics(
+    cases: pd.DataFrame, names: Iterable[str] = METRICS, *, seed: int = 0
+) -> pd.DataFrame:
     """Return one row for each metric.
 
     Args:
         cases: One row for each case, with a column for each metric.
+        names: Short names of the metrics.
         seed: Seed of the bootstrap.
     """
-    rows = [
-        {
-            "metric": short,
-            **summarize_metric(short, cases[short].to_numpy(dtype=float), seed=seed),
-        }
-        for short in METRICS
-    ]
-    return pd.DataFrame(rows)
-
-
-def summarize_metric(short: str, values: Array, *, seed: int = 0) -> dict[str, Any]:
-    """Return what a metric is and :func:`summarize_values` of it."""
-    metric = METRICS[short]
-    return {
-        "name": metric.name,
-        "unit": metric.unit,
-        "better": metric.better,
-        **summarize_values(values, seed=seed),
-    }
+    return pd.DataFrame(
+        [
+            {
+                "metric": short,
+                "name": METRICS[short].name,
+                "unit": METRICS[short].unit,
+                "better": METRICS[short].better,
+                **summarize_values(cases[short].to_numpy(dtype=float), seed=seed),
+            }
+            for short in names
+        ]
+    )
 
 
 def summarize_values(values: Array, *, seed: int = 0) -> dict[str, float | int]:
@@ -74,16 +67,15 @@ def summarize_values(values: Array, *, seed: int = 0) -> dict[str, float | int]:
         values: One for each case; NaN are left out.
         seed: Seed of the bootstrap.
     """
-    values = values[~np.isnan(values)]
-    n = len(values)
-    low, high = bootstrap_interval(values, seed=seed)
+    known = pd.Series(values[~np.isnan(values)])
+    low, high = bootstrap_interval(known.to_numpy(), seed=seed)
     return {
-        "n": n,
-        "mean": float(values.mean()) if n else math.nan,
-        "sd": float(values.std(ddof=1)) if n > 1 else math.nan,
-        "median": float(np.median(values)) if n else math.nan,
-        "min": float(values.min()) if n else math.nan,
-        "max": float(values.max()) if n else math.nan,
+        "n": len(known),
+        "mean": float(known.mean()),
+        "sd": float(known.std()),
+        "median": float(known.median()),
+        "min": float(known.min()),
+        "max": float(known.max()),
         "ci_low": low,
         "ci_high": high,
     }
@@ -122,56 +114,50 @@ def summarize_scans(cases: pd.DataFrame) -> dict[str, Any]:
     called = cases["predicted_lesions"] > 0
     free = cases[~active]
     return {
-        "sensitivity": _proportion(int((active & called).sum()), int(active.sum())),
-        "specificity": _proportion(int((~active & ~called).sum()), len(free)),
+        "sensitivity": _proportion(called[active].sum(), len(cases) - len(free)),
+        "specificity": _proportion((~called[~active]).sum(), len(free)),
         "lesion_free": {
             "n": len(free),
-            "false_lesions": _mean(free["predicted_false"]),
-            "false_ml": _mean(free["predicted_false_ml"]),
-            "predicted_ml": _mean(free["predicted_ml"]),
+            "false_lesions": free["predicted_false"].mean(),
+            "false_ml": free["predicted_false_ml"].mean(),
+            "predicted_ml": free["predicted_ml"].mean(),
         },
-        "false_lesions_per_scan": _mean(cases["predicted_false"]),
+        "false_lesions_per_scan": cases["predicted_false"].mean(),
     }
 
 
-def summarize_sizes(lesions: pd.DataFrame, protocol: Protocol) -> dict[str, Any]:
+def summarize_sizes(lesions: pd.DataFrame) -> dict[str, Any]:
     """Return how many lesions of each size were found, those of all cases together.
 
     Args:
         lesions: One row for each lesion of both maps.
-        protocol: Its size bins.
     """
+    kinds = lesions.groupby(["size_bin", "map", "status"], observed=True)
+    counts = kinds.size().to_dict()
     table = {}
-    for name in size_bin_names(protocol.size_bins_mm3):
-        of_size = lesions[lesions["size_bin"] == name]
-        counts: Mapping[tuple[str, str], int] = (
-            of_size.groupby(["map", "status"]).size().to_dict()
-        )
-        hit = counts.get(("reference", "hit"), 0)
-        missed = counts.get(("reference", "missed"), 0)
+    for name in lesions["size_bin"].cat.categories:
+        hit = counts.get((name, "reference", "hit"), 0)
+        missed = counts.get((name, "reference", "missed"), 0)
         table[name] = {
             "sensitivity": _proportion(hit, hit + missed),
-            "predicted_hit": counts.get(("prediction", "hit"), 0),
-            "predicted_false": counts.get(("prediction", "false"), 0),
+            "predicted_hit": counts.get((name, "prediction", "hit"), 0),
+            "predicted_false": counts.get((name, "prediction", "false"), 0),
         }
     return table
 
 
 def _proportion(successes: int, total: int) -> dict[str, float | int]:
     """Return a proportion with its 95 % Wilson interval."""
-    low = high = math.nan
+    value = low = high = math.nan
     if total:
+        found = stats.binomtest(int(successes), int(total))
+        value = found.statistic
         # Wilson 1927, J Am Stat Assoc 22:209-212
-        low, high = stats.binomtest(successes, total).proportion_ci(method="wilson")
+        low, high = found.proportion_ci(method="wilson")
     return {
-        "value": successes / total if total else math.nan,
-        "count": successes,
-        "n": total,
+        "value": float(value),
+        "count": int(successes),
+        "n": int(total),
         "ci_low": float(low),
         "ci_high": float(high),
     }
-
-
-def _mean(values: pd.Series[Any]) -> float:
-    """Return the mean, NaN without values."""
-    return float(values.mean()) if len(values) else math.nan

@@ -40,19 +40,13 @@ def read_table(path: Path, *, text: Sequence[str] = ("case",)) -> pd.DataFrame:
         text: Columns that are text even where all cells look like numbers.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        OSError: If there is no such file.
         ValueError: If it is no such table.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no table {path}.")
+    kinds = dict.fromkeys(text, str)
     try:
-        table = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(text, str),
-            keep_default_na=False,
-            na_values=[""],
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeError) as error:
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
+    except ValueError as error:
         raise ValueError(f"The table {path} cannot be read: {error}.") from error
     for name in table.select_dtypes(exclude="number"):
         table[name] = table[name].map(

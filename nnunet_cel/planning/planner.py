@@ -58,9 +58,9 @@ class FCADensePlanner(default_experiment_planner.ExperimentPlanner):
 
     def __init__(self, dataset_name_or_id: str | int, **options: Any) -> None:
         ours = {"gpu_memory_target_in_gb": GPU_MEMORY, "plans_name": "FCADensePlans"}
+        if options.get("preprocessor_name") in (None, "DefaultPreprocessor"):
+            options["preprocessor_name"] = FCADensePreprocessor.__name__
         super().__init__(dataset_name_or_id, **(ours | options))
-        if self.preprocessor_name == "DefaultPreprocessor":  # nnU-Net always names one
-            self.preprocessor_name = FCADensePreprocessor.__name__
 
     def plan_experiment(self) -> dict[str, Any]:
         """Plan all declared configurations, save the plans file and return the plans.

@@ -71,7 +71,7 @@ def training_shapes(
     before = np.array(fingerprint["spacings"], dtype=float)[:, order]
     after = before.copy()
     after[:, 3 - len(spacing) :] = spacing
-    return np.rint(before / after * shapes).astype(int)
+    return np.array(np.rint(before / after * shapes), dtype=int)
 
 
 def cubic_extent(shapes: np.ndarray) -> int:

@@ -185,7 +185,8 @@ def read_cases(
             evaluation = read_evaluation(home / folder)
             groups.setdefault(group, {})[folder] = evaluation
             names = (method.block, method.title, method.stage, method.configuration)
-            tables[(*names, group, folder)] = evaluation[0]
+            key = (*names, group, folder)
+            tables[key] = evaluation[0]
             protocols.add(str(evaluation[1]["protocol"]))
     if len(protocols) > 1:
         raise ValueError(
@@ -335,7 +336,7 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
         for short in METRICS:
             table = own[short].unstack(sort=False)
             values = {name: table[name].to_numpy(dtype=float) for name in table}
-            if reference in values:
+            if reference is not None and reference in values:
                 pairs = [(name, reference) for name in values if name != reference]
                 tests = compare_pairs(short, values, pairs)
                 rows += [place | test for test in tests]

@@ -8,6 +8,7 @@ the window is read from the blosc2 arrays.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -125,9 +126,9 @@ class StackBatches(Dataset[dict[str, Any]]):
         image, segmentation = self._opened[request.case]
         shape = segmentation.shape[1:]
         extent = [shape[axis] for axis in PLANES if axis != request.plane]
-        whole: list[slice] = [slice(None)] * len(PLANES)
-        whole[request.plane] = slice(request.index, request.index + 1)
-        labels = np.asarray(segmentation[(0, *whole)], dtype=np.int16).reshape(extent)
+        slices: list[Any] = [0, slice(None), slice(None), slice(None)]
+        slices[1 + request.plane] = slice(request.index, request.index + 1)
+        labels = np.asarray(segmentation[tuple(slices)], dtype=np.int16).reshape(extent)
         lesion_voxels = np.zeros((0, 2), dtype=np.int64)
         if request.lesion:
             lesion_voxels = np.argwhere(np.isin(labels, self.lesion_labels))
@@ -182,9 +183,11 @@ def advice_on_lost_workers() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        # what torch says when a worker died or has no shared memory to put a batch into
-        signs = ("DataLoader worker (pid", "shared memory", "</torch_")
-        if not any(sign in str(error) for sign in signs):
+        # what torch says when a worker died or has no shared memory to put a batch
+        # into; a semaphore lies there, too, but its error names nothing
+        signs = ("DataLoader worker", "shared memory", "</torch_", "synchronize.py")
+        place = traceback.extract_tb(error.__traceback__)[-1].filename
+        if not any(sign in f"{error} {place}" for sign in signs):
             raise
         raise RuntimeError(
             "The processes that load data must be able to run and to share memory "

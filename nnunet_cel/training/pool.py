@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 
-class StackRequest(NamedTuple):
+@dataclass(frozen=True, order=True)
+class StackRequest:
     """Everything random about one sample.
 
     Args:
@@ -109,7 +111,7 @@ def index_slices(
             ) from error
         for plane in PLANES:
             others = tuple(axis for axis in PLANES if axis != plane)
-            for index, bears_lesion in enumerate(mask.any(axis=others)):
+            for index, bears_lesion in enumerate(np.asarray(mask.any(axis=others))):
                 rows = lesion if bears_lesion else lesion_free
                 rows.append((plane, number, index))
     return SlicePool(
