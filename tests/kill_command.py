@@ -28,7 +28,6 @@ _MODULES = (
     "preparation.command",
     "preparation.restore",
     "report.build",
-    "report.command",
 )
 _CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.utime")
 

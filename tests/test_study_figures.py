@@ -58,7 +58,7 @@ def test_overlays_show_all_networks(
     pixels = imread(picture)[..., :3]
 
     assert picture.name == "case_00.png"
-    red = to_rgb(AGREEMENT_COLORS["tp"])
+    red = to_rgb(AGREEMENT_COLORS["true positive"])
     assert (abs(pixels - red).max(axis=-1) < 0.01).sum() > 100
 
 

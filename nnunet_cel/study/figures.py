@@ -16,7 +16,7 @@ import pandas as pd
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder
 from nnunet_cel.pictures import save_overlays
-from nnunet_cel.report.style import ACCENT, INK, SECOND, chart_style, new_axes, render
+from nnunet_cel.report.charts import ACCENT, INK, SECOND, chart_style, new_axes, render
 from nnunet_cel.report.training_log import draw_training, read_training
 from nnunet_cel.scans import find_label_maps
 from nnunet_cel.study.models import (
