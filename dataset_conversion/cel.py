@@ -24,32 +24,28 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_cel.dataset_conversion.conversion import Kept
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.dataset_conversion.splits import choose_test_groups, random_order
-from nnunet_cel.files import to_csv
-from nnunet_cel.scans import (
-    Scan,
-    find_described_scans,
-    read_table,
-)
+from nnunet_cel.files import read_table, to_csv
+from nnunet_cel.scans import Scan, find_described_scans
 
 __all__ = [
     "MIN_LESION_VOXELS",
     "add_arguments",
+    "choices",
     "find_cases",
     "linking_table",
     "number_cases",
 ]
 
-_SOURCE = "CEL"
 MIN_LESION_VOXELS = 4  # "more than three voxels"
-_DIAGNOSIS = "diagnosis"
 _NAMING = ("subject", "session", "image", "label", "case", "source")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse._ArgumentGroup) -> None:
     """Add the options of this source."""
     parser.add_argument(
         "--images",
@@ -124,17 +120,28 @@ def find_cases(
         ValueError: If there is no case, or something is missing or there twice.
     """
     source = Path(source)
-    if not lesion_values or not all(1 <= value <= 255 for value in lesion_values):
+    if not all(1 <= value <= 255 for value in lesion_values):
         raise ValueError(
-            "The lesion values must be from 1 to 255. Got "
-            f"{', '.join(map(str, lesion_values)) or 'none'} instead."
+            f"The lesion values must be from 1 to 255. Got {lesion_values} instead."
+        )
+    column = (group_by or "diagnosis").lower()
+    if column in _NAMING:
+        raise ValueError(
+            "The column of --group-by must not name patients or files, since its "
+            f"values become part of the data set. Got {column!r} instead."
         )
     scans = find_described_scans(source, images, labels)
-    strata, splits = _strata(scans, table, group_by), _splits(scans)
+    strata = _column(scans, column, table, needed=group_by is not None)
+    splits = _column(scans, "split")
+    if not {*splits} <= {"train", "test"} and any(splits):
+        raise ValueError(
+            "The column 'split' must say train or test. Got "
+            f"{', '.join(sorted({*splits}))}: mend it, or remove it."
+        )
     return [
         SourceCase(
             identifier=scan.name,
-            source=_SOURCE,
+            source="CEL",
             root=source.parent if source.is_file() else source,
             image=scan.image,
             labels=(scan.label,),
@@ -144,16 +151,23 @@ def find_cases(
             without_lesion="exclude",
             group=scan.subject,
             stratum=stratum,
-            facts=({"stratum": stratum} if stratum else {})
-            | ({"split": split} if split else {}),
+            facts={k: v for k, v in (("stratum", stratum), ("split", split)) if v},
         )
         for scan, stratum, split in zip(scans, strata, splits, strict=True)
     ]
 
 
-def number_cases(
-    kept: Sequence[Kept], *, test_fraction: float, seed: int
-) -> list[Kept]:
+def choices(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the user chose about the contents, without names of files."""
+    return {
+        "lesion_values": sorted(set(args.lesion_values)),
+        "test_fraction": args.test_fraction,
+        "group_by": args.group_by,
+        "min_lesion_voxels": MIN_LESION_VOXELS,
+    }
+
+
+def number_cases(kept: Sequence[Kept], test_fraction: float, seed: int) -> list[Kept]:
     """Return the cases with neutral names, divided into training and test.
 
     Numbers, test part and folds follow the SHA-256 of the patients' images, which tells
@@ -201,8 +215,9 @@ def linking_table(
         numbered: Those in the data set, with their neutral names.
         excluded: Names of the others, with the reason.
     """
-    columns = ("case", "split", "subject", "source", "image", "label", "image_sha256")
-    rows = [(*columns, "note")]
+    rows = [
+        ("case", "split", "subject", "source", "image", "label", "image_sha256", "note")
+    ]
     by_image = {case.image: case for case in original}
     for case, found in numbered:
         source = by_image[case.image]
@@ -211,69 +226,42 @@ def linking_table(
         rows.append((*names, *files, ""))
     for case in original:
         if case.identifier in excluded:
-            note = f"left out: {excluded[case.identifier]}"
             names = ("", "", case.group, case.identifier)
-            rows.append((*names, str(case.image), str(case.labels[0]), "", note))
+            files = (str(case.image), str(case.labels[0]), "")
+            rows.append((*names, *files, f"left out: {excluded[case.identifier]}"))
     return to_csv(rows)
 
 
-def _strata(
-    scans: Sequence[Scan], table: Path | None, group_by: str | None
+def _column(
+    scans: Sequence[Scan],
+    column: str,
+    table: Path | None = None,
+    *,
+    needed: bool = False,
 ) -> list[str]:
-    """Return the stratum of each scan, empty where nothing is known."""
-    column = (group_by or _DIAGNOSIS).lower()
-    if column in _NAMING:
-        raise ValueError(
-            "The column of --group-by must not name patients or files, since its "
-            f"values become part of the data set. Got {column!r} instead."
-        )
-    values = _values_by_subject(scans, table, column)
-    subjects = {scan.subject for scan in scans}
-    lacking = sorted(subjects - set(values))
-    if lacking and (group_by is not None or values):
-        raise ValueError(
-            f"Every subject must have a {column}, of which training and test get equal "
-            f"shares. Got none for {', '.join(lacking)}: fill the column {column!r} of "
-            "the table."
-        )
-    different = set(values.values())
-    if len(different) > max(2, len(subjects) // 2):
-        raise ValueError(
-            f"The column {column!r} must have the same value for many subjects, to get "
-            f"equal shares of it. Got {len(different)} values for {len(subjects)}: "
-            "name another column with --group-by."
-        )
-    return [values.get(scan.subject, "") for scan in scans]
+    """Return what a column says of the patient of each scan, empty if there is none.
 
-
-def _splits(scans: Sequence[Scan]) -> list[str]:
-    """Return what the column ``split`` says of each scan, empty if there is none."""
-    splits = _values_by_subject(scans, None, "split")
-    subjects = {scan.subject for scan in scans}
-    if splits and (set(splits) != subjects or {*splits.values()} - {"train", "test"}):
-        raise ValueError(
-            "The column 'split' must say train or test for every subject. Got "
-            f"{', '.join(sorted({*splits.values()}))} for {len(splits)} of "
-            f"{len(subjects)}: fill it, or remove it."
-        )
-    return [splits.get(scan.subject, "") for scan in scans]
-
-
-def _values_by_subject(
-    scans: Sequence[Scan], table: Path | None, column: str
-) -> dict[str, str]:
-    """Return what a column says of each subject, without those of whom it is silent."""
+    Raises:
+        ValueError: If it says two things of a patient, or nothing of some; of nobody
+            it may say nothing unless it is needed.
+    """
     pairs = [(scan.subject, scan.row.get(column, "")) for scan in scans]
     if table is not None:
         rows = read_table(table, required=("subject",))
         pairs += [(row["subject"], row.get(column, "")) for row in rows]
-    values: dict[str, str] = {}
-    for subject, value in pairs:
-        if value and value.lower() != "n/a":  # as BIDS says that nothing is known
-            other = values.setdefault(subject, value)
-            if other != value:
-                raise ValueError(
-                    f"A subject must have one {column}. Got {other} and {value} for "
-                    f"{subject}: mend the table."
-                )
-    return values
+    # BIDS says n/a where nothing is known.
+    known = {(subject, value) for subject, value in pairs if value not in ("", "n/a")}
+    values = dict(known)
+    if len(known) > len(values):
+        twice = sorted({subject for subject, value in known ^ {*values.items()}})
+        raise ValueError(
+            f"A subject must have one {column}. Got several for {', '.join(twice)}: "
+            "mend the table."
+        )
+    lacking = sorted({scan.subject for scan in scans} - set(values))
+    if lacking and (needed or values):
+        raise ValueError(
+            f"Every subject must have a {column} if there is such a column. Got none "
+            f"for {', '.join(lacking)}: fill the column {column!r} of the table."
+        )
+    return [values.get(scan.subject, "") for scan in scans]

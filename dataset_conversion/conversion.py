@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,7 +50,6 @@ class Finding:
     Args:
         number: Under this number it is stored.
         files: SHA-256 of each file, by its path.
-        lesion_voxels: Number of lesion voxels.
         notes: What else ``conversion.json`` tells.
         excluded: Why the case is left out, empty if it is not.
         problem: What is wrong with the case, empty if nothing is.
@@ -59,7 +57,6 @@ class Finding:
 
     number: int
     files: Mapping[Path, str] = field(default_factory=dict)
-    lesion_voxels: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
     excluded: str = ""
     problem: str = ""
@@ -83,13 +80,12 @@ def read_case(case: SourceCase) -> tuple[Volume, Volume]:
     for file in case.labels:
         label = read_label_map(file)
         check_same_grid(f"The label map {file}", label, image)
-        values = np.unique(label.voxels).tolist()
-        strange = [str(value) for value in values if value not in case.values]
+        strange = sorted({*np.unique(label.voxels).tolist()} - {*case.values})
         if strange:
             raise ValueError(
                 f"The label map {file} must have no values but "
-                f"{', '.join(map(str, case.values))}. Got {', '.join(strange)} too: "
-                f"{case.other_values_cure}"
+                f"{', '.join(map(str, case.values))}. Got "
+                f"{', '.join(map(str, strange))} too: {case.other_values_cure}"
             )
         marked.append(table[label.voxels])
     combine = np.maximum if case.combine == "union" else np.minimum
@@ -126,16 +122,27 @@ def store_cases(
         processes=processes,
         description="Converting" if progress else None,
     )
-    problems = [found.problem for found in findings if found.problem]
-    raise_together(problems + _same_images(cases, findings))
-    found_by_case = list(zip(cases, findings, strict=True))
-    kept = [(case, found) for case, found in found_by_case if not found.excluded]
+    problems = []
+    first: dict[str, SourceCase] = {}
+    for case, found in zip(cases, findings, strict=True):
+        other = first.setdefault(found.files.get(case.image, str(case.image)), case)
+        if found.problem:
+            problems.append(found.problem)
+        elif other is not case:
+            problems.append(
+                f"Each case must have an image of its own. {case.image} of "
+                f"{case.identifier} and {other.image} of {other.identifier} are the "
+                "same: remove one, or it would be in training and validation."
+            )
+    raise_together(problems)
+    kept = [(cases[found.number], found) for found in findings if not found.excluded]
     if not kept:
         raise ValueError(
             f"At least one case must have a lesion. None of the {len(cases)} has: "
             "check that the label maps are the right files."
         )
-    return kept, {c.identifier: f.excluded for c, f in found_by_case if f.excluded}
+    reasons = {cases[found.number].identifier: found.excluded for found in findings}
+    return kept, {name: reason for name, reason in reasons.items() if reason}
 
 
 def finish_dataset(
@@ -143,28 +150,24 @@ def finish_dataset(
     kept: Sequence[Kept],
     *,
     name: str,
-    channel: str,
-    description: str,
     choices: Mapping[str, Any],
     excluded: Mapping[str, str] | Collection[str],
     terms: Sequence[Terms] = (),
     extraction: BrainExtraction | None = None,
-    name_sources: bool = True,
 ) -> None:
     """Name the stored cases, and write all that a data set holds beside them.
+
+    Without terms of use the scans are no public source but a clinic's own, and no path
+    is recorded, which may hold patients' names.
 
     Args:
         folder: The folder of the data set while it grows.
         kept: Cases with their final names, and what was found.
         name: Name of the data set.
-        channel: Name of the image's channel.
-        description: One line for ``dataset.json``.
         choices: Options that decided about the contents, the seed of the folds too.
         excluded: Names of the cases that were left out, with the reason.
-        terms: Terms of use of the sources.
+        terms: Terms of use of public sources.
         extraction: How brains were extracted.
-        name_sources: Whether paths and subjects of the sources are recorded; not for
-            a clinic's own scans, whose names may be patients' names.
 
     Raises:
         ValueError: If two cases have the same name, or none is for training.
@@ -174,26 +177,39 @@ def finish_dataset(
     labels = {"background": 0, "lesion": LESION}
     if any(max(case.values.values()) > LESION for case, _ in kept):
         labels["ignore"] = LESION + 1
-    header: dict[str, Any] = {"name": name, "description": description}
+    what = "Contrast-enhanced T1w images with enhancing lesions"
     if terms:
-        header |= {
+        names = ", ".join(term.name for term in terms)
+        what = f"{terms[0].channel} images with white matter lesions from {names}"
+    extra: dict[str, Any] = {"name": name, "description": what}
+    if terms:
+        extra |= {
             "reference": "; ".join(term.reference for term in terms),
             "release": "; ".join(f"{term.name}: {term.release}" for term in terms),
             "licence": "; ".join(f"{term.name}: {term.license}" for term in terms),
             "citation": [citation for term in terms for citation in term.citations],
         }
-    write_header(folder, [channel], labels, header)
+    write_header(folder, terms[0].channel if terms else "CE-T1w", labels, extra)
     training = [case for case, _ in kept if case.split == "train"]
     folds = split_into_folds(training, choices["seed"])
     if folds is not None:
         write_whole(folder / "splits_final.json", to_json(folds))
-    notes = {case.identifier: _notes(case, found, name_sources) for case, found in kept}
+    notes = {}
+    for case, found in sorted(kept, key=lambda pair: pair[0].identifier):
+        files = [
+            ({"path": path.relative_to(case.root).as_posix()} if terms else {})
+            | {"sha256": digest}
+            for path, digest in found.files.items()
+        ]
+        note = {"source": case.source, "files": files, **found.notes}
+        notes[case.identifier] = note | {"split": case.split}
+    packages = ("nibabel", "numpy", "SimpleITK")
     record = {
         "converter": f"nnunet-cel {importlib.metadata.version('nnunet-cel')}",
-        "versions": _versions(extraction),
+        "versions": (extraction or BrainExtraction("none")).versions(*packages),
         "choices": dict(choices),
-        "excluded": excluded if isinstance(excluded, Mapping) else list(excluded),
-        "cases": dict(sorted(notes.items())),
+        "excluded": excluded,
+        "cases": notes,
     }
     write_whole(folder / "conversion.json", to_json(record))
 
@@ -214,21 +230,32 @@ def _store(
             "lesion_volume_ml": round(lesion.sum() * image.voxel_volume / 1000, 6),
             **case.facts,
         }
+        paths = [case.image, *case.labels]
         if case.strip_on is not None and extraction is not None:
-            image = _strip(case, image, lesion, extraction, notes)
-        if not np.isfinite(image.voxels).all():
+            paths.append(case.strip_on)
+            guide = read_volume(case.strip_on)
+            check_same_grid(f"The image {case.strip_on}", guide, image)
+            brain = extraction.mask((case.identifier, *case.mask_names), guide)
+            outside = int((lesion & ~brain).sum())
+            # A lesion at the rim of the mask keeps the intensities that make it one.
+            brain = brain | lesion
+            volume = float(brain.sum()) * image.voxel_volume / 1e3
+            notes["brain_volume_ml"] = round(volume)
+            notes["lesion_voxels_outside_brain_mask"] = outside
+            image = Volume(np.where(brain, image.voxels, 0), image.affine)
+        wrong = int((~np.isfinite(image.voxels)).sum())
+        if wrong:
             raise ValueError(
-                f"The image {case.image} must have finite voxels. Got "
-                f"{int((~np.isfinite(image.voxels)).sum())} that are NaN or infinite: "
-                "replace them, or remove the skull if they lie outside the brain."
+                f"The image {case.image} must have finite voxels. Got {wrong} that are "
+                "NaN or infinite: replace them, or remove the skull if they lie "
+                "outside the brain."
             )
-        paths = [case.image, *case.labels, *([case.strip_on] if case.strip_on else [])]
         files = {path: sha256(path) for path in paths}
     except (ValueError, OSError) as error:
         return Finding(number, problem=str(error))
     if not lacking:
-        write_case(folder, RawCase(str(number), [image], label))
-    return Finding(number, files, notes["lesion_voxels"], notes, excluded=lacking)
+        write_case(folder, RawCase(str(number), image, label))
+    return Finding(number, files, notes, excluded=lacking)
 
 
 def _lacks_lesion(case: SourceCase, lesion: np.ndarray) -> str:
@@ -253,62 +280,3 @@ def _lacks_lesion(case: SourceCase, lesion: np.ndarray) -> str:
             f"lesion. It has {lacking}: is it the right file?"
         )
     return lacking
-
-
-def _strip(
-    case: SourceCase,
-    image: Volume,
-    lesion: np.ndarray,
-    extraction: BrainExtraction,
-    notes: dict[str, Any],
-) -> Volume:
-    """Return the image with nothing but brain, and note how much that is."""
-    guide = read_volume(case.strip_on or case.image)
-    check_same_grid(f"The image {case.strip_on}", guide, image)
-    brain = extraction.mask((case.identifier, *case.mask_names), guide)
-    outside = int((lesion & ~brain).sum())
-    # A lesion at the rim of the mask keeps the intensities that make it one.
-    brain = brain | lesion
-    notes["brain_volume_ml"] = round(float(brain.sum()) * image.voxel_volume / 1e3)
-    notes["lesion_voxels_outside_brain_mask"] = outside
-    return Volume(np.where(brain, image.voxels, 0), image.affine)
-
-
-def _same_images(cases: Sequence[SourceCase], findings: Sequence[Finding]) -> list[str]:
-    """Return a message for each image that another case has, too."""
-    first: dict[str, SourceCase] = {}
-    messages = []
-    for case, found in zip(cases, findings, strict=True):
-        if found.problem:
-            continue
-        other = first.setdefault(found.files[case.image], case)
-        if other is not case:
-            messages.append(
-                f"Each case must have an image of its own. {case.image} of "
-                f"{case.identifier} and {other.image} of {other.identifier} are the "
-                "same: remove one, or it would be in training and validation."
-            )
-    return messages
-
-
-def _notes(case: SourceCase, found: Finding, name_sources: bool) -> dict[str, Any]:
-    """Return what ``conversion.json`` tells of a case."""
-    files = [
-        {"path": path.relative_to(case.root).as_posix(), "sha256": digest}
-        if name_sources
-        else {"sha256": digest}
-        for path, digest in found.files.items()
-    ]
-    return {"source": case.source, "files": files} | {
-        **found.notes,
-        "split": case.split,
-    }
-
-
-def _versions(extraction: BrainExtraction | None) -> dict[str, str]:
-    """Return the versions of everything that the contents may depend on."""
-    packages = ["nibabel", "numpy", "SimpleITK"]
-    if extraction is not None and extraction.method == "bet":
-        packages.append("brainextractor")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), **versions}

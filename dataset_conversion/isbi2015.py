@@ -12,17 +12,15 @@ Layouts: ``training01/preprocessed/training01_01_flair_pp.nii`` and
 from __future__ import annotations
 
 import argparse
-import re
-from collections import defaultdict
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
-from nnunet_cel.image_files import find_files, find_unique, refuse_missing
+from nnunet_cel.dataset_conversion.source import SourceCase, Terms, find_kinds
+from nnunet_cel.scans import refuse
 
-__all__ = ["SOURCE", "find_cases"]
+__all__ = ["TERMS", "add_arguments", "find_cases"]
 
-_TERMS = Terms(
+TERMS = Terms(
     name="ISBI 2015",
     content="21 FLAIR volumes of 5 MS patients (training part), two raters",
     release="training_final_v4",
@@ -38,12 +36,14 @@ _TERMS = Terms(
 
 Rater = Literal["1", "2", "union", "intersection"]
 
-_NAME = r"(?:^|/)training(?P<subject>\d{2})_(?P<time>\d{2})"
-_IMAGE = re.compile(_NAME + r"_flair_pp\.nii(?:\.gz)?$", re.IGNORECASE)
-_LABEL = re.compile(_NAME + r"_mask(?P<rater>[12])\.nii(?:\.gz)?$", re.IGNORECASE)
+_FILES = {
+    kind: rf"training(?P<subject>\d{{2}})_(?P<time>\d{{2}})_{name}"
+    for kind, name in (("image", "flair_pp"), ("1", "mask1"), ("2", "mask2"))
+}
 
 
-def _add_arguments(group: argparse._ArgumentGroup) -> None:
+def add_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options of this source."""
     group.add_argument(
         "--rater",
         choices=get_args(Rater),
@@ -72,63 +72,34 @@ def find_cases(
     Raises:
         ValueError: If there is no case, a file is there twice, or a mask is missing.
     """
-    root = Path(root)
-    files = find_files(root)
-    images = find_unique(
-        files, _IMAGE, lambda m: (m["subject"], m["time"]), what="FLAIR images"
-    )
-    masks = find_unique(
-        files, _LABEL, lambda m: (m["subject"], m["time"], m["rater"]), what="masks"
-    )
+    found = find_kinds(root, _FILES, lambda match: (match["subject"], match["time"]))
+    images = found["image"]
     if not images:
         raise ValueError(
             "The folder of ISBI 2015 must hold files such as "
             f"training01_01_flair_pp.nii. {root} holds none: unpack "
             "training_final_v4.zip there."
         )
-    times = defaultdict(list)
-    for subject, time in sorted(images):
-        times[subject].append(time)
-    drawn = {(subject, time) for subject, time, _ in masks}
-    taken = [
-        (subject, time)
-        for subject, all_times in times.items()
-        for time in (
-            all_times
-            if all_timepoints
-            else [t for t in all_times if (subject, t) in drawn][-1:] or all_times[-1:]
-        )
-    ]
+    last = dict(sorted(images))
+    last |= dict(sorted(set(images) & {*found["1"], *found["2"]}))
+    taken = [key for key in sorted(images) if all_timepoints or last[key[0]] == key[1]]
     raters = (rater,) if rater in ("1", "2") else ("1", "2")
-    refuse_missing(
-        (
-            images[case]
-            for case in taken
-            if any((*case, r) not in masks for r in raters)
-        ),
-        what=f"a mask of rater {' and '.join(raters)}",
-        cure="Unpack training_final_v4.zip again, or choose another --rater.",
+    refuse(
+        (images[key] for key in taken if any(key not in found[r] for r in raters)),
+        f"Every image must have a mask of rater {' and '.join(raters)}. Got none for:",
+        "Unpack training_final_v4.zip again, or choose another --rater.",
     )
     return [
         SourceCase(
             identifier=f"ISBI2015_{subject}_{time}",
-            source=_TERMS.name,
-            root=root,
+            source=TERMS.name,
+            root=Path(root),
             image=images[subject, time],
-            labels=tuple(masks[subject, time, r] for r in raters),
+            labels=tuple(found[r][subject, time] for r in raters),
             combine="intersection" if rater == "intersection" else "union",
             group=f"ISBI2015_{subject}",
-            stratum=_TERMS.name,
+            stratum=TERMS.name,
             facts={"subject": subject, "time_point": time},
         )
         for subject, time in taken
     ]
-
-
-SOURCE = Source(
-    terms=_TERMS,
-    find_cases=find_cases,
-    options=("rater", "all_timepoints"),
-    add_arguments=_add_arguments,
-    description=__doc__,
-)

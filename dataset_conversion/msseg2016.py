@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
-from nnunet_cel.image_files import find_files, find_unique, refuse_missing
+from nnunet_cel.dataset_conversion.conversion import Kept
+from nnunet_cel.dataset_conversion.source import SourceCase, Terms, find_kinds
+from nnunet_cel.scans import refuse
 
-__all__ = ["SOURCE", "find_cases"]
+__all__ = ["TERMS", "add_arguments", "check_release", "find_cases"]
 
-_TERMS = Terms(
+TERMS = Terms(
     name="MSSEG 2016",
     content="FLAIR of 53 MS patients (15 training, 38 testing), consensus of 7 raters",
     release="Shanoir study 209, or the challenge portal of 2016",
@@ -40,7 +41,6 @@ _TERMS = Terms(
 )
 
 _ALL_CASES = 53
-_WITHOUT_LESION = 1
 
 # Only the training part of 2016 was not distributed under a name of its own.
 _OLD_TRAINING = frozenset(
@@ -53,37 +53,18 @@ _OLD_TRAINING = frozenset(
     for patient in patients
 )
 
-_PATIENT = (
-    r"(?:^|/)(?P<part>Training|Testing)/Center_(?P<center>\d{2})"
-    r"/Patient_(?P<patient>\d{2})"
-)
-_OLD_PATIENT = (
-    r"(?:^|/)(?P<center>\d{2})(?P<patient>\d{3})(?P<initials>[A-Z]{4})(?:_\d)?"
-)
-_NII = r"\.nii(?:\.gz)?$"
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text + _NII, re.IGNORECASE)
-
-
-# Preprocessed image, unprocessed image and consensus, in the current layout and in the
-# old ones.
+# The current layout, and those of 2016.
+_NEW = r"(?P<part>Training|Testing)/Center_(?P<center>\d\d)/Patient_(?P<patient>\d\d)"
+_OLD = r"(?P<old>\d{5}[A-Z]{4})(?:_\d)?"
 _FILES = {
-    False: (
-        _pattern(_PATIENT + "/Preprocessed_Data/FLAIR_preprocessed"),
-        _pattern(_PATIENT + "/Raw_Data/FLAIR"),
-        _pattern(_PATIENT + "/Masks/Consensus"),
-    ),
-    True: (
-        _pattern(_OLD_PATIENT + "/FLAIR_preprocessed"),
-        _pattern(_OLD_PATIENT + "/3DFLAIR"),
-        _pattern(_OLD_PATIENT + "/Consensus"),
-    ),
+    "image": f"(?:{_NEW}/Preprocessed_Data|{_OLD})/FLAIR_preprocessed",
+    "raw": f"(?:{_NEW}/Raw_Data/|{_OLD}/3D)FLAIR",
+    "consensus": f"(?:{_NEW}/Masks|{_OLD})/Consensus",
 }
 
 
-def _add_arguments(group: argparse._ArgumentGroup) -> None:
+def add_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options of this source."""
     group.add_argument(
         "--keep-empty",
         action="store_true",
@@ -106,89 +87,67 @@ def find_cases(
         ValueError: If there is no case, a file is there twice, a consensus is missing,
             or there are two layouts.
     """
-    root = Path(root)
-    files = find_files(root)
-    by_layout = {
-        old: [find_unique(files, pattern, _key, what="files") for pattern in patterns]
-        for old, patterns in _FILES.items()
-    }
-    layouts = [old for old, found in by_layout.items() if found[0] or found[1]]
-    if len(layouts) != 1:
-        got = "both the current and the old layout" if layouts else "no such file"
+    found = find_kinds(root, _FILES, _key)
+    preprocessed, raw, consensus = found["image"], found["raw"], found["consensus"]
+    images = raw | preprocessed
+    if len({len(patient) for _, _, patient in images}) != 1:
+        got = "both the current and the old layout" if images else "no such file"
         raise ValueError(
             "The folder of MSSEG 2016 must hold files such as Training/Center_01/"
             "Patient_01/Preprocessed_Data/FLAIR_preprocessed.nii.gz, or those of the "
             f"release of 2016, such as 01016SACH/FLAIR_preprocessed.nii. {root} holds "
             f"{got}: name the folder of one release."
         )
-    preprocessed, raw, consensus = by_layout[layouts[0]]
     if not allow_raw:
-        refuse_missing(
+        refuse(
             (raw[case] for case in set(raw) - set(preprocessed)),
-            what="a preprocessed FLAIR beside it",
-            cure=(
-                "Add the preprocessed tree, or take the unprocessed images, which "
-                "have skull and bias field, with --allow-raw."
-            ),
+            "Every image must have a preprocessed FLAIR beside it. Got none for:",
+            "Add the preprocessed tree, or take the unprocessed images, which have "
+            "skull and bias field, with --allow-raw.",
         )
-    images = {**raw, **preprocessed}
-    refuse_missing(
+    refuse(
         (images[case] for case in set(images) - set(consensus)),
-        what="a consensus of the raters",
-        cure="Add the tree that holds the files Consensus.nii.gz.",
+        "Every image must have a consensus of the raters. Got none for:",
+        "Add the tree that holds the files Consensus.nii.gz.",
     )
     cases = []
     for key in sorted(images):
         part, center, patient = key
         name = f"MSSEG2016_{part[:2]}_C{center}_P{patient}"
+        kind = "preprocessed" if key in preprocessed else "unprocessed"
         cases.append(
             SourceCase(
                 identifier=name,
-                source=_TERMS.name,
-                root=root,
+                source=TERMS.name,
+                root=Path(root),
                 image=images[key],
                 labels=(consensus[key],),
                 without_lesion="keep" if keep_empty else "exclude",
                 group=name,
-                stratum=_TERMS.name,
-                facts={
-                    "part": part,
-                    "center": center,
-                    "patient": patient,
-                    "image": "preprocessed" if key in preprocessed else "unprocessed",
-                },
+                stratum=TERMS.name,
+                facts=dict(part=part, center=center, patient=patient, image=kind),
             )
         )
     return cases
 
 
-def _check_release(names: Collection[str], without_lesion: Collection[str]) -> None:
+def check_release(cases: Sequence[SourceCase], kept: Sequence[Kept]) -> None:
     """Refuse a whole release in which not exactly one consensus is empty."""
-    without = sorted(without_lesion)
-    if len(names) == _ALL_CASES and len(without) != _WITHOUT_LESION:
-        got = f"{len(without)} ({', '.join(without)})" if without else "none"
+    names = {case.identifier for case in cases if case.source == TERMS.name}
+    full = {case.identifier for case, found in kept if found.notes["lesion_voxels"]}
+    empty = sorted(names - full)
+    if len(names) == _ALL_CASES and len(empty) != 1:
         raise ValueError(
-            f"Of the {_ALL_CASES} cases of MSSEG 2016 exactly {_WITHOUT_LESION} must "
-            f"have an empty consensus. Got {got}: the files are not those of the "
-            "release. Unpack them again."
+            f"Of the {_ALL_CASES} cases of MSSEG 2016 exactly one must have an empty "
+            f"consensus. Got {', '.join(empty) or 'none'}: the files are not those of "
+            "the release. Unpack them again."
         )
 
 
 def _key(match: re.Match[str]) -> tuple[str, str, str]:
     """Return part, center and patient."""
-    names = match.groupdict()
-    center, patient = names["center"], names["patient"]
-    if names.get("part"):
-        return names["part"].capitalize(), center, patient
-    old_name = f"{center}{patient}{names['initials'].upper()}"
-    return "Training" if old_name in _OLD_TRAINING else "Testing", center, patient
-
-
-SOURCE = Source(
-    terms=_TERMS,
-    find_cases=find_cases,
-    options=("keep_empty", "allow_raw"),
-    add_arguments=_add_arguments,
-    description=__doc__,
-    check=_check_release,
-)
+    if match["part"]:
+        return match["part"].capitalize(), match["center"], match["patient"]
+    name = match["old"].upper()
+    part = "Training" if name in _OLD_TRAINING else "Testing"
+    return part, name[:2], name[2:5]

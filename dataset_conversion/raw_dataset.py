@@ -2,8 +2,8 @@
 
 Words:
 
-- *case*: the images of one subject on one voxel grid, and their label map.
-- *channel*: one of the images of a case, for example FLAIR.
+- *case*: an image, and a label map on the same voxel grid.
+- *channel*: what kind of image it is, for example FLAIR.
 - *training case*: goes to ``imagesTr`` and ``labelsTr``.
 - *test case*: goes to ``imagesTs`` and ``labelsTs``. nnU-Net itself never reads
   ``labelsTs``; it is there for the evaluation.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,13 +47,13 @@ class RawCase:
 
     Args:
         identifier: Name of the case, for example ``"WMH_001"``.
-        images: One volume per channel, all on one grid, with finite voxels.
+        image: Finite voxels.
         label: Integers of one byte on the same grid.
         split: ``"train"`` or ``"test"``.
     """
 
     identifier: str
-    images: Sequence[Volume]
+    image: Volume
     label: Volume
     split: Literal["train", "test"] = "train"
 
@@ -61,11 +61,7 @@ class RawCase:
 def dataset_folder(parent: Path | str | None, dataset_id: int, name: str) -> Path:
     """Return the folder of a data set, such as ``nnUNet_raw/Dataset501_WMH``.
 
-    Args:
-        parent: Folder of raw data sets; None for the environment variable
-            ``nnUNet_raw``.
-        dataset_id: Number of the data set, from 1 to 999.
-        name: Name of the data set.
+    The parent is the folder of raw data sets, by default ``$nnUNet_raw``.
 
     Raises:
         ValueError: If there is no parent, the number is out of range, or another data
@@ -101,24 +97,18 @@ def write_raw_dataset(
     folder: Path | str,
     cases: Iterable[RawCase],
     *,
-    channel_names: Sequence[str],
-    labels: Mapping[str, int],
-    extra: Mapping[str, Any] | None = None,
+    channel: str,
+    extra: Mapping[str, Any],
     overwrite: bool = False,
 ) -> Path:
     """Write a raw data set that nnU-Net can plan and preprocess, whole or not at all.
 
     Args:
-        folder: Where the data set is to be, for example
-            ``nnUNet_raw/Dataset501_WMH``.
+        folder: Where the data set is to be.
         cases: The cases, taken one by one, so that a generator keeps one in memory.
-        channel_names: Name of each channel; nnU-Net picks the normalization by it.
-        labels: Value of each label, background first.
+        channel: Kind of the images; nnU-Net picks the normalization by it.
         extra: More entries for ``dataset.json``, such as description or license.
         overwrite: Whether an existing data set is replaced.
-
-    Returns:
-        The folder of the data set.
 
     Raises:
         FileExistsError: If the data set exists and ``overwrite`` is False.
@@ -129,27 +119,20 @@ def write_raw_dataset(
     ) as unfinished:
         for case in cases:
             write_case(unfinished, case)
-        write_header(unfinished, channel_names, labels, extra or {})
+        write_header(unfinished, channel, {"background": 0, "lesion": 1}, extra)
     return folder
 
 
 def write_case(folder: Path, case: RawCase) -> None:
-    """Write images and label map of a case into a data set.
-
-    Raises:
-        OSError: If a file cannot be written; the message names it.
-    """
-    volumes = {
-        f"_{channel:04d}": image for channel, image in enumerate(case.images)
-    } | {"": case.label}
-    for channel, volume in volumes.items():
+    """Write image and label map of a case into a data set."""
+    for channel, volume in (("_0000", case.image), ("", case.label)):
         path = _path(folder, case.identifier, channel, case.split)
         path.parent.mkdir(exist_ok=True)
         write_volume(path, volume)
 
 
 def rename_case(folder: Path, old: str, new: str, split: str) -> None:
-    """Give a training case of one channel another name, and its place.
+    """Give a training case another name, and its place.
 
     Raises:
         ValueError: If another case has the name.
@@ -166,10 +149,7 @@ def rename_case(folder: Path, old: str, new: str, split: str) -> None:
 
 
 def write_header(
-    folder: Path,
-    channel_names: Sequence[str],
-    labels: Mapping[str, int],
-    extra: Mapping[str, Any],
+    folder: Path, channel: str, labels: Mapping[str, int], extra: Mapping[str, Any]
 ) -> None:
     """Write ``dataset.json`` of a data set whose cases are there.
 
@@ -184,7 +164,7 @@ def write_header(
             "the source folder is the right one."
         )
     header = {
-        "channel_names": {str(i): name for i, name in enumerate(channel_names)},
+        "channel_names": {"0": channel},
         "labels": dict(labels),
         "numTraining": count,
         "file_ending": _ENDING,

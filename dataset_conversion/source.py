@@ -3,19 +3,25 @@
 Words:
 
 - *source*: a data set in the layout in which it was distributed, or a clinic's scans.
+  A public one is a module with ``TERMS``, ``add_arguments`` and ``find_cases``, and
+  with ``check_release(cases, kept)`` if it can tell whether a release is whole.
 - *root*: the folder of a source that the user names.
 - *source case*: the files of one case below the root, and what to do with them.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-__all__ = ["Source", "SourceCase", "Terms"]
+from nnunet_cel.scans import find_files, find_unique
+
+__all__ = ["SourceCase", "Terms", "find_kinds"]
+
+Key = TypeVar("Key", bound=tuple[object, ...])
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Terms:
         reference: Address or DOI of the data set.
         citations: What to cite.
         paper_cases: How many cases Huang et al. 2024 took from it.
+        channel: Name of the image's channel in nnU-Net.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Terms:
     reference: str
     citations: tuple[str, ...]
     paper_cases: int
+    channel: str = "FLAIR"
 
     def as_text(self) -> str:
         """Return the terms as lines for the terminal."""
@@ -98,29 +106,24 @@ class SourceCase:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A public data set that can be converted.
+def find_kinds(
+    root: Path | str,
+    kinds: Mapping[str, str],
+    key: Callable[[re.Match[str]], Key],
+) -> dict[str, dict[Key, Path]]:
+    """Return the NIfTI files of each kind, such as images and label maps, by case.
 
     Args:
-        terms: Where it comes from, and on which terms.
-        find_cases: Returns the cases below a folder; takes the options by their names.
-        options: Names of the options that decide about the cases. ``allow_raw`` stands
-            for images that come preprocessed and not.
-        add_arguments: Adds these options to a parser, but for ``allow_raw``.
-        channel: Name of the image's channel.
-        has_skull: Whether the skull is to be removed; then ``find_cases`` takes
-            ``strip``, too.
-        check: Refuses cases of a whole release that are not those of the release; takes
-            the names of all cases and of those without lesion.
-        description: What the help says of it, and of its layouts.
-    """
+        root: Any folder that holds the source or a part of it.
+        kinds: Regular expression of each kind, which the path without its ending must
+            end in, in small letters or capitals.
+        key: Makes the key of a case from the match.
 
-    terms: Terms
-    find_cases: Callable[..., list[SourceCase]]
-    options: tuple[str, ...]
-    add_arguments: Callable[[argparse._ArgumentGroup], None]
-    description: str
-    channel: str = "FLAIR"
-    has_skull: bool = False
-    check: Callable[[Collection[str], Collection[str]], None] = lambda _, __: None
+    Raises:
+        ValueError: If a case has several files of a kind.
+    """
+    files = find_files(root)
+    return {
+        kind: find_unique(files, rf"(?i)(?:^|/){pattern}\.nii(?:\.gz)?$", key)
+        for kind, pattern in kinds.items()
+    }

@@ -32,15 +32,8 @@ def choose_test_groups(
     """Choose the patients of the test part, with equal shares of each stratum.
 
     Of n patients the test part gets ``fraction * n``, rounded down at one half, so that
-    an odd one goes to training (paper: 24 patients, 1:1).
-
-    Args:
-        cases: All cases.
-        fraction: Share of patients in the test part, from 0 to below 1.
-        seed: Another one gives another choice.
-
-    Returns:
-        Names of the groups.
+    an odd one goes to training (paper: 24 patients, 1:1). Another seed gives another
+    choice.
 
     Raises:
         ValueError: If the fraction is out of range, or leaves no patient for training
@@ -53,15 +46,11 @@ def choose_test_groups(
     members = _groups_by_stratum(cases)
     n = sum(map(len, members.values()))
     n_test = math.ceil(fraction * n - 0.5)
-    if fraction > 0 and n_test < 1:
+    if n_test >= n or (fraction > 0 and n_test < 1):
         raise ValueError(
-            f"A test fraction of {fraction} must choose somebody. Of {n} patients it "
-            "chooses nobody: make it larger, or 0 for cross-validation alone."
-        )
-    if n_test >= n:
-        raise ValueError(
-            f"A test fraction of {fraction} must leave patients for training. Of {n} "
-            "it leaves none: make it smaller, or 0 for cross-validation alone."
+            f"A test fraction of {fraction} must choose somebody and leave others for "
+            f"training. Of {n} patients it chooses {n_test}: name another one, or 0 "
+            "for cross-validation alone."
         )
     exact = {stratum: n_test * len(groups) / n for stratum, groups in members.items()}
     shares = {stratum: int(share) for stratum, share in exact.items()}
@@ -83,16 +72,9 @@ def split_into_folds(
 ) -> list[dict[str, list[str]]] | None:
     """Return folds with equal shares of each stratum, for ``splits_final.json``.
 
-    There are five, or as many as there are patients if these are fewer. Each patient is
-    in the validation part of exactly one fold.
-
-    Args:
-        cases: Training cases.
-        seed: Another one gives other folds.
-
-    Returns:
-        Names of the training and validation cases of each fold; None for one patient,
-        who cannot be split.
+    There are five, or as many as there are patients if these are fewer; none for one
+    patient, who cannot be split. Each patient is in the validation part of exactly one
+    fold. Another seed gives other folds.
     """
     members = _groups_by_stratum(cases)
     sizes = Counter(case.group for case in cases)

@@ -19,14 +19,14 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import Source, SourceCase, Terms
-from nnunet_cel.image_files import find_files, find_unique, refuse_missing
+from nnunet_cel.dataset_conversion.source import SourceCase, Terms, find_kinds
+from nnunet_cel.scans import refuse
 
-__all__ = ["SOURCE", "find_cases"]
+__all__ = ["TERMS", "add_arguments", "find_cases"]
 
-_TERMS = Terms(
+TERMS = Terms(
     name="WMH 2017",
     content="FLAIR of 60 training and 110 test patients from five scanners",
     release="DataverseNL, 2022",
@@ -47,31 +47,16 @@ _GE3T_TRAINING = frozenset(
 )
 
 _SUBJECT = (
-    r"(?:^|/)(?:(?P<part>training|test)/)?(?:Amsterdam/)?(?:(?P<part2>Train|Test)_)?"
+    r"(?:(?P<part>training|test)/)?(?:Amsterdam/)?(?:(?P<part2>Train|Test)_)?"
     r"(?P<scanner>Utrecht|Singapore|GE3T|GE1T5|Philips_VU[ _]?\.?PETMR_01[._]?)"
-    r"/(?P<number>\d+)"
+    r"/(?P<number>\d+)/"
 )
-
-
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(_SUBJECT + text + r"\.nii(?:\.gz)?$", re.IGNORECASE)
-
-
 # Bias-corrected and unprocessed images, and label maps as distributed and rearranged.
-_FILES = tuple(
-    _pattern(f"/{name}")
-    for name in (
-        "pre/FLAIR",
-        "orig/FLAIR",
-        "pre/T1",
-        "orig/T1",
-        "wmh",
-        "(?:pre|orig)/wmh",
-    )
-)
+_NAMES = ("pre/FLAIR", "orig/FLAIR", "pre/T1", "orig/T1", "wmh", "(?:pre|orig)/wmh")
 
 
-def _add_arguments(group: argparse._ArgumentGroup) -> None:
+def add_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add the options of this source."""
     group.add_argument(
         "--scanners",
         nargs="+",
@@ -122,11 +107,8 @@ def find_cases(
         ValueError: If there is no case, a file is there twice, or a label map or T1w
             image is missing.
     """
-    root = Path(root)
-    files = find_files(root)
-    flair, raw, t1, raw_t1, labels, rearranged = (
-        find_unique(files, pattern, _key, what="files") for pattern in _FILES
-    )
+    found = find_kinds(root, {name: _SUBJECT + name for name in _NAMES}, _key)
+    flair, raw, t1, raw_t1, labels, rearranged = found.values()
     images, t1, labels = raw | flair, raw_t1 | t1, rearranged | labels
     wanted = [key for key in sorted(images) if key[0] in parts and key[1] in scanners]
     if not wanted:
@@ -136,78 +118,49 @@ def find_cases(
             f"{', '.join(scanners)} in the {' and '.join(parts)} part: name the "
             "folder of the release, or other --scanners or --parts."
         )
+    needed = [(labels, "a label map wmh.nii.gz", "Get it from the release.")]
     if not allow_raw:
-        refuse_missing(
-            (raw[key] for key in set(wanted) - set(flair)),
-            what="a bias-corrected one in the folder pre",
-            cure="Get the folders pre as well, or take these with --allow-raw.",
-        )
-    refuse_missing(
-        (images[key] for key in set(wanted) - set(labels)),
-        what="a label map wmh.nii.gz",
-        cure="Get it from the release.",
-    )
+        cure = "Get the folders pre as well, or take these with --allow-raw."
+        needed.insert(0, (flair, "a bias-corrected one in the folder pre", cure))
     if strip:
-        refuse_missing(
-            (images[key] for key in set(wanted) - set(t1)),
-            what="a T1w image T1.nii.gz on the same grid to find the brain on",
-            cure="Get it from the release, or leave the skull with --no-strip.",
+        cure = "Get it from the release, or leave the skull with --no-strip."
+        needed.append((t1, "a T1w image T1.nii.gz to find the brain on", cure))
+    for files, what, cure in needed:
+        refuse(
+            (images[key] for key in set(wanted) - set(files)),
+            f"Every image must have {what}. Got none for:",
+            cure,
         )
-    values = {0: 0, 1: 1, 2: 2 if other_pathology == "ignore" else 0}
-    return [
-        _case(
-            key,
-            root=root,
-            image=images[key],
-            labels=(labels[key],),
-            values=values,
-            strip_on=t1[key] if strip else None,
-            kind="pre" if key in flair else "orig",
+    cases = []
+    for key in wanted:
+        part, scanner, number = key
+        name = f"WMH2017_{scanner}_{number:03d}"
+        kind = "pre" if key in flair else "orig"
+        cases.append(
+            SourceCase(
+                identifier=name,
+                source=TERMS.name,
+                root=Path(root),
+                image=images[key],
+                labels=(labels[key],),
+                values={0: 0, 1: 1, 2: 2 if other_pathology == "ignore" else 0},
+                group=name,
+                stratum=f"{TERMS.name} {scanner}",
+                strip_on=t1[key] if strip else None,
+                mask_names=(name, str(number)),
+                facts=dict(part=part, scanner=scanner, subject=str(number), image=kind),
+            )
         )
-        for key in wanted
-    ]
-
-
-def _case(key: tuple[str, str, int], kind: str, **files: Any) -> SourceCase:
-    """Return a case by part, scanner and number of the subject."""
-    part, scanner, number = key
-    name = f"WMH2017_{scanner}_{number:03d}"
-    return SourceCase(
-        identifier=name,
-        source=_TERMS.name,
-        group=name,
-        stratum=f"{_TERMS.name} {scanner}",
-        mask_names=(name, str(number)),
-        facts={
-            "part": part,
-            "scanner": scanner,
-            "subject": str(number),
-            "image": kind,
-        },
-        **files,
-    )
+    return cases
 
 
 def _key(match: re.Match[str]) -> tuple[str, str, int]:
     """Return part, scanner and number of a subject."""
     number = int(match["number"])
-    scanner = {name.lower(): name for name in get_args(Scanner)}.get(
-        match["scanner"].lower(), "Philips"
-    )
+    names = {name.lower(): name for name in get_args(Scanner)}
+    scanner = names.get(match["scanner"].lower(), "Philips")
     part = (match["part"] or match["part2"] or "").lower()
-    if not part:
-        is_test = scanner in ("GE1T5", "Philips") or (
-            scanner == "GE3T" and number not in _GE3T_TRAINING
-        )
-        part = "test" if is_test else "training"
-    return "training" if part.startswith("train") else "test", scanner, number
-
-
-SOURCE = Source(
-    terms=_TERMS,
-    find_cases=find_cases,
-    options=("scanners", "parts", "other_pathology", "allow_raw"),
-    add_arguments=_add_arguments,
-    description=__doc__,
-    has_skull=True,
-)
+    of_ge3t = scanner == "GE3T" and number not in _GE3T_TRAINING
+    if part == "test" or (not part and (scanner in ("GE1T5", "Philips") or of_ge3t)):
+        return "test", scanner, number
+    return "training", scanner, number

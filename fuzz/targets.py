@@ -62,9 +62,9 @@ def _labels(path: Path) -> None:
 
 
 def _transform(path: Path) -> None:
-    from nnunet_cel.preparation.record import read_record
+    from nnunet_cel.preparation.restore import read_grids
 
-    read_record(path)
+    read_grids(path)
 
 
 def _grids() -> bytes:

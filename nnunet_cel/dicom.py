@@ -8,6 +8,7 @@ cut off at either end of the series would otherwise go unnoticed.
 from __future__ import annotations
 
 import locale
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,12 @@ __all__ = ["dicom_files", "keep_locale", "read_series"]
 
 Array = npt.NDArray[Any]
 
-_COUNTS = {
-    "0020|0032": ("Image Position (Patient)", 3),
-    "0020|0037": ("Image Orientation (Patient)", 6),
-    "0028|0030": ("Pixel Spacing", 2),
+_PLACE = {
+    "0020|0032": "Image Position (Patient)",
+    "0020|0037": "Image Orientation (Patient)",
+    "0028|0030": "Pixel Spacing",
 }
-"""Names of the tags that tell where a slice lies, and how many numbers they have."""
+"""Names of the tags that tell where a slice lies."""
 
 _TOLERANCE = 0.01  # of the distance of slices, and of directions
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -57,11 +58,10 @@ def dicom_files(folder: Path) -> list[Path]:
 
 @keep_locale()
 def read_series(folder: Path) -> Any:
-    """Return the image of the DICOM series in a folder, as SimpleITK has it.
+    """Return the image of the one DICOM series in a folder, as SimpleITK has it.
 
     Raises:
-        ValueError: If there is not exactly one series, or the slices are not whole or
-            not a box with right angles.
+        ValueError: If it is not one whole series, or not a box with right angles.
         RuntimeError: If SimpleITK cannot read a file.
     """
     import SimpleITK as sitk  # takes half a second, and most data are NIfTI
@@ -71,7 +71,7 @@ def read_series(folder: Path) -> Any:
     if len(series) != 1:
         raise ValueError(
             f"The folder {folder} must hold exactly one DICOM series. It holds "
-            f"{len(series)}: name a folder that has the files of one series alone."
+            f"{len(series)}: name a folder of one series alone."
         )
     files = [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), *series)]
     left_over = {p.name for p in dicom_files(folder)} - {p.name for p in files}
@@ -79,8 +79,8 @@ def read_series(folder: Path) -> Any:
         raise ValueError(
             f"The DICOM files in {folder} must be one series, a file for each slice. "
             f"Got {len(files)} of a series, and {len(left_over)} that cannot be read "
-            f"({', '.join(sorted(left_over)[:5])}): get them again, or convert images "
-            "with several frames to NIfTI, for example with dcm2niix."
+            f"({', '.join(sorted(left_over)[:5])}): get them again, or convert files "
+            "of several slices to NIfTI, for example with dcm2niix."
         )
     reader.SetFileNames([str(path) for path in files])
     reader.MetaDataDictionaryArrayUpdateOn()
@@ -106,51 +106,42 @@ def _check_slices(
     """Refuse slices that are not parallel, equally far apart and above each other."""
     position, orientation, spacing = (
         np.array([_numbers(path, t, tag) for path, t in zip(files, tags, strict=True)])
-        for tag in _COUNTS
+        for tag in _PLACE
     )
-    if (abs(orientation - orientation[0]) > 1e-3).any():
-        raise _wrong_slices(folder, "lie in different directions")
-    if (abs(spacing - spacing[0]) > 1e-3).any():
-        raise _wrong_slices(folder, "have pixels of different sizes")
     steps = np.diff(position, axis=0)
     usual = np.median(steps, axis=0)
     distance = float(np.linalg.norm(usual))
     off = np.linalg.norm(steps - usual, axis=1) > max(_TOLERANCE * distance, 1e-3)
-    if distance == 0 or off.any():
-        raise _wrong_slices(
-            folder,
-            f"are not equally far apart: {int(off.sum())} steps differ from the usual "
-            f"one of {distance:.3f} mm, so that slices are missing or doubled",
-        )
     normal = np.cross(orientation[0, :3], orientation[0, 3:])
-    if abs(abs(usual @ normal) / distance - 1) > _TOLERANCE**2 / 2:
-        raise _wrong_slices(
-            folder, "are not stacked along their normal, as with a tilted gantry"
+    if (abs(orientation - orientation[0]) > 1e-3).any():
+        fault = "lie in different directions"
+    elif (abs(spacing - spacing[0]) > 1e-3).any():
+        fault = "have pixels of different sizes"
+    elif distance == 0 or off.any():
+        fault = (
+            f"are not equally far apart: {int(off.sum())} steps differ from the usual "
+            f"one of {distance:.3f} mm, so that slices are missing or doubled"
         )
+    elif abs(abs(usual @ normal) / distance - 1) > _TOLERANCE**2 / 2:
+        fault = "are not stacked along their normal, as with a tilted gantry"
+    else:
+        return
+    raise ValueError(
+        f"The slices of the DICOM series in {folder} must be a box with right angles. "
+        f"They {fault}. Get the series again, or resample it."
+    )
 
 
 def _numbers(path: Path, tags: dict[str, str], tag: str) -> list[float]:
     """Return the numbers of a tag of a slice."""
-    name, count = _COUNTS[tag]
-    text = tags.get(tag, "")
     try:
-        numbers = [float(part) for part in text.split("\\")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count or not np.isfinite(numbers).all():
+        return [float(part) for part in tags[tag].split("\\")]
+    except (KeyError, ValueError) as error:
         raise ValueError(
-            f"The DICOM file {path} must be one slice with its place: {count} numbers "
-            f"in the tag {name}. Got {text.strip()[:100]!r}: get it again from its "
-            "source, or convert the series to NIfTI, for example with dcm2niix."
-        )
-    return numbers
-
-
-def _wrong_slices(folder: Path, fault: str) -> ValueError:
-    return ValueError(
-        f"The slices of the DICOM series in {folder} must be a box with right angles. "
-        f"They {fault}. Get the series again, or resample it."
-    )
+            f"The DICOM file {path} must be one slice with numbers in the tag "
+            f"{_PLACE[tag]}. Got {tags.get(tag, '').strip()[:100]!r}: get it again, or "
+            "convert the series to NIfTI, for example with dcm2niix."
+        ) from error
 
 
 def _check_length(path: Path, tags: dict[str, str]) -> None:
@@ -159,22 +150,15 @@ def _check_length(path: Path, tags: dict[str, str]) -> None:
     GDCM fills what is missing with whatever the memory holds.
     """
     content = path.read_bytes()
-    head = content[:2000]
-    if not any(syntax in head for syntax in _UNCOMPRESSED):
+    if not any(syntax in content[:2000] for syntax in _UNCOMPRESSED):
         return
-    rows, columns, bits = (
-        int(tags[t]) for t in ("0028|0010", "0028|0011", "0028|0100")
-    )
-    needed = rows * columns * bits // 8
+    size = [int(tags[tag]) for tag in ("0028|0010", "0028|0011", "0028|0100")]
     start = content.find(_PIXEL_DATA)
-    while start >= 0:
-        if len(content) - start - 8 >= needed:
-            return
-        start = content.find(_PIXEL_DATA, start + 1)
-    raise ValueError(
-        f"The DICOM file {path} must hold {needed} bytes of pixels. It is cut off: get "
-        "it again from its source."
-    )
+    if start < 0 or len(content) - start - 8 < math.prod(size) // 8:
+        raise ValueError(
+            f"The DICOM file {path} must hold pixels of {size[0]} x {size[1]} x "
+            f"{size[2]} bits. It is cut off: get it again from its source."
+        )
 
 
 def _is_dicom(path: Path) -> bool:

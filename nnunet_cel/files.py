@@ -12,9 +12,11 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ __all__ = [
     "new_file",
     "new_folder",
     "read_json",
+    "read_table",
     "sha256",
     "to_csv",
     "to_json",
@@ -212,6 +215,52 @@ def to_csv(rows: Iterable[Iterable[Any]]) -> str:
         for row in rows
     )
     return stream.getvalue()
+
+
+def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a table, separated by comma, semicolon or tab.
+
+    Names of columns are in lower case, and blanks around cells are removed.
+
+    Raises:
+        ValueError: If it is not CSV or TSV in UTF-8, or a required column is missing or
+            has an empty cell.
+    """
+    try:
+        text = unicodedata.normalize("NFC", file.read_text(encoding="utf-8-sig"))
+        separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+        read = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header, *lines = [cells for cells in map(_cleaned, read) if cells] or [[]]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"The table {file} must be CSV or TSV in UTF-8. It cannot be read: "
+            f'{error}. Save it anew, as "CSV UTF-8".'
+        ) from error
+    columns = [name.lower() for name in header]
+    pad = [""] * len(columns)
+    rows = [dict(zip(columns, cells + pad, strict=False)) for cells in lines]
+    good = [len(set(columns)) == len(columns) and set(required) <= set(columns)]
+    good += [
+        len(cells) <= len(columns) and all(row.get(name) for name in required)
+        for cells, row in zip(lines, rows, strict=True)
+    ]
+    if not all(good):
+        number = good.index(False)
+        raise ValueError(
+            f"The table {file} must have the columns {', '.join(required)}, each once "
+            "and without an empty cell, and no cell beyond the columns. Got "
+            f"{', '.join([header, *lines][number]) or 'nothing'} in row {number + 1}."
+        )
+    return rows
+
+
+def _cleaned(cells: list[str]) -> list[str]:
+    """Return the cells of a row without blanks, and without empty ones at the end."""
+    # An apostrophe before a formula was put there by `to_csv`.
+    row = [re.sub(r"^'(?=[=+@\t\r-])", "", " ".join(cell.split())) for cell in cells]
+    while row and not row[-1]:
+        row.pop()
+    return row
 
 
 def to_json(content: Any) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "DEFAULT_PROCESSES",
     "add_arguments",
     "map_cases",
+    "mapper",
     "raise_together",
     "try_cases",
 ]
@@ -48,9 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def mapper(args: argparse.Namespace, title: str) -> Callable[..., list[Any]]:
-    """Return :func:`map_cases` as the options say, with a title of its bar."""
+    """Return :func:`try_cases` as the options say, with a title of its bar."""
     description = None if args.no_progress else title
-    return partial(map_cases, processes=args.processes, description=description)
+    return partial(try_cases, processes=args.processes, description=description)
 
 
 def map_cases(

@@ -74,12 +74,9 @@ def to_ras(volume: Volume) -> Volume:
 def box_around(
     mask: Array, spacing: Sequence[float] = (1, 1, 1), margin: float = 0
 ) -> Box:
-    """Return the smallest box that holds a mask and, within the image, a margin.
+    """Return the smallest box around the voxels > 0 of a mask.
 
-    Args:
-        mask: Voxels to hold are > 0, shape (X, Y, Z).
-        spacing: Distance of voxel centers along each axis in mm.
-        margin: What to add on all sides in mm, rounded up to voxels.
+    A margin in mm is added on all sides, rounded up to voxels, within the image.
 
     Raises:
         ValueError: If no voxel of the mask is > 0.
@@ -107,12 +104,8 @@ def grid_with_spacing(grid: Grid, spacing: Sequence[float]) -> Grid:
 
     Both grids have the same axes and the same center. An axis that has the spacing
     already keeps its voxels. On the others a rest of less than a voxel is covered by
-    one more.
-
-    Args:
-        grid: The grid to be covered.
-        spacing: Distance of voxel centers in mm from left to right, back to front and
-            foot to head; each axis gets that of the direction nearest to its own.
+    one more. The spacing is in mm from left to right, back to front and foot to head;
+    each axis gets that of the direction nearest to its own.
     """
     nearest = nib.orientations.io_orientation(grid.affine)[:, 0].astype(int)
     shape = list(grid.shape)
@@ -173,32 +166,15 @@ def _shares(mask: Volume, grid: Grid) -> Array:
     if crooked > _CROOKED or (steps <= 0).any():
         return _interpolate(mask.voxels, mask.affine, grid)
     shares: Array = mask.voxels
-    for axis in range(3):
-        covers = _covers(
-            steps[axis], to_mask[axis, 3], grid.shape[axis], mask.voxels.shape[axis]
-        )
+    for axis, step in enumerate(steps):
+        # Centers of the new voxels and of the mask's own, in voxels of the mask.
+        centers = to_mask[axis, 3] + step * np.arange(grid.shape[axis])[:, None]
+        own = np.arange(mask.voxels.shape[axis])[None, :]
+        right = np.minimum(centers + step / 2, own + 0.5)
+        left = np.maximum(centers - step / 2, own - 0.5)
+        covers = (np.clip(right - left, 0, None) / step).astype(np.float32)
         shares = np.moveaxis(np.tensordot(covers, shares, (1, axis)), 0, axis)
     return shares
-
-
-def _covers(step: float, start: float, size: int, size_of_mask: int) -> Array:
-    """Return which share of each voxel the voxels of a mask cover, along one axis.
-
-    Args:
-        step: Voxel size of the grid in voxels of the mask.
-        start: Where the center of its first voxel lies, in voxels of the mask.
-        size: Number of its voxels.
-        size_of_mask: Number of voxels of the mask.
-
-    Returns:
-        Shares from 0 to 1, float32, shape (size, size_of_mask).
-    """
-    centers = start + step * np.arange(size)[:, None]
-    own = np.arange(size_of_mask)[None, :]
-    right = np.minimum(centers + step / 2, own + 0.5)
-    left = np.maximum(centers - step / 2, own - 0.5)
-    covers: Array = (np.clip(right - left, 0, None) / step).astype(np.float32)
-    return covers
 
 
 def _interpolate(voxels: Array, affine: Array, grid: Grid) -> Array:

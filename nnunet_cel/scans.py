@@ -9,29 +9,24 @@ Words:
   patient's (and the visit's) name stands; ``*`` and ``?`` as in a shell, ``**`` for any
   folders. With no ``{subject}`` a single ``*`` stands for it.
 - *table*: a CSV or TSV file with one row for each scan or patient.
+
+Hidden files and folders, resource files of macOS and other kinds of files are left out.
+A folder that is not there is a FileNotFoundError everywhere.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
-from nnunet_cel.image_files import (
-    find_files,
-    find_unique,
-    holds_dicom,
-    image_files,
-    refuse,
-    refuse_missing,
-    unique,
-    walk_folders,
-)
+from nnunet_cel.dicom import dicom_files
+from nnunet_cel.files import read_table
 from nnunet_cel.volumes import ENDINGS, split_ending
 
 __all__ = [
@@ -39,15 +34,19 @@ __all__ = [
     "Scan",
     "case_name",
     "find_described_scans",
+    "find_files",
     "find_images",
     "find_label_maps",
+    "find_unique",
     "is_bids",
     "is_single",
     "pair_cases",
     "pair_images",
-    "read_table",
+    "refuse",
     "walk_images",
 ]
+
+Key = TypeVar("Key", bound=Hashable)
 
 PREPARED = "preparation.json"
 """Name of the file by which a folder that `nnunet-cel prepare` wrote is known."""
@@ -92,6 +91,74 @@ class Scan:
         return re.sub(r"[^\w.+-]+", "_", name).strip(".") or "_"
 
 
+def refuse(paths: Iterable[Path], rule: str, cure: str) -> None:
+    """Raise one ValueError that lists all paths that break a rule, if any do."""
+    wrong = sorted(paths)
+    if wrong:
+        raise ValueError("\n  ".join((rule, *map(str, wrong))) + f"\n{cure}")
+
+
+def _unique(pairs: Iterable[tuple[Key, Path]], rule: str, cure: str) -> dict[Key, Path]:
+    """Return paths by their keys, and refuse several of one key."""
+    found: dict[Key, list[Path]] = defaultdict(list)
+    for key, path in pairs:
+        found[key].append(path)
+    several = [path for paths in found.values() if len(paths) > 1 for path in paths]
+    refuse(several, f"{rule} Got several of one case:", cure)
+    return {key: path for key, (path,) in found.items()}
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[Path]]]:
+    """Yield folders from the top with the folders and image files in them.
+
+    Links to folders are followed. The caller may take away folders that are not to be
+    walked.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    def kept(names: Iterable[str]) -> list[str]:
+        return sorted(n for n in names if not n.startswith(".") and n != "__MACOSX")
+
+    if not root.is_dir():
+        raise FileNotFoundError(f"There is no folder {root}.")
+    seen: set[str] = set()
+    for name, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
+        real = os.path.realpath(name)
+        subfolders[:] = [] if real in seen else kept(subfolders)
+        if real not in seen:  # not a link that leads back
+            seen.add(real)
+            images = [Path(name, file) for file in kept(files) if split_ending(file)[1]]
+            yield Path(name), subfolders, images
+
+
+def find_files(root: Path | str) -> list[Path]:
+    """Return all image files below a folder, in the order of their names."""
+    return sorted(file for _, _, files in _walk(Path(root)) for file in files)
+
+
+def find_unique(
+    files: Iterable[Path],
+    pattern: str,
+    key: Callable[[re.Match[str]], Key],
+) -> dict[Key, Path]:
+    """Return the files whose path matches a pattern, by a key made from the match.
+
+    The regular expression is searched in the absolute path with ``/`` between folders,
+    so that any folder of a source may be named.
+
+    Raises:
+        ValueError: If several files have the same key.
+    """
+    matches = ((re.search(pattern, file.absolute().as_posix()), file) for file in files)
+    return _unique(
+        ((key(match), file) for match, file in matches if match),
+        "There must be one file of a kind for each case.",
+        "Name the folder of one copy only.",
+    )
+
+
 def case_name(path: Path) -> str:
     """Return the name of the case that a file or a folder with a DICOM series holds."""
     if path.is_dir():
@@ -101,82 +168,87 @@ def case_name(path: Path) -> str:
 
 def is_single(path: Path) -> bool:
     """Return whether a path is one image: a file, or a folder with a DICOM series."""
-    return path.is_file() or (path.is_dir() and holds_dicom(path))
+    return path.is_file() or (path.is_dir() and _holds_dicom(path))
 
 
-def find_images(path: Path) -> dict[str, Path]:
-    """Return the images at a path by the names of their cases, in their order.
-
-    Args:
-        path: An image file, a folder with a DICOM series, or a folder of these. A
-            folder in it may hold one image only, so that a label map beside an image
-            is not taken for another case.
-
-    Raises:
-        OSError: If there is no such path.
-        ValueError: If there is no image, two cases have the same name, or a folder in
-            the folder holds several images.
-    """
-    if is_single(path):
-        return {case_name(path): path}
-    images = {image: name for image, _, name in walk_images(path)}
-    if not images:
+def _holds_dicom(folder: Path) -> bool:
+    """Return whether DICOM files lie in a folder itself, and no image beside them."""
+    if all(split_ending(path)[1] for path in dicom_files(folder)):
+        return False
+    _, _, images = next(_walk(folder))
+    if images:
         raise ValueError(
-            f"The folder {path} must hold images ({', '.join(ENDINGS)}) or folders "
-            "with a DICOM series. Got none."
+            f"The folder {folder} must hold a DICOM series or image files. Got both, "
+            f"for example {images[0].name}: move one of them."
         )
-    unique(  # some file systems do not tell a from A
-        ((name.lower(), image) for image, name in images.items()),
-        f"The images in {path} must have names that differ in more than the ending, "
-        f"{_CHANNEL} and capitals.",
-        "Rename or remove one of each.",
-    )
-    unique(
-        ((p.parent, p) for p in images if p.is_file() and p.parent != path),
-        f"A folder in {path} must hold one image.",
-        "Name that folder itself to take all of its images, or put the images that "
-        "you mean into one folder.",
-    )
-    return dict(sorted((name, image) for image, name in images.items()))
+    return True
 
 
-def walk_images(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Yield the images at any depth: path, name, and name joined with the folders'.
+def walk_images(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the images at any depth, with their names joined with the folders'.
 
     A file ``patient1/T1.nii.gz`` has the joined name ``patient1_T1``. Folders that
     `nnunet-cel prepare` wrote are left out.
 
     Raises:
-        OSError: If there is no such folder.
         ValueError: If a folder holds image files and a DICOM series.
     """
-    for path, subfolders, files in walk_folders(folder):
-        images = files
+    for path, subfolders, images in _walk(folder):
         if path != folder and (path / PREPARED).is_file():
             subfolders.clear()
             continue
-        if path != folder and holds_dicom(path):
+        if path != folder and _holds_dicom(path):
             subfolders.clear()
             images = [path]
         for image in images:
             *parts, _ = image.relative_to(folder).parts
-            yield image, case_name(image), "_".join((*parts, case_name(image)))
+            yield image, "_".join((*parts, case_name(image)))
+
+
+def find_images(path: Path) -> dict[str, Path]:
+    """Return the images at a path by the names of their cases, in their order.
+
+    The path is an image file, a folder with a DICOM series, or a folder of these. A
+    folder in it may hold one image only, so that a label map beside an image is not
+    taken for another case.
+
+    Raises:
+        ValueError: If there is no image, two cases have the same name, or a folder in
+            the folder holds several images.
+    """
+    if is_single(path):
+        return {case_name(path): path}
+    images = dict(walk_images(path))
+    if not images:
+        raise ValueError(
+            f"The folder {path} must hold images ({', '.join(ENDINGS)}) or folders "
+            "with a DICOM series. Got none."
+        )
+    # Some file systems do not tell a from A.
+    alike = [(name.lower(), image) for image, name in images.items()]
+    neighbors = [(str(p.parent), p) for p in images if p.is_file() and p.parent != path]
+    _unique(
+        [*alike, *neighbors],
+        f"The images in {path} must have names that differ in more than the ending, "
+        f"{_CHANNEL} and capitals, and each folder in it must hold one image.",
+        "Rename or remove one of each, name the folder that holds several itself, or "
+        "put the images that you mean into one folder.",
+    )
+    return dict(sorted((name, image) for image, name in images.items()))
 
 
 def find_label_maps(folder: Path) -> dict[str, Path]:
     """Return the label map of each case in a folder, in the order of their names.
 
     Raises:
-        OSError: If there is no such folder.
         ValueError: If it has no label map, or two of one case.
     """
-    files = image_files(folder)
+    _, _, files = next(_walk(folder))
     if not files:
         raise ValueError(
-            f"The folder {folder} must have label maps, such as CASE.nii.gz. It has "
-            "none: name the folder that nnUNetv2_predict wrote, or labelsTs."
+            f"The folder {folder} must hold label maps such as CASE.nii.gz. Got none."
         )
-    found = unique(
+    found = _unique(
         ((split_ending(file)[0], file) for file in files),
         f"The folder {folder} must have one label map for each case.",
         "Move one away.",
@@ -191,11 +263,10 @@ def pair_images(folder: Path, cases: Sequence[str]) -> dict[str, dict[str, Path]
     cases are left out.
 
     Raises:
-        OSError: If there is no such folder.
         ValueError: If a case has no image; the message lists all of them.
     """
     found: dict[str, dict[str, Path]] = {case: {} for case in cases}
-    for path in image_files(folder):
+    for path in next(_walk(folder))[2]:
         name, _ = split_ending(path)
         case, _, channel = name.rpartition("_")
         if name in found:
@@ -216,13 +287,9 @@ def pair_cases(
 ) -> dict[str, tuple[Path, Path]]:
     """Return prediction and reference of each case.
 
-    Args:
-        predictions: Folder of the predictions.
-        references: Folder of the references.
-        subset: Whether references without a prediction are left out.
+    With ``subset``, references without a prediction are left out.
 
     Raises:
-        OSError: If there is no such folder.
         ValueError: If a file has no partner; the message lists all of them.
     """
     predicted, true = find_label_maps(predictions), find_label_maps(references)
@@ -230,11 +297,9 @@ def pair_cases(
     surplus = sorted(set(predicted) - set(true))
     if missing or surplus:
         raise ValueError(
-            "Predictions and references must be of the same cases, with the same "
-            f"names. {len(missing)} of {len(true)} references have no prediction: "
-            f"{', '.join(missing) or 'none'} (--subset allows that). {len(surplus)} of "
-            f"{len(predicted)} predictions have no reference: "
-            f"{', '.join(surplus) or 'none'}."
+            "Predictions and references must have the same names. References without "
+            f"prediction (--subset allows them): {', '.join(missing) or 'none'}. "
+            f"Predictions without reference: {', '.join(surplus) or 'none'}."
         )
     return {name: (predicted[name], true[name]) for name in predicted}
 
@@ -244,14 +309,10 @@ def find_described_scans(
 ) -> list[Scan]:
     """Return the scans of a table, of two patterns, of a BIDS data set or of folders.
 
-    - A table has the columns ``subject``, ``image``, ``label``; paths are relative to
-      its folder. Several rows of a patient are several scans, whose visits a column
-      ``session`` can name.
-    - A BIDS data set has images ``sub-*/[ses-*/]anat/*_ce-*_T1w.nii.gz``, and masks in
-      ``derivatives`` named ``*_label-lesion_mask``, ``*_desc-lesion_mask`` or with
-      ``CEL``. Columns of ``participants.tsv`` are read.
-    - Otherwise folders such as ``imagesTr`` and ``labelsTr`` pair. Where there are
-      several such pairs, what stands behind ``images`` is the session.
+    Several rows of a patient in a table are several visits. In a BIDS data set, masks
+    lie in ``derivatives``, and columns of ``participants.tsv`` are read. Otherwise
+    folders such as ``imagesTr`` and ``labelsTr`` pair; where there are several such
+    pairs, what stands behind ``images`` is the session.
 
     Args:
         source: CSV or TSV file, or folder.
@@ -262,15 +323,10 @@ def find_described_scans(
         ValueError: If there is no scan, a file is missing, only one pattern is given or
             does not say where the patient stands, or names are alike.
     """
-    if (images is None) != (labels is None):
-        raise ValueError(
-            "The patterns of images and label maps must be given together. Got only "
-            f"{'--images' if images else '--labels'}."
-        )
     if source.is_file():
         scans = _scans_of_table(source)
-    elif images is not None and labels is not None:
-        scans = _pair(source, _to_regex(images), _to_regex(labels))
+    elif images or labels:
+        scans = _pair(source, _to_regex(images or ""), _to_regex(labels or ""))
     elif is_bids(source):
         scans = _pair(source, *_BIDS)
         participants = source / "participants.tsv"
@@ -293,56 +349,6 @@ def is_bids(folder: Path) -> bool:
     return (folder / "dataset_description.json").is_file()
 
 
-def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
-    """Return the rows of a table, separated by comma, semicolon or tab.
-
-    Names of columns are in lower case, and blanks around cells are removed.
-
-    Args:
-        file: CSV or TSV in UTF-8, with or without byte order mark.
-        required: Columns that must be there and have no empty cell.
-
-    Raises:
-        ValueError: If the file is not such a table.
-    """
-    try:
-        text = unicodedata.normalize("NFC", file.read_text(encoding="utf-8-sig"))
-        separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-        read = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-        table = [cells for cells in map(_cleaned, read) if cells]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"The table {file} must be CSV or TSV in UTF-8. It cannot be read: "
-            f'{error}. Save it anew, as "CSV UTF-8".'
-        ) from error
-    columns = [name.lower() for name in table[0]] if table else []
-    if not set(required) <= set(columns) or len(set(columns)) != len(columns):
-        raise ValueError(
-            f"The table {file} must have the columns {', '.join(required)}, each once. "
-            f"Got {', '.join(columns) or 'none'}: name them in its first line."
-        )
-    rows = []
-    for number, cells in enumerate(table[1:], start=2):
-        row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
-        if len(cells) > len(columns) or not all(row[name] for name in required):
-            raise ValueError(
-                f"Row {number} of the table {file} must have one cell for each column "
-                f"({', '.join(columns)}), and {', '.join(required)} not empty. Got "
-                f"{', '.join(cells)}."
-            )
-        rows.append(row)
-    return rows
-
-
-def _cleaned(cells: list[str]) -> list[str]:
-    """Return the cells of a row without blanks, and without empty ones at the end."""
-    # An apostrophe before a formula was put there so that no spreadsheet runs it.
-    row = [re.sub(r"^'(?=[=+@\t\r-])", "", " ".join(cell.split())) for cell in cells]
-    while row and not row[-1]:
-        row.pop()
-    return row
-
-
 def _scans_of_table(file: Path) -> list[Scan]:
     """Return the scans that the rows of a table name."""
     visits: Counter[str] = Counter()
@@ -361,39 +367,29 @@ def _scans_of_table(file: Path) -> list[Scan]:
     return scans
 
 
-def _pair(root: Path, images: str, labels: str) -> list[Scan]:
-    """Return images and label maps of the same subject and session.
+def _pair(root: Path, *patterns: str) -> list[Scan]:
+    """Return images and label maps below a root that match regular expressions."""
 
-    Args:
-        root: A folder.
-        images: Regular expression of the paths of images below it.
-        labels: That of label maps.
-    """
+    def key(match: re.Match[str]) -> tuple[str, str]:
+        names = match.groupdict()
+        subject = unicodedata.normalize("NFC", names["subject"])
+        return subject, names.get("session") or ""
+
     start = re.escape(root.absolute().as_posix())
     files = find_files(root)
-    found, masks = (
-        find_unique(files, re.compile(f"^{start}/{pattern}$"), _subject, what=what)
-        for pattern, what in ((images, "images"), (labels, "label maps"))
-    )
+    found, masks = (find_unique(files, f"^{start}/{part}$", key) for part in patterns)
     if not found:
         raise ValueError(
             f"The folder {root} must hold images that are named as expected. It holds "
-            "none: describe them with --images and --labels, such as --images "
-            "'{subject}/T1_gado.nii.gz' --labels '{subject}/lesions.nii.gz', or in a "
-            "CSV table."
+            "none: describe them in a CSV table, or with --images and --labels, such "
+            "as '{subject}/T1_gado.nii.gz' and '{subject}/lesions.nii.gz'."
         )
-    refuse_missing(
+    refuse(
         (file for key, file in found.items() if key not in masks),
-        what="a label map of the same subject",
-        cure="Add an empty one for a scan without lesion, or mend the pattern.",
+        "Every image must have a label map of the same subject. Got none for:",
+        "Add an empty one for a scan without lesion, or mend the pattern.",
     )
     return [Scan(*key, found[key], masks[key]) for key in sorted(found)]
-
-
-def _subject(match: re.Match[str]) -> tuple[str, str]:
-    """Return subject and session."""
-    names = match.groupdict()
-    return unicodedata.normalize("NFC", names["subject"]), names.get("session") or ""
 
 
 def _to_regex(pattern: str) -> str:
@@ -402,8 +398,8 @@ def _to_regex(pattern: str) -> str:
         pattern = re.sub(r"\*+", "{subject}", pattern)
     if "{subject}" not in pattern:
         raise ValueError(
-            "A pattern must say where the patient's name stands, for example "
-            f"'{{subject}}/T1_gado.nii.gz'. Got {pattern!r} instead."
+            "The patterns --images and --labels must both say where the patient's name "
+            f"stands, such as '{{subject}}/T1_gado.nii.gz'. Got {pattern!r} instead."
         )
     regex = re.escape(pattern)
     for sign, part in (("**/", "(?:.*/)?"), ("*", "[^/]*"), ("?", "[^/]")):

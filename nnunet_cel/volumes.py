@@ -27,11 +27,9 @@ from nnunet_cel.dicom import read_series
 
 __all__ = [
     "ENDINGS",
-    "MOST_VOXELS",
     "Volume",
     "check_same_grid",
     "check_whole",
-    "orthogonality_error",
     "read_label_map",
     "read_volume",
     "same_grid",
@@ -45,12 +43,9 @@ Array = npt.NDArray[Any]
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings of files that :func:`read_volume` reads; DICOM series are folders."""
 
-MOST_VOXELS = 2**30
-"""Voxels at most; more would be many times a head of 0.3 mm, and fill the memory."""
-
 _NIFTI_ENDINGS = ENDINGS[:2]
 _GRID_TOLERANCE = 1e-3  # NIfTI stores the affine in float32
-_SHEAR_TOLERANCE = 1e-3  # beyond it, the software that nnU-Net reads with fails
+_SHEAR = 1e-3  # cosine of axes beyond which what nnU-Net reads with fails
 
 
 class Volume(NamedTuple):
@@ -95,7 +90,6 @@ def read_volume(path: Path | str) -> Volume:
     scale factor, otherwise scaled, in float32. Numbers of eight bytes become float32.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
         ValueError: If it cannot be read whole, does not have three axes, holds colors
             or complex numbers, or has a grid that is singular or sheared.
     """
@@ -114,14 +108,10 @@ def read_volume(path: Path | str) -> Volume:
 
 
 def check_whole(path: Path | str) -> None:
-    """Refuse a NIfTI file that is cut off or damaged.
+    """Refuse a NIfTI file that is cut off or damaged, with a ValueError that names it.
 
     ITK, with which nnU-Net reads, takes half a compressed file for a whole one and
     makes up the rest. Other files pass.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If it is damaged; the message names it.
     """
     path = Path(path)
     if split_ending(path)[1] in _NIFTI_ENDINGS:
@@ -129,12 +119,10 @@ def check_whole(path: Path | str) -> None:
 
 
 def read_label_map(path: Path | str) -> Volume:
-    """Read a label map; its values become integers.
+    """Read a label map, whose values become bytes.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
-        ValueError: As :func:`read_volume`, or if a value is not a whole number from 0
-            to 255.
+        ValueError: If a value is not a whole number from 0 to 255.
     """
     volume = read_volume(path)
     # Nearly all voxels are background, and sorting them takes most of the time.
@@ -159,12 +147,7 @@ def same_grid(first: Volume, second: Volume) -> bool:
 
 
 def check_same_grid(name: str, volume: Volume, expected: Volume) -> None:
-    """Refuse a volume that is not on the grid of the image it belongs to.
-
-    Args:
-        name: What to call the volume in the message, for example its file.
-        volume: The volume to check.
-        expected: The image.
+    """Refuse a volume, of this name, that is not on the grid of its image.
 
     Raises:
         ValueError: If shape or affine differ.
@@ -182,43 +165,16 @@ def check_same_grid(name: str, volume: Volume, expected: Volume) -> None:
         )
 
 
-def orthogonality_error(affine: Array) -> float:
-    """Return how far the axes of a grid are from right angles, 0 for exactly right.
-
-    This is the largest cosine of an angle between two axes.
-    """
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    cosines = directions.T @ directions - np.eye(3)
-    return float(abs(cosines).max())
-
-
 def write_volume(path: Path | str, volume: Volume) -> None:
-    """Write a NIfTI file whose bytes depend on nothing but voxels and affine.
-
-    Args:
-        path: File to write, ``.nii.gz`` or ``.nii``. No other file is touched, and no
-            text such as a patient's name gets into the header.
-        volume: What to write; booleans become uint8.
-
-    Raises:
-        OSError: If the file cannot be written; the message names it.
-    """
+    """Write a NIfTI file, ``.nii.gz`` or ``.nii``, as :func:`to_nifti` makes it."""
     path = Path(path)
-    content = to_nifti(volume, compressed=path.suffix == ".gz")
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"Could not write {path}: {error.strerror}."
-        ) from error
+    path.write_bytes(to_nifti(volume, compressed=path.suffix == ".gz"))
 
 
 def to_nifti(volume: Volume, *, compressed: bool = True) -> bytes:
-    """Return the bytes of the file that :func:`write_volume` writes.
+    """Return the bytes of a NIfTI file; they depend on voxels and affine alone.
 
-    Args:
-        volume: What the file is to hold; booleans become uint8.
-        compressed: Whether it is for a ``.nii.gz`` file.
+    No text such as a patient's name gets into the header. Booleans become uint8.
     """
     voxels, affine = volume
     if voxels.dtype.kind == "b":
@@ -265,11 +221,11 @@ def _read_with_itk(path: Path) -> tuple[Array, Array]:
 
     try:
         image = read_series(path) if path.is_dir() else sitk.ReadImage(str(path))
+        if (components := image.GetNumberOfComponentsPerPixel()) != 1:
+            raise RuntimeError(f"it has {components} values per voxel")
     except (RuntimeError, MemoryError) as error:
         raise ValueError(_unreadable(path, error)) from error
-    components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
-    if components != 1:
-        raise ValueError(_unreadable(path, f"it has {components} values per voxel"))
+    dimension = image.GetDimension()
     voxels = sitk.GetArrayFromImage(image).T
     affine = np.eye(4)
     if dimension >= 3:
@@ -284,22 +240,19 @@ def _checked(path: Path, voxels: Array, affine: Array) -> Volume:
     """Return the volume if it is one that a data set can hold."""
     while voxels.ndim > 3 and voxels.shape[-1] == 1:
         voxels = voxels[..., 0]
-    if voxels.ndim != 3:
+    gray = voxels.dtype.kind in "biuf"
+    if voxels.ndim != 3 or voxels.size == 0 or not gray:
         raise ValueError(
-            f"The image {path} must have three axes. Got the shape {voxels.shape} "
-            "instead: cut out the volume that you need."
+            f"The image {path} must have three axes and one number per voxel. Got the "
+            f"shape {voxels.shape}, {'gray' if gray else voxels.dtype}: cut out the "
+            "volume that you need, or convert it to a gray image."
         )
-    if 0 in voxels.shape:
-        raise ValueError(f"The image {path} has no voxels: its shape is {voxels.shape}")
-    if voxels.dtype.kind not in "biuf":
-        raise ValueError(
-            f"The image {path} must hold one number per voxel. Got {voxels.dtype} "
-            "instead: convert it to a gray image."
-        )
+    axes = affine[:3, :3]
+    sizes = np.linalg.norm(axes, axis=0)
     if (
         not np.isfinite(affine).all()
-        or abs(np.linalg.det(affine[:3, :3])) < 1e-12
-        or orthogonality_error(affine) > _SHEAR_TOLERANCE
+        or not sizes.all()
+        or abs(axes.T @ axes / np.outer(sizes, sizes) - np.eye(3)).max() > _SHEAR
     ):
         raise ValueError(
             f"The axes of the image {path} must be at right angles, with voxels of a "

@@ -235,40 +235,46 @@ _SIBLINGS = {
 }
 
 
-def write_tree(folder: Path, layout: str, n: int) -> Path:
-    """Write the first ``n`` tiny scans of a layout, with decoys; return the folder."""
+def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Path:
+    """Write the first ``n`` tiny scans of a layout, with decoys; return the folder.
+
+    Empty files are enough where only their names matter.
+    """
     chosen = LAYOUTS[layout]
-    make_subject = partial(make_tiny_subject, chosen.kind)
-    layouts.write_source_tree(folder, chosen, n, make_subject)
-    for slot in map(chosen.slot, range(n)):
-        for path in slot.files:
-            _add_siblings(folder, path)
-            if path.endswith((".nrrd", ".mha")):
-                _to_other_format(folder / path)
-            elif slot.patient and (folder / path).is_file():
-                _name_patient(folder / path, slot.patient)
-    if layout.startswith("isbi2015"):
-        for number in (1, 2):  # the test scans have no label maps
-            scan = f"test{number:02d}"
-            path = f"testdata_website/{scan}/preprocessed/{scan}_01_flair_pp.nii"
-            _write_decoy(folder / path)
+    slots = [chosen.slot(number) for number in range(n)]
+    if empty:
+        for path in (path for slot in slots for path in slot.files):
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).touch()
+        tables = chosen.tables(slots) if chosen.tables else {}
+        for path, text in tables.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+    else:
+        make_subject = partial(make_tiny_subject, chosen.kind)
+        layouts.write_source_tree(folder, chosen, n, make_subject)
+        for slot in slots:
+            for path in slot.files:
+                if path.endswith((".nrrd", ".mha")):
+                    _to_other_format(folder / path)
+                elif slot.patient and (folder / path).is_file():
+                    _name_patient(folder / path, slot.patient)
+    decoys = [
+        re.sub(part, other, path)
+        for path in (path for slot in slots for path in slot.files)
+        for part, others in _SIBLINGS.items()
+        if re.search(part, path)
+        for other in others
+    ]
+    if layout.startswith("isbi2015"):  # the test scans have no label maps
+        decoys.append("testdata_website/test01/preprocessed/test01_01_flair_pp.nii")
+    for decoy in map(folder.joinpath, decoys):
+        decoy.parent.mkdir(parents=True, exist_ok=True)
+        if not decoy.exists():
+            write_volume(decoy, Volume(np.ones((2, 3, 2), np.int16), np.eye(4)))
     for path in chosen.slot(0).files:
         _add_dirt(folder, path)
     return folder
-
-
-def _write_decoy(path: Path) -> None:
-    """Write a small image on a grid of its own, unless the file is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        write_volume(path, Volume(np.ones((2, 3, 2), np.int16), np.eye(4)))
-
-
-def _add_siblings(folder: Path, path: str) -> None:
-    for part, others in _SIBLINGS.items():
-        if re.search(part, path):
-            for other in others:
-                _write_decoy(folder / re.sub(part, other, path))
 
 
 def _to_other_format(path: Path) -> None:

@@ -14,12 +14,9 @@ NAN = float("nan")
 
 
 @pytest.fixture
-def results(monkeypatch, tmp_path):
+def results(nnunet_folders):
     """An empty folder of results, which nnU-Net knows of."""
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / variable).mkdir()
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-    return tmp_path / "nnUNet_results"
+    return nnunet_folders / "results"
 
 
 def train(results: Path, fold: object, dice: float | None, checkpoint: bool = True):
@@ -90,9 +87,7 @@ def test_shows_all_folds(results, capsys):
     ]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{}", "[]", '{"foreground_mean": {"Dice": []}}']
-)
+@pytest.mark.parametrize("content", ["", "[]", '{"foreground_mean": {"Dice": []}}'])
 def test_names_a_broken_summary(results, content):
     """A summary that cannot be read is a problem of its fold alone."""
     checkpoint = train(results, 0, 0.7)
@@ -116,12 +111,4 @@ def test_refuses_what_is_not_there(results):
             run(dataset)
     (results / "Dataset501_Other").mkdir()
     with pytest.raises(ValueError, match="More than one dataset name found"):
-        run("501")
-
-
-def test_refuses_without_results(results, monkeypatch):
-    """The message names the environment variable that is not set."""
-    monkeypatch.delenv("nnUNet_results")
-
-    with pytest.raises(ValueError, match=r"'nnUNet_results' .* is not set"):
         run("501")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from nnunet_cel.networks.cbam import CBAM, ChannelAttention, SpatialAttention
+from nnunet_cel.networks.cbam import CBAM, ChannelAttention
 
 
 @pytest.mark.parametrize("channels", [8, 48, 96, 288])
@@ -33,14 +33,3 @@ def test_silent_perceptron_halves_every_channel() -> None:
     features = torch.randn(2, 32, 5, 5)
 
     torch.testing.assert_close(attention(features), features / 2)
-
-
-def test_spatial_attention_weighs_all_channels_alike() -> None:
-    """The ratio of output and input is one map for all channels."""
-    attention = SpatialAttention().eval()
-    features = torch.rand(1, 4, 9, 9) + 0.5
-
-    ratio = attention(features) / features
-
-    torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio))
-    assert ratio.std() > 0

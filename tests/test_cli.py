@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import subprocess
 import sys
 import types
@@ -91,12 +90,3 @@ def test_help_loads_no_command():
     process = subprocess.run([sys.executable, "-c", code], check=False)
 
     assert process.returncode == 0
-
-
-def test_shows_the_version(capsys):
-    """The version is that of the installed package."""
-    with pytest.raises(SystemExit):
-        cli.main(["--version"])
-
-    version = importlib.metadata.version("nnunet-cel")
-    assert capsys.readouterr().out == f"nnunet-cel {version}\n"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from nnunet_cel.dataset_conversion.conversion import (
     read_case,
     store_cases,
 )
+from nnunet_cel.dataset_conversion.isbi2015 import TERMS
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
 from nnunet_cel.volumes import Volume, read_volume, write_volume
@@ -62,18 +62,13 @@ def both(case: SourceCase) -> tuple[Path, Path]:
     return first, first.with_name(first.name.replace("first", "second"))
 
 
-@pytest.mark.parametrize(
-    ("combine", "voxels"), [("union", 5), ("intersection", 3), ("first", 4)]
-)
-def test_raters_are_combined(tmp_path: Path, combine: Any, voxels: int) -> None:
+def test_raters_are_combined(tmp_path: Path) -> None:
     """Of 4 and 4 voxels, 3 in common, the union has 5 and the intersection 3."""
     case = make_case(tmp_path)
-    if combine != "first":
-        case = replace(case, labels=both(case), combine=combine)
-
-    _, label = read_case(case)
-
-    assert int(label.voxels.sum()) == voxels
+    assert read_case(case)[1].voxels.sum() == 4
+    for combine, voxels in (("union", 5), ("intersection", 3)):
+        both_raters = replace(case, labels=both(case), combine=combine)
+        assert read_case(both_raters)[1].voxels.sum() == voxels
 
 
 def test_values_are_translated(tmp_path: Path) -> None:
@@ -97,7 +92,7 @@ def test_inspection_counts_lesions(tmp_path: Path) -> None:
 
     ((_, found),), _ = store_cases(tmp_path, [case])
 
-    assert found.lesion_voxels == found.notes["lesion_voxels"] == 5
+    assert found.notes["lesion_voxels"] == 5
     assert found.notes["lesion_volume_ml"] == pytest.approx(0.03)
     assert set(found.files) == {case.image, *case.labels}
     assert all(len(digest) == 64 for digest in found.files.values())
@@ -120,39 +115,27 @@ def damage(case: SourceCase, what: str) -> None:
     image, (label, *_) = case.image, case.labels
     voxels, affine = read_volume(image)
     marks = read_volume(label).voxels
-    if what == "truncated":
-        image.write_bytes(image.read_bytes()[:200])
-    elif what == "nan":
+    if what == "nan":
         voxels[0, 0, :3] = np.nan
         write_volume(image, Volume(voxels, affine))
-    elif what == "4D":
-        nib.Nifti1Image(np.stack([voxels] * 2, -1), affine).to_filename(image)
-    elif what == "shape":
-        write_volume(label, Volume(marks[1:], affine))
     elif what == "affine":
         write_volume(label, Volume(marks, affine + np.eye(4, k=3) * 0.01))
     elif what == "255":
         write_volume(label, Volume(marks * 255, affine))
     elif what == "empty":
         write_volume(label, Volume(marks * 0, affine))
-    elif what == "missing":
-        label.unlink()
     else:
-        label.write_text("no image")
+        label.unlink()
 
 
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("truncated", "bad_image.nii.gz cannot be read"),
         ("nan", "bad_image.nii.gz must have finite voxels. Got 3 that"),
-        ("4D", "bad_image.nii.gz must have three axes. Got the shape (6, 5, 4, 2)"),
-        ("shape", "bad_first.nii.gz must have the shape of the image"),
         ("affine", "bad_first.nii.gz must have the affine of the image"),
         ("255", "bad_first.nii.gz must have no values but 0, 1. Got 255 too"),
         ("empty", "bad_first.nii.gz must hold a lesion"),
         ("missing", "There is no image"),
-        ("text", "bad_first.nii.gz cannot be read"),
     ],
 )
 def test_bad_case_is_named(tmp_path: Path, what: str, message: str) -> None:
@@ -202,10 +185,9 @@ def write(folder: Path, cases: list[SourceCase], **changes: Any) -> list[Kept]:
     kept, _ = store_cases(folder, cases, extraction=changes.get("extraction"))
     settings: dict[str, Any] = {
         "name": "Dataset501_T",
-        "channel": "FLAIR",
-        "description": "test",
         "choices": {"seed": 0},
         "excluded": {},
+        "terms": [TERMS],
     }
     finish_dataset(folder, kept, **{**settings, **changes})
     return kept
@@ -234,36 +216,26 @@ def test_skull_is_removed_but_no_lesion(tmp_path: Path) -> None:
 
 
 def test_nan_outside_the_brain_is_removed_with_the_skull(tmp_path: Path) -> None:
-    """Bias correction leaves such voxels; inside the brain they are an error."""
+    """Bias correction leaves such voxels; in the brain they are an error."""
     source, masks = tmp_path / "source", tmp_path / "masks"
     case = replace(make_case(source), strip_on=source / "a_t1.nii.gz")
     voxels, affine = read_volume(case.image)
     voxels[5] = np.nan
     write_volume(case.image, Volume(voxels, affine))
     masks.mkdir()
-    brain = np.ones(SHAPE, np.uint8)
-    brain[5] = 0
-    write_volume(masks / "a.nii.gz", Volume(brain, AFFINE))
     extraction = BrainExtraction("mask", masks)
-
-    write(tmp_path, [case], extraction=extraction)
-    assert not read_volume(tmp_path / "imagesTr" / "a_0000.nii.gz").voxels[5].any()
-
-    write_volume(masks / "a.nii.gz", Volume(brain * 0 + 1, AFFINE))
+    with pytest.raises(ValueError, match="one brain mask for a"):
+        store_cases(tmp_path, [case], extraction=extraction)
+    brain = np.ones(SHAPE, np.uint8)
+    write_volume(masks / "a.nii.gz", Volume(brain, AFFINE))
     with pytest.raises(ValueError, match=r"a_image\.nii\.gz must have finite voxels"):
         store_cases(tmp_path, [case], extraction=extraction)
+    brain[5] = 0
+    write_volume(masks / "a.nii.gz", Volume(brain, AFFINE))
 
+    write(tmp_path, [case], extraction=extraction)
 
-def test_missing_brain_mask_is_a_problem_like_others(tmp_path: Path) -> None:
-    """The message tells how it must be called."""
-    source = tmp_path / "source"
-    case = replace(make_case(source), strip_on=source / "a_t1.nii.gz")
-    (tmp_path / "masks").mkdir()
-
-    with pytest.raises(ValueError, match="one brain mask for a"):
-        store_cases(
-            tmp_path, [case], extraction=BrainExtraction("mask", tmp_path / "masks")
-        )
+    assert not read_volume(tmp_path / "imagesTr" / "a_0000.nii.gz").voxels[5].any()
 
 
 def test_record_tells_of_every_case(tmp_path: Path) -> None:
@@ -294,5 +266,5 @@ def test_record_tells_of_every_case(tmp_path: Path) -> None:
     }
     folds = json.loads((tmp_path / "splits_final.json").read_text())
     assert sorted(case for fold in folds for case in fold["val"]) == ["a", "c"]
-    write(tmp_path / "neutral", cases, name_sources=False)
+    write(tmp_path / "neutral", cases, terms=[])
     assert "a_image" not in (tmp_path / "neutral" / "conversion.json").read_text()

@@ -141,6 +141,10 @@ def test_three_sources_become_one_data_set(
     assert "OFSEP data usage agreement" in printed
     assert "WMH 2017: 6 cases (the paper used 20)" in printed
     assert "nnUNetv2_plan_and_preprocess -d 501" in printed
+    assert cli.main(["convert", "--list"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("shanoir", "training_final_v4.zip", "10.34894/AECRSD", "Commowick"):
+        assert word in printed
     assert str(tmp_path) not in "".join(
         (folder / name).read_text() for name in ("dataset.json", "conversion.json")
     )
@@ -221,7 +225,7 @@ def test_converting_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert convert(tmp_path / "raw1", "cel", one) == 0
     table = Path("Dataset502_CEL_linking_table.csv").rename("first.csv")
     assert table.exists()
-    arguments = ["convert", "cel", str(two), "-o", str(tmp_path / "raw2"), "-np", "16"]
+    arguments = ["convert", "cel", str(two), "-o", str(tmp_path / "raw2"), "-np", "2"]
     assert cli.main(arguments) == 0
 
     assert contents(tmp_path / "raw1") == contents(tmp_path / "raw2")
@@ -246,23 +250,18 @@ def test_existing_data_set_is_kept(
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ("../raw/Dataset502_CEL/linking.csv", "which lies in the data set"),
-        ("taken.csv", "Got taken.csv, which exists"),
-        ("no/folder/x.csv", "x.csv, which is no file in a folder that exists"),
-    ],
+    "table", ["../raw/Dataset502_CEL/linking.csv", "taken.csv", "no/folder/x.csv"]
 )
 def test_linking_table_has_a_place_of_its_own(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, message: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str
 ) -> None:
     """Outside the data set, not over another file, in a folder that exists."""
-    source = make_tree(tmp_path / "source", "cel-pairs")
+    source = make_tree(tmp_path / "source", "cel-pairs", 1)
     Path("taken.csv").write_text("mine")
 
     assert convert(tmp_path / "raw", "cel", source, "--linking-table", table) == 1
 
-    assert message in capsys.readouterr().err
+    assert f"outside of the data set. Got {table}" in capsys.readouterr().err
     assert not (tmp_path / "raw" / "Dataset502_CEL").exists()
     assert Path("taken.csv").read_text() == "mine"
 
@@ -273,7 +272,6 @@ def test_linking_table_has_a_place_of_its_own(
         ((), "source must be one of wmh, isbi2015, msseg2016, wmh2017, cel"),
         (("wmh",), "--isbi2015 DIR, --msseg2016 DIR, --wmh2017 DIR"),
         (("isbi2015", "nothing", "-d", "1"), "There is no folder nothing"),
-        (("isbi2015", ".", "-d", "1000"), "from 1 to 999"),
         (("isbi2015", ".", "-d", "1", "-np", "0"), "holds none"),
         (("wmh2017", ".", "-d", "1", "--no-strip"), "none of the scanners GE3T"),
         (
@@ -297,49 +295,33 @@ def test_wrong_usage_is_one_line(
     assert not (tmp_path / "raw").exists()
 
 
-def test_list_says_where_and_on_which_terms(capsys: pytest.CaptureFixture[str]) -> None:
-    """Access, licence and citation of every source."""
-    assert cli.main(["convert", "--list"]) == 0
-
-    printed = capsys.readouterr().out
-    for word in ("shanoir", "training_final_v4.zip", "10.34894/AECRSD", "Commowick"):
-        assert word in printed
-
-
-@pytest.mark.parametrize(
-    ("error", "status", "message"),
-    [
-        (OSError(28, "No space left"), 1, "No space left"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (None, 1, "FLAIR_preprocessed.nii.gz cannot be read"),
-    ],
-)
+@pytest.mark.parametrize("interrupted", [True, False])
 def test_failure_leaves_what_was_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    error: BaseException | None,
-    status: int,
-    message: str,
+    interrupted: bool,
 ) -> None:
-    """A full disk, Ctrl-C or a bad file: the old data set stays, no other is left."""
+    """Ctrl-C or a bad file: the old data set stays, no other is left."""
     tree = make_tree(tmp_path / "source", "msseg2016", 3)
     arguments = ("msseg2016", tree, "-d", "501")
     assert convert(tmp_path / "raw", *arguments) == 0
     before = contents(tmp_path / "raw")
 
     def fail(path: Path, volume: Volume) -> None:
-        if "labels" in str(path) and error is not None:
-            raise error
         write_volume(path, volume)
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(raw_dataset, "write_volume", fail)
-    if error is None:
+    if interrupted:
+        monkeypatch.setattr(raw_dataset, "write_volume", fail)
+    else:
         image = next(tree.rglob("FLAIR_preprocessed.nii.gz"))
         image.write_bytes(image.read_bytes()[:99])
 
-    assert convert(tmp_path / "raw", *arguments, "--overwrite") == status
+    status = convert(tmp_path / "raw", *arguments, "--overwrite")
 
+    assert status == (130 if interrupted else 1)
+    message = "interrupted" if interrupted else "preprocessed.nii.gz cannot be read"
     assert message in capsys.readouterr().err
     assert contents(tmp_path / "raw") == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import locale
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,30 +68,24 @@ def test_series_is_read_in_the_order_of_positions(tmp_path: Path) -> None:
     assert locale.setlocale(locale.LC_ALL) == before
 
 
-def move(i: int, tags: dict[str, str]) -> None:
+def tilted(i: int, tags: dict[str, str]) -> None:
     """Shift a slice sideways more with each, as with a tilted gantry."""
-    x, y, z = tags["0020|0032"].split("\\")
-    tags["0020|0032"] = f"{float(x) + i:.6f}\\{y}\\{z}"
+    x, rest = tags["0020|0032"].split("\\", 1)
+    tags["0020|0032"] = f"{float(x) + i:.6f}\\{rest}"
 
 
-def turn_last(i: int, tags: dict[str, str]) -> None:
-    """Turn the last slice."""
+def of_last(tag: str, value: str, i: int, tags: dict[str, str]) -> None:
+    """Change a tag of the last slice."""
     if i == 7:
-        tags["0020|0037"] = "1\\0\\0\\0\\1\\0"
-
-
-def enlarge_last(i: int, tags: dict[str, str]) -> None:
-    """Enlarge the pixels of the last slice."""
-    if i == 7:
-        tags["0028|0030"] = "0.8\\0.5"
+        tags[tag] = value
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (move, "stacked along their normal"),
-        (turn_last, "in different directions|not equally far apart"),
-        (enlarge_last, "pixels of different sizes"),
+        (tilted, "stacked along their normal"),
+        (partial(of_last, "0020|0037", r"1\0\0\0\1\0"), "in different directions"),
+        (partial(of_last, "0028|0030", r"0.8\0.5"), "pixels of different sizes"),
     ],
 )
 def test_slices_that_are_no_box_are_refused(

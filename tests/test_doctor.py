@@ -46,14 +46,6 @@ def test_supported_versions_are_ours() -> None:
     assert doctor.check_version("no-such-package").found == "not installed"
 
 
-@pytest.mark.slow
-def test_discovery() -> None:
-    """A fresh interpreter of this environment finds trainer and planner."""
-    check = doctor.check_discovery()
-
-    assert (check.status, check.cure) == ("ok", "")
-
-
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in is a shell script")
 @pytest.mark.parametrize(
     ("output", "status", "disabled", "cure"),

@@ -13,6 +13,7 @@ from nnunet_cel.files import (
     locked,
     new_folder,
     read_json,
+    read_table,
     sha256,
     to_csv,
     to_json,
@@ -220,3 +221,54 @@ def test_only_one_holds_a_lock(tmp_path: Path) -> None:
 def test_no_cell_is_a_formula() -> None:
     """Text that a spreadsheet would run is marked as text, numbers stay."""
     assert to_csv([["=1+1", -2.5, "a,b"], ["", 1]]) == '\'=1+1,-2.5,"a,b"\n,1\n'
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_spreadsheets_are_read(tmp_path: Path, separator: str) -> None:
+    """With byte order mark, any separator, capitals, quotes, blanks and empty lines."""
+    file = tmp_path / "t.csv"
+    rows = [["Subject", " Image "], ['"Doe, Jane"', " a.nii "], ["", ""], ["x", "y"]]
+    text = "\r\n".join(separator.join(row) for row in rows)
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+
+    assert read_table(file, required=("subject", "image")) == [
+        {"subject": "Doe, Jane", "image": "a.nii"},
+        {"subject": "x", "image": "y"},
+    ]
+
+
+def test_cells_that_a_spreadsheet_would_run_come_back(tmp_path: Path) -> None:
+    """What is written is what is read; a cell at the end may be missing."""
+    file = tmp_path / "a.csv"
+    file.write_text(to_csv([["a", "b"], ["=1+1", "-x"], ["@a", "'b"], ["c", ""]]))
+
+    rows = read_table(file, required=("a",))
+
+    assert [tuple(row.values()) for row in rows] == [
+        ("=1+1", "-x"),
+        ("@a", "'b"),
+        ("c", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Got nothing in row 1"),
+        (b"subject,picture\nx,y\n", r"columns subject, image.*Got subject, picture"),
+        (b"subject,image,image\n", "each once"),
+        (b"subject,image\n\nx,\n", "without an empty cell.* row 2"),
+        (b"subject,image\nx,y,z\n", r"Got x, y, z in row 2\."),
+        (b"subject,image\nx,\xff\xfe\n", "cannot be read"),
+        (b'subject,image\n"x,y\n', "Got x,y in row 2"),
+    ],
+)
+def test_bad_tables_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    """The message names the file, and the line where there is one."""
+    file = tmp_path / "t.csv"
+    file.write_bytes(content)
+
+    with pytest.raises(ValueError, match=message) as error:
+        read_table(file, required=("subject", "image"))
+
+    assert str(file) in str(error.value)

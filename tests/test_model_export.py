@@ -55,7 +55,13 @@ def model(tmp_path: Path) -> Path:
     shutil.copytree(DATA / "earlier_model", folder)
     plans = json.loads((folder / "plans.json").read_text())
     plans["configurations"]["2d"]["comment"] = SECRET
-    plans["configurations"]["2d_heir"] = {"inherits_from": "2d", "batch_size": 7}
+    architecture = plans["configurations"]["2d"]["architecture"]
+    arguments = architecture["arch_kwargs"] | {"pretrained_file": f"/home/{SECRET}"}
+    plans["configurations"]["2d_heir"] = {
+        "inherits_from": "2d",
+        "batch_size": 7,
+        "architecture": architecture | {"arch_kwargs": arguments},
+    }
     (folder / "plans.json").write_text(json.dumps(plans | {"note": f"/home/{SECRET}"}))
     dataset = json.loads((folder / "dataset.json").read_text())
     dataset["dataset"] = {f"case_{SECRET}": {"images": [f"/home/{SECRET}/a.nii.gz"]}}
@@ -89,8 +95,14 @@ def edit(export: Path, how: Change = lambda content: None) -> None:
 
 
 def test_round_trip_gives_the_same_weights(model: Path, tmp_path: Path) -> None:
-    """Every tensor of every fold comes back; a second export has the same bytes."""
+    """Every tensor of every fold comes back; a second export has the same bytes.
+
+    Inheritance is written out. What people write into plans, dataset.json, logs and
+    paths stays behind.
+    """
+    change(model, lambda c: c["init_args"].update(configuration="2d_heir"))
     shutil.copytree(model / "fold_0", model / "fold_all")
+    assert SECRET.encode() in (model / "fold_all" / FINAL).read_bytes()
     change(model, lambda c: c["network_weights"][BIAS].fill_(2), "all")
 
     assert call("export", model, tmp_path / "b") == 0
@@ -104,8 +116,14 @@ def test_round_trip_gives_the_same_weights(model: Path, tmp_path: Path) -> None:
             after["network_weights"], before["network_weights"], rtol=0, atol=0
         )
         assert after["inference_allowed_mirroring_axes"] == (0, 2)
-    for file in (tmp_path / "b").iterdir():
-        assert file.read_bytes() == (tmp_path / "d" / file.name).read_bytes()
+    for name in ("fold_0.safetensors", "fold_all.safetensors", "model.json"):
+        content = (tmp_path / "b" / name).read_bytes()
+        assert content == (tmp_path / "d" / name).read_bytes()
+        assert SECRET.encode() not in content
+        assert str(tmp_path).encode() not in content
+    plans = read_manifest(tmp_path / "b" / "model.json").plans
+    (entry,) = plans.configurations.values()
+    assert (entry.batch_size, entry.patch_size) == (7, [32, 32, 32])
 
 
 def test_exports_of_earlier_versions_are_imported(tmp_path: Path) -> None:
@@ -146,41 +164,11 @@ def test_predictor_of_nnunet_takes_the_import(
     torch.testing.assert_close(dict(predictor.network.state_dict()), dict(trained))
 
 
-def test_export_names_nobody(model: Path, tmp_path: Path) -> None:
-    """What people write into plans, dataset.json, logs and paths stays behind."""
-    export, plans = tmp_path / "out", json.loads((model / "plans.json").read_text())
-    arguments = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
-    arguments["pretrained_file"] = f"/home/{SECRET}"
-    (model / "plans.json").write_text(json.dumps(plans))
-
-    assert call("export", model, export) == 0
-
-    assert SECRET.encode() in (model / "fold_0" / FINAL).read_bytes()
-    assert {file.name for file in export.iterdir()} == {FILE, "model.json"}
-    for file in export.iterdir():
-        assert SECRET.encode() not in file.read_bytes()
-        assert str(tmp_path).encode() not in file.read_bytes()
-
-
-def test_heirs_are_written_out(model: Path, tmp_path: Path) -> None:
-    """A configuration that inherits is the one that nnU-Net resolves."""
-    change(model, lambda c: c["init_args"].update(configuration="2d_heir"))
-
-    assert call("export", model, tmp_path / "out") == 0
-
-    manifest = read_manifest(tmp_path / "out" / "model.json")
-    assert (manifest.configuration, manifest.trainer) == ("2d_heir", "FCADenseTrainer")
-    (entry,) = manifest.plans.configurations.values()
-    assert (entry.batch_size, entry.patch_size) == (7, [32, 32, 32])
-
-
 @pytest.mark.parametrize(
     ("how", "message"),
     [
         (lambda c: c["network_weights"][BIAS].fill_(torch.nan), f"'{BIAS}' in "),
-        (lambda c: c["network_weights"].update({BIAS: torch.ones(1)}), "size mismatch"),
         (lambda c: c["network_weights"].pop(BIAS), "Missing key"),
-        (lambda c: c["network_weights"].update(a=torch.ones(1)), "Unexpected key"),
         (lambda c: c.update(trainer_name="os"), "Got 'os'"),
         (lambda c: c.update(trainer_name="nnUNetTrainerX"), "trainer nnUNetTrainerX"),
         (
@@ -211,8 +199,6 @@ def test_folds_of_other_models_are_refused(model: Path, capsys: Output) -> None:
     assert "differs from the folds before it" in capsys.readouterr().err
     assert call("export", model, out, "-f", "1") == 0
     assert list(read_manifest(out / "model.json").files) == ["1"]
-    assert call("export", model, model.parent / "x", "-chk", "x.pth") == 1
-    assert "must have folders fold_X with x.pth" in capsys.readouterr().err
 
 
 class Evil:
@@ -235,9 +221,7 @@ def small(**changes: Any) -> dict[str, Any]:
 
 
 HIDING_PLACES: dict[str, Callable[[Any], Any]] = {
-    "alone": lambda evil: evil,
     "in the weights": lambda evil: small(network_weights={"a": evil}),
-    "as a key": lambda evil: small(logging={("a", evil): 1}),
     "in an array of objects": lambda evil: small(logging=np.array([evil], object)),
     "in a dict": lambda evil: small(logging=OrderedDict(note=evil)),
 }
@@ -264,11 +248,8 @@ def test_hidden_code_is_named_and_does_not_run(
     ("content", "message"),
     [
         ([1, 2], "was not loaded"),
-        (small(network_weights={}), "network_weights"),
         (small(network_weights={"a": 1}), "network_weights"),
-        (small(trainer_name=None), "trainer_name"),
         (small(init_args={}), "configuration"),
-        (small(inference_allowed_mirroring_axes="xyz"), "mirroring_axes"),
     ],
 )
 def test_other_contents_are_refused(
@@ -304,14 +285,12 @@ LAYER = (*ENTRY, "architecture", "arch_kwargs", "dropout_op")
         (put(2, "version"), "'version'"),
         (put("os", "trainer"), "'trainer'"),
         (put("nnUNetTrainerEvil", "trainer"), "trainer nnUNetTrainerEvil"),
-        (put([3], "mirroring_axes"), "mirroring_axes"),
         (put({"sha256": ""}, "files", "../0"), "Got '../0'"),
         (put({"sha256": ""}, "files", "1"), "fold_1.safetensors"),
         (put("0" * 64, "files", "0", "sha256"), "SHA-256 of "),
         (put("/../x", "dataset", "file_ending"), "file_ending"),
         (put(2, "dataset", "labels", "second"), "size mismatch"),
         (put("../x", "plans", "dataset_name"), "dataset_name"),
-        (put("a/b", "plans", "image_reader_writer"), "image_reader_writer"),
         (put([float("nan")], *ENTRY, "spacing"), "finite number"),
         *(
             (put(name, *NETWORK), "network_class_name")

@@ -142,7 +142,7 @@ def test_unusual_brain_volume_is_a_warning(head, monkeypatch) -> None:
 
 def test_settings_are_checked() -> None:
     """A spacing out of range, and a brain extraction that cannot work."""
-    with pytest.raises(ValueError, match=r"from 0\.1 to 10 mm\. Got 0 instead"):
+    with pytest.raises(ValueError, match=r"from 0\.1 to 10 mm\. Got \(1, 1, 0\)"):
         Settings(NONE, spacing=(1, 1, 0)).check()
     with pytest.raises(ValueError, match="check --brain-mask"):
         Settings(BrainExtraction("mask", Path("missing"))).check()

@@ -191,8 +191,8 @@ def test_nothing_is_overwritten_unasked() -> None:
         with pytest.raises((FileExistsError, ValueError), match=r"[Cc]hoose another"):
             run(labels, "scans", "-o", folder, "--overwrite")
     for out, message in (
-        (file[0], "must not take the place of"),
-        ("back", r"ends in \.nii\.gz or \.nii\. Got"),
+        (file[0], "none that is read"),
+        ("back", r"ends in \.nii\.gz or \.nii, and"),
     ):
         with pytest.raises(ValueError, match=message):
             run(*file, "-o", out, "--overwrite")
@@ -215,3 +215,15 @@ def test_linking_table_tells_whose_prediction_it_is() -> None:
     label.rename("predictions/CEL_008.nii.gz")
     with pytest.raises(ValueError, match=r"linking\.csv.*no line for CEL_008"):
         run(*arguments, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"labels": {}}', '{"original": {"shape": [1, 2], "affine": []}}', "[1", "[]"],
+)
+def test_other_json_files_are_no_transform(content: str) -> None:
+    """The message says to name the original image itself."""
+    Path("other.json").write_text(content)
+
+    with pytest.raises(ValueError, match=r"other\.json must be a transform"):
+        run("prepared/labels/p1.nii.gz", "other.json")

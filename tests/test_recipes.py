@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import types
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -19,7 +21,7 @@ from torch import Tensor, nn
 
 from nnunet_cel import cli, settings
 from nnunet_cel.dataset_conversion import command, isbi2015
-from nnunet_cel.dataset_conversion.source import Source, SourceCase
+from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.evaluation.metrics import METRICS, EdgeCase, Metric
 from nnunet_cel.networks import SliceNetwork
 from nnunet_cel.planning import declarations
@@ -117,14 +119,10 @@ def find_cases(root: Path) -> list[SourceCase]:
 
 def test_a_converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source with its entry is a sub-command that writes a data set."""
-    toy = Source(
-        terms=isbi2015.SOURCE.terms,
-        find_cases=find_cases,
-        options=(),
-        add_arguments=lambda group: None,
-        description="A toy.",
-        channel="T2",
-    )
+    toy = types.ModuleType("toy", "A toy.")
+    toy.TERMS = replace(isbi2015.TERMS, name="Toy", channel="T2")
+    toy.add_arguments = lambda group: None
+    toy.find_cases = find_cases
     monkeypatch.setattr(command, "SOURCES", {**command.SOURCES, "toy": toy})
     label = np.zeros((8, 8, 8), np.uint8)
     label[2:4, 2:4, 2:4] = 1

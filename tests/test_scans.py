@@ -8,25 +8,19 @@ from pathlib import Path
 import pytest
 from source_layouts import write_tree
 
-from nnunet_cel.files import to_csv
 from nnunet_cel.scans import (
     case_name,
     find_described_scans,
+    find_files,
     find_images,
     find_label_maps,
     is_single,
     pair_cases,
     pair_images,
-    read_table,
     walk_images,
 )
 
 DICOM = bytes(128) + b"DICM"
-
-
-def make_tree(folder: Path, layout: str, n: int = 4) -> Path:
-    """Write a tree of tiny scans."""
-    return write_tree(folder, layout, n)
 
 
 def touch(root: Path, *names: str, content: bytes = b"") -> Path:
@@ -66,7 +60,7 @@ def test_two_patterns_describe_a_folder_for_each_subject(
     tmp_path: Path, images: str, labels: str
 ) -> None:
     """The subject is what stands for {subject}, or for the only star."""
-    root = make_tree(tmp_path / "a [b]", "cel-subjects", 3)
+    root = write_tree(tmp_path / "a [b]", "cel-subjects", 3, empty=True)
 
     scans = find_described_scans(root, images, labels)
 
@@ -91,9 +85,9 @@ def test_pattern_with_session(tmp_path: Path) -> None:
     ("patterns", "message"),
     [
         (("*/*.nii", "*/l.nii"), r"patient's name stands.*Got '\*/\*\.nii'"),
-        (("*/i.nii", None), "Got only --images"),
+        (("*/i.nii", None), "both say where.*Got ''"),
         (("*/i.nii", "*/l.nii"), r"label map.*\n  .*/a/i\.nii\n  .*/c/i\.nii\nAdd"),
-        (("*/x.nii", "*/l.nii"), r"--images '\{subject\}/T1_gado"),
+        (("*/x.nii", "*/l.nii"), r"It holds none: .*--images and --labels"),
     ],
 )
 def test_patterns_that_do_not_fit_are_refused(
@@ -108,7 +102,7 @@ def test_patterns_that_do_not_fit_are_refused(
 
 def test_bids_sessions_and_diagnoses(tmp_path: Path) -> None:
     """Images with contrast agent pair with lesion masks, not with brain masks."""
-    root = make_tree(tmp_path / "x", "cel-bids", 6)
+    root = write_tree(tmp_path / "x", "cel-bids", 6, empty=True)
     touch(root, "derivatives/bet/sub-DoeJane/anat/sub-DoeJane_desc-brain_mask.nii.gz")
 
     scans = find_described_scans(root)
@@ -125,10 +119,9 @@ def test_bids_sessions_and_diagnoses(tmp_path: Path) -> None:
     assert all("derivatives" in scan.label.parts for scan in scans)
 
 
-@pytest.mark.parametrize("layout", ["cel-csv", "cel-dicom"])
-def test_table_of_scans(tmp_path: Path, layout: str) -> None:
+def test_table_of_scans(tmp_path: Path) -> None:
     """Paths are relative to the table; a second row of a patient is a second scan."""
-    table = make_tree(tmp_path / "a b", layout) / "cases.csv"
+    table = write_tree(tmp_path / "a b", "cel-csv", 4, empty=True) / "cases.csv"
 
     scans = find_described_scans(table)
 
@@ -138,8 +131,7 @@ def test_table_of_scans(tmp_path: Path, layout: str) -> None:
         ("Roe_Joe", "2"),
         ("Bloggs_Erika", ""),
     ]
-    assert all(scan.image.exists() and scan.label.is_file() for scan in scans)
-    assert all(scan.image.is_dir() == (layout == "cel-dicom") for scan in scans)
+    assert all(scan.image.is_file() and scan.label.is_file() for scan in scans)
     assert scans[0].row["diagnosis"] == "MS"
     scans[0].label.unlink()
     with pytest.raises(ValueError, match=r"Absent are:\n  .*\nPaths"):
@@ -165,61 +157,23 @@ def test_names_that_are_alike_are_refused(
         find_described_scans(table)
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_tables_of_spreadsheets_are_read(tmp_path: Path, separator: str) -> None:
-    """With byte order mark, any separator, capitals, quotes, blanks and empty lines."""
-    file = tmp_path / "t.csv"
-    rows = [["Subject", " Image "], ['"Doe, Jane"', " a.nii "], ["", ""], ["x", "y"]]
-    text = "\r\n".join(separator.join(row) for row in rows)
-    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
-
-    assert read_table(file, required=("subject", "image")) == [
-        {"subject": "Doe, Jane", "image": "a.nii"},
-        {"subject": "x", "image": "y"},
-    ]
-
-
-def test_cells_that_a_spreadsheet_would_run_come_back(tmp_path: Path) -> None:
-    """What `prepare` and `convert cel` write is what they read."""
-    file = tmp_path / "a.csv"
-    file.write_text(to_csv([["subject", "source"], ["=1+1", "-x"], ["@a", "'b"]]))
-
-    assert read_table(file, required=("subject", "source")) == [
-        {"subject": "=1+1", "source": "-x"},
-        {"subject": "@a", "source": "'b"},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "Got none: name them"),
-        (b"subject,picture\nx,y\n", r"columns subject, image.*Got subject, picture"),
-        (b"subject,image,image\n", "each once"),
-        (b"subject,image\n\nx,\n", "Row 2.*not empty"),
-        (b"subject,image\nx,y,z\n", "Row 2.*Got x, y, z"),
-        (b"subject,image\nx,\xff\xfe\n", "cannot be read"),
-        (b'subject,image\n"x,y\n', "Row 2.*Got x,y"),
-    ],
-)
-def test_bad_tables_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
-    """The message names the file, and the line where there is one."""
-    file = tmp_path / "t.csv"
-    file.write_bytes(content)
-
-    with pytest.raises(ValueError, match=message) as error:
-        read_table(file, required=("subject", "image"))
-
-    assert str(file) in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [("a.nii.gz", "a"), ("a_0000.nii", "a"), ("a_0001.nii", "a_0001"), ("b.NRRD", "b")],
-)
-def test_names(file: str, name: str) -> None:
+def test_names() -> None:
     """Ending and channel number are not part of the name."""
-    assert case_name(Path(file)) == name
+    files = ("a.nii.gz", "a_0000.nii", "a_0001.nii", "b.NRRD")
+    assert [case_name(Path(f)) for f in files] == ["a", "a", "a_0001", "b"]
+
+
+def test_images_of_all_formats_are_found_and_dirt_is_not(tmp_path: Path) -> None:
+    """Only what is below the root is judged; links are followed, not in circles."""
+    root = touch(tmp_path / ".root", "b/x.nii.gz", "a/y.NII", "z.mha", "a/q.nrrd")
+    touch(root, "._x.nii.gz", "__MACOSX/a/x.nii.gz", ".git/x.nii", "x.nii.gz.part")
+    touch(tmp_path, "disk/x.nii")
+    (root / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(root)
+
+    found = [file.relative_to(root).as_posix() for file in find_files(root)]
+
+    assert found == ["a/q.nrrd", "a/y.NII", "b/x.nii.gz", "link/x.nii", "z.mha"]
 
 
 def test_images_of_folders(tmp_path: Path) -> None:
@@ -234,8 +188,8 @@ def test_images_of_folders(tmp_path: Path) -> None:
 
     assert list(found) == ["p1_T1", "p2_day 1_T1", "p3", "s_series", "t"]
     assert found["s_series"] == tmp_path / "s/series"
-    walked = {name: joined for _, name, joined in walk_images(tmp_path / "p2")}
-    assert walked == {"T1": "day 1_T1"}
+    walked = {path.name: joined for path, joined in walk_images(tmp_path / "p2")}
+    assert walked == {"T1_0000.nii.gz": "day 1_T1"}
 
 
 def test_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +207,9 @@ def test_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("a.nii", "a.nii.gz"), r"a\.nii\n.*a\.nii\.gz\nRename or remove"),
-        (("A.nii", "a_0000.mha"), "Rename or remove"),
-        (("p_T1.nii", "p/T1.nii"), r"T1\.nii\n.*T1\.nii\nRename or remove"),
-        # The other one may be its label map.
+        (("a.nii", "a.nii.gz"), r"a\.nii\n.*a\.nii\.gz\nRename"),
+        (("A.nii", "a_0000.mha"), "Rename"),
+        (("p_T1.nii", "p/T1.nii"), r"T1\.nii\n.*T1\.nii\nRename"),
         (("p/image.nii", "p/label.nii"), r"one image(.|\n)*image\.nii\n.*label\.nii"),
         (("p/1.dcm", "p/T1.nii.gz"), r"Got both, for example T1\.nii\.gz"),
         (("a.txt",), "Got none"),
@@ -289,7 +242,7 @@ def test_only_label_maps_are_found(tmp_path: Path) -> None:
     touch(tmp_path, "b.nii")
     with pytest.raises(ValueError, match=r"b\.nii\n.*b\.nii\.gz\nMove"):
         find_label_maps(tmp_path)
-    with pytest.raises(ValueError, match="has none"):
+    with pytest.raises(ValueError, match="Got none"):
         find_label_maps(tmp_path / "folder.nii.gz")
 
 
@@ -298,7 +251,7 @@ def test_lonely_files_are_listed(tmp_path: Path) -> None:
     predictions = touch(tmp_path / "p", "a.nii", "x.nii.gz", "y.nii.gz")
     references = touch(tmp_path / "r", "a.nii.gz", "b.nii.gz", "c.nii.gz")
 
-    with pytest.raises(ValueError, match=r"2 of 3 references.*b, c.*2 of 3.*x, y"):
+    with pytest.raises(ValueError, match=r"prediction.*: b, c\..* reference: x, y"):
         pair_cases(predictions, references)
     with pytest.raises(ValueError, match="x, y"):
         pair_cases(predictions, references, subset=True)

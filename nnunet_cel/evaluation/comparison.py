@@ -38,7 +38,6 @@ from nnunet_cel.files import read_json
 __all__ = [
     "Comparison",
     "best_means",
-    "better_model",
     "check_comparable",
     "compare_evaluations",
     "compare_pair",
@@ -93,7 +92,8 @@ def compare_evaluations(
         for name, folder in zip(names, folders, strict=True)
     }
     check_comparable(evaluations)
-    models, tests = [], []
+    models: list[dict[str, Any]] = []
+    tests: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
         values = {
             name: cases[short].to_numpy(dtype=float)
@@ -169,12 +169,13 @@ def compare_pair(first: Array, second: Array, *, seed: int = 0) -> dict[str, flo
         effect = float((ranks * np.sign(changed)).sum() / ranks.sum())
         p = float(stats.wilcoxon(changed).pvalue)
     low, high = bootstrap_interval(differences, seed=seed)
+    known = pd.Series(differences)
     return {
         "n": n,
-        "mean_difference": float(differences.mean()) if n else math.nan,
+        "mean_difference": float(known.mean()),
         "ci_low": low,
         "ci_high": high,
-        "median_difference": float(np.median(differences)) if n else math.nan,
+        "median_difference": float(known.median()),
         "effect": effect,
         "p": p,
     }
@@ -195,7 +196,7 @@ def compare_pairs(
         pairs: Names of the first and the second model of each pair.
         seed: Seed of the bootstrap.
     """
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "metric": short,
             "first": first,
@@ -204,10 +205,12 @@ def compare_pairs(
         }
         for first, second in pairs
     ]
+    better = METRICS[short].better
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
-        names = (row["first"], row["second"])
-        better = better_model(row["effect"], METRICS[short].better, names)
-        row |= {"p_holm": p, "better": better}
+        row |= {"p_holm": p, "better": ""}
+        if better != "zero" and abs(row["effect"]) > 0:  # not NaN
+            second = (row["effect"] > 0) == (better == "higher")
+            row["better"] = row["second" if second else "first"]
     return rows
 
 
@@ -235,19 +238,6 @@ def best_means(means: Sequence[float], better: str) -> set[int]:
     scores = [sign * (abs(m) if better == "zero" else m) for m in means]
     known = [score for score in scores if not math.isnan(score)]
     return {i for i, score in enumerate(scores) if known and score == max(known)}
-
-
-def better_model(effect: float, better: str, names: tuple[str, str]) -> str:
-    """Return which of two models is better by a metric, an empty text for neither.
-
-    Args:
-        effect: Effect of their differences, see :func:`compare_pair`.
-        better: Which values are better: ``higher``, ``lower`` or ``zero``.
-        names: Names of the first and of the second model.
-    """
-    if better == "zero" or not effect or math.isnan(effect):
-        return ""
-    return names[(effect > 0) == (better == "higher")]
 
 
 def check_comparable(

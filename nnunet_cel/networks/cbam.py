@@ -4,10 +4,9 @@ Channel attention, then spatial attention (paper section "CBAM in FCA-DenseNet" 
 Figure 5). Reference: S. Woo, J. Park, J.-Y. Lee, I. S. Kweon, "CBAM: Convolutional
 Block Attention Module", ECCV 2018.
 
-Parameter names, reduction and the batch normalization of the spatial map are those of
-``timm.layers.cbam.CbamModule``, so that weights can be exchanged and timm serves as
-oracle in the tests. timm itself is not imported: it needs torchvision, which cannot be
-loaded beside a CPU-only torch.
+Parameter names, sizes and the batch normalization of the spatial map are those of
+``timm.layers.cbam.CbamModule``, the oracle of the tests. timm itself is not imported:
+it needs torchvision, which cannot be loaded beside a torch of another build.
 """
 
 from __future__ import annotations
@@ -25,16 +24,13 @@ class ChannelAttention(nn.Module):
     """Scale every channel by a weight that depends on the whole slice.
 
     A shared two-layer perceptron sees the average and the maximum of every channel; the
-    sigmoid of the sum of its two answers is the weight.
-
-    Args:
-        channels: Channels of the input.
-        reduction: The hidden layer has ``channels / reduction`` units, at least one.
+    sigmoid of the sum of its two answers is the weight. Its hidden layer has a
+    sixteenth of the channels.
     """
 
-    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(1, int(channels / reduction + 0.5))
+        hidden = max(1, int(channels / 16 + 0.5))
         self.fc1 = nn.Conv2d(channels, hidden, kernel_size=1, bias=False)
         self.fc2 = nn.Conv2d(hidden, channels, kernel_size=1, bias=False)
 
@@ -56,16 +52,12 @@ class SpatialAttention(nn.Module):
 
     Average and maximum over the channels form a two-channel map; a convolution with
     batch normalization and a sigmoid turns it into the weight.
-
-    Args:
-        kernel_size: Edge length of the convolution in voxels, odd.
     """
 
-    def __init__(self, *, kernel_size: int = 7) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
-        norm = nn.BatchNorm2d(1)
-        self.conv = nn.Sequential(OrderedDict(conv=conv, bn=norm))
+        conv = nn.Conv2d(2, 1, kernel_size=7, padding=3, bias=False)
+        self.conv = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(1)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""
@@ -76,20 +68,12 @@ class SpatialAttention(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Channel attention followed by spatial attention.
+    """Channel attention followed by spatial attention."""
 
-    Args:
-        channels: Channels of the input.
-        reduction: See `ChannelAttention`.
-        kernel_size: See `SpatialAttention`.
-    """
-
-    def __init__(
-        self, channels: int, *, reduction: int = 16, kernel_size: int = 7
-    ) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channel = ChannelAttention(channels, reduction=reduction)
-        self.spatial = SpatialAttention(kernel_size=kernel_size)
+        self.channel = ChannelAttention(channels)
+        self.spatial = SpatialAttention()
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features of the same shape."""

@@ -29,82 +29,71 @@ __all__ = ["FCADenseNet", "FCDenseNet"]
 
 
 @contextlib.contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep running statistics as they are while batch normalization normalizes.
-
-    Momentum 0 rather than ``track_running_stats = False``: recomputation must save the
-    same tensors as the forward pass did.
-    """
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
-    before = [(norm.momentum, _count(norm).clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Put back the running statistics that a second forward pass updates."""
+    before = [buffer.clone() for buffer in module.buffers()]
     try:
         yield
     finally:
-        for norm, (momentum, count) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            _count(norm).copy_(count)
+        for buffer, kept in zip(module.buffers(), before, strict=True):
+            buffer.copy_(kept)
 
 
-def _count(norm: nn.BatchNorm2d) -> Tensor:
-    assert norm.num_batches_tracked is not None
-    return norm.num_batches_tracked
+class ConvLayer(nn.Module):
+    """BN, ReLU, convolution and dropout on the concatenation of its inputs.
 
+    Its activations can be recomputed instead of stored, by a second forward pass.
+    Running statistics are put back after it, so they and the gradients are exactly
+    those without recomputation.
 
-class _Recomputable(nn.Module):
-    """A module whose activations can be recomputed instead of stored.
-
-    Recomputation runs the forward pass a second time, which would update the running
-    statistics of batch normalization twice; they are frozen meanwhile, so gradients and
-    statistics are exactly those without recomputation.
+    Args:
+        in_channels: Channels of the inputs together.
+        out_channels: Channels of the output.
+        kernel_size: Edge length of the convolution in voxels, odd.
+        dropout: Makes a dropout layer.
+        gradient_checkpointing: Whether activations are recomputed.
+        pool: Whether 2 x 2 max pooling follows.
     """
 
-    def __init__(self, *, gradient_checkpointing: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_size: int,
+        dropout: Callable[[], nn.Module],
+        gradient_checkpointing: bool,
+        pool: bool = False,
+    ) -> None:
         super().__init__()
         self.gradient_checkpointing = gradient_checkpointing
+        self.norm = nn.BatchNorm2d(in_channels)
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding)
+        self.dropout = dropout()
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
 
     def _compute(self, *inputs: Tensor) -> Tensor:
-        raise NotImplementedError
+        features = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+        new: Tensor = self.pool(self.dropout(self.conv(self.norm(features).relu_())))
+        return new
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Concatenate ``inputs`` of shape ``(B, C_i, H, W)`` and transform them."""
+        """Map inputs of shape ``(B, C_i, H, W)`` to features ``(B, C, H, W)``."""
         if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
             output: Tensor = checkpoint(
                 self._compute,
                 *inputs,
                 use_reentrant=False,
-                context_fn=lambda: (contextlib.nullcontext(), _frozen_statistics(self)),
+                context_fn=lambda: (contextlib.nullcontext(), _buffers_kept(self)),
             )
             return output
         return self._compute(*inputs)
 
-
-class DenseLayer(_Recomputable):
-    """BN, ReLU, 3 x 3 convolution and dropout on the concatenation of its inputs."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        growth_rate: int,
-        *,
-        dropout: nn.Module,
-        gradient_checkpointing: bool,
-    ) -> None:
-        super().__init__(gradient_checkpointing=gradient_checkpointing)
-        self.norm = nn.BatchNorm2d(in_channels)
-        self.conv = nn.Conv2d(in_channels, growth_rate, kernel_size=3, padding=1)
-        self.dropout = dropout
-
-    def _compute(self, *inputs: Tensor) -> Tensor:
-        features = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
-        new: Tensor = self.dropout(self.conv(self.norm(features).relu_()))
-        return new
-
     def infer(self, features: Tensor) -> Tensor:
         """Return the same in evaluation mode, for a view ``(B, C, H, W)`` of a buffer.
 
-        Batch normalization would copy the view first.
+        Batch normalization would copy the view first. Nothing is pooled.
         """
         norm: Any = self.norm
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -119,32 +108,27 @@ class DenseBlock(nn.Module):
 
     Args:
         in_channels: Channels of the input.
-        growth_rate: Channels that every layer adds.
         num_layers: Number of layers.
+        growth_rate: Channels that every layer adds.
         keep_input: Whether the output holds the input before the new features.
-        dropout: Makes a dropout layer.
-        gradient_checkpointing: Whether the layers recompute their activations.
+        layer: Further arguments of `ConvLayer`.
     """
 
     def __init__(
         self,
         in_channels: int,
+        num_layers: int,
         *,
         growth_rate: int,
-        num_layers: int,
         keep_input: bool,
-        dropout: Callable[[], nn.Module],
-        gradient_checkpointing: bool,
+        **layer: Any,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.keep_input = keep_input
         self.layers = nn.ModuleList(
-            DenseLayer(
-                in_channels + index * growth_rate,
-                growth_rate,
-                dropout=dropout(),
-                gradient_checkpointing=gradient_checkpointing,
+            ConvLayer(
+                in_channels + index * growth_rate, growth_rate, kernel_size=3, **layer
             )
             for index in range(num_layers)
         )
@@ -193,34 +177,11 @@ class DenseBlock(nn.Module):
             buffer[:, filled : filled + features.shape[1]] = features
             filled += features.shape[1]
         for layer in self.layers:
-            assert isinstance(layer, DenseLayer)
+            assert isinstance(layer, ConvLayer)
             new = layer.infer(buffer[:, :filled])
             buffer[:, filled : filled + new.shape[1]] = new
             filled += new.shape[1]
         return buffer if self.keep_input else buffer[:, self.in_channels :]
-
-
-class TransitionDown(_Recomputable):
-    """BN, ReLU, 1 x 1 convolution, dropout and 2 x 2 max pooling."""
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        dropout: Callable[[], nn.Module],
-        gradient_checkpointing: bool,
-    ) -> None:
-        super().__init__(gradient_checkpointing=gradient_checkpointing)
-        self.norm = nn.BatchNorm2d(channels)
-        self.conv = nn.Conv2d(channels, channels, kernel_size=1)
-        self.dropout = dropout()
-        self.pool = nn.MaxPool2d(2)
-
-    def _compute(self, *inputs: Tensor) -> Tensor:
-        (features,) = inputs
-        features = self.conv(self.norm(features).relu_())
-        pooled: Tensor = self.pool(self.dropout(features))
-        return pooled
 
 
 class TransitionUp(nn.Module):
@@ -280,11 +241,7 @@ class FCDenseNet(SliceNetwork):
         gradient_checkpointing: bool = False,
         lesion_prior: float = 0.01,
     ) -> None:
-        super().__init__(
-            input_channels,
-            lesion_prior=lesion_prior,
-            minimum_extent=2 ** len(down_layers),
-        )
+        super().__init__(input_channels, lesion_prior=lesion_prior)
         if attention not in ("none", "down"):
             raise ValueError(
                 f"The 'attention' argument of {type(self).__name__} must be 'none' or "
@@ -303,28 +260,24 @@ class FCDenseNet(SliceNetwork):
         self.down_attention = nn.ModuleList()
         self.transitions_down = nn.ModuleList()
         for num_layers in down_layers:
-            down = block(channels, num_layers=num_layers, keep_input=True)
+            down = block(channels, num_layers, keep_input=True)
             channels = down.out_channels
             skip_channels.append(channels)
             self.down_blocks.append(down)
             if attention == "down":
                 self.down_attention.append(CBAM(channels))
-            self.transitions_down.append(TransitionDown(channels, **common))
+            pooled = ConvLayer(channels, channels, kernel_size=1, pool=True, **common)
+            self.transitions_down.append(pooled)
 
-        self.bottleneck = block(
-            channels, num_layers=bottleneck_layers, keep_input=False
-        )
+        self.bottleneck = block(channels, bottleneck_layers, keep_input=False)
         channels = self.bottleneck.out_channels
         self.transitions_up = nn.ModuleList()
         self.up_blocks = nn.ModuleList()
         for level in reversed(range(len(down_layers))):
             self.transitions_up.append(TransitionUp(channels))
-            up = block(
-                channels + skip_channels[level],
-                num_layers=down_layers[level],
-                # only the block at full resolution hands its input on, to the head
-                keep_input=level == 0,
-            )
+            channels += skip_channels[level]
+            # only the block at full resolution hands its input on, to the head
+            up = block(channels, down_layers[level], keep_input=level == 0)
             channels = up.out_channels
             self.up_blocks.append(up)
 
@@ -350,17 +303,8 @@ class FCDenseNet(SliceNetwork):
 
 
 class FCADenseNet(FCDenseNet):
-    """FC-DenseNet with CBAM attention (Huang et al. 2024, Figure 4).
+    """FC-DenseNet with CBAM attention: ``attention`` is ``"down"`` by default."""
 
-    Takes the arguments of `FCDenseNet`; ``attention`` is ``"down"`` by default.
-    """
-
-    def __init__(
-        self,
-        input_channels: int,
-        num_classes: int,
-        *,
-        attention: str = "down",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(input_channels, num_classes, attention=attention, **kwargs)
+    def __init__(self, input_channels: int, num_classes: int, **arguments: Any) -> None:
+        arguments = {"attention": "down"} | arguments
+        super().__init__(input_channels, num_classes, **arguments)

@@ -9,11 +9,9 @@ transformer are built from timm's classes and are timm's ``vit_base_r50_s16`` wi
 class token; the decoder follows the authors' code. As there, TransUNet has 105,322,146
 parameters for three channels, two heads and slices of 256 x 256 (Table 2: 105.3 M).
 
-Two things differ from the authors' code on purpose, because windows of any extent are
-to go through the same weights. Position embeddings belong to a grid of fixed extent and
-are interpolated to the grid of the input. And upsampling keeps the centers of voxels
-where they are (``align_corners=False``), so that features and skips are aligned alike
-at every extent. `docs/networks.md` has the small print.
+Position embeddings are interpolated to the grid of the input, and upsampling keeps the
+centers of voxels where they are, so that windows of any extent go through the same
+weights; there the authors' code differs, see `docs/networks.md`.
 
 timm is imported when a network is built: it needs torchvision, which cannot be loaded
 beside a torch of another build.
@@ -22,12 +20,10 @@ beside a torch of another build.
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,18 +40,15 @@ def _timm() -> ModuleType:
     try:
         with warnings.catch_warnings():
             # timm decorates functions with what torch calls deprecated
-            warnings.filterwarnings(
-                "ignore", message=r".torch\.jit\.\w+. is deprecated"
-            )
+            warnings.filterwarnings("ignore", r".torch\.jit\.\w+. is deprecated")
             import timm.layers
             import timm.models.resnetv2
             import timm.models.vision_transformer
     # torchvision of another build than torch fails with a RuntimeError
     except (ImportError, RuntimeError, OSError) as error:
         raise ImportError(
-            "TransUNet is built from timm, which cannot be imported: "
-            f"{error}. Install timm, and a torchvision that fits to torch: "
-            "see https://pytorch.org/get-started."
+            f"TransUNet is built from timm, which cannot be imported: {error}. Install "
+            "timm, and a torchvision of the same source and build as torch."
         ) from error
     module: ModuleType = timm
     return module
@@ -70,38 +63,21 @@ def _convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     )
 
 
-def _build_backbone(
-    input_channels: int, layers: Sequence[int], features: Sequence[int]
-) -> Any:
-    timm = _timm()
-    return timm.models.resnetv2.ResNetV2(
-        layers=list(layers),
-        channels=tuple(features),
-        in_chans=input_channels,
-        num_classes=0,
-        global_pool="",
-        stem_chs=STEM_FEATURES,
-        stem_type="",
-        preact=False,
-        conv_layer=functools.partial(timm.layers.StdConv2d, eps=1e-8),
-    )
-
-
 class UpBlock(nn.Module):
     """Doubles the extent, adds a skip connection, and two convolutions."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            _convolution(in_channels + skip_channels, out_channels),
+            _convolution(in_channels, out_channels),
             _convolution(out_channels, out_channels),
         )
 
-    def forward(self, features: Tensor, skip: Tensor | None) -> Tensor:
+    def forward(self, features: Tensor, *skip: Tensor) -> Tensor:
         """Map features ``(B, C, H, W)`` to features ``(B, out_channels, 2H, 2W)``."""
         features = F.interpolate(features, scale_factor=2.0, mode="bilinear")
-        if skip is not None:
-            features = torch.cat([features, skip], dim=1)
+        if skip:
+            features = torch.cat([features, *skip], dim=1)
         merged: Tensor = self.convolutions(features)
         return merged
 
@@ -111,9 +87,6 @@ class TransUNet(SliceNetwork):
 
     Slices are padded to multiples of 16 voxels. No parameter depends on their extent,
     so weights of one training window can be used at any other.
-
-    Convolutions of the decoder start with He weights, backbone and transformer as timm
-    initializes them, or from ``pretrained_file``.
 
     Args:
         input_channels: Channels of the input, ``C``.
@@ -135,10 +108,6 @@ class TransUNet(SliceNetwork):
         gradient_checkpointing: Whether backbone and transformer recompute their
             activations in the backward pass: less memory, same gradients.
         lesion_prior: Probability of lesion that the untrained network puts out.
-
-    Raises:
-        ImportError: If timm cannot be imported.
-        ValueError: If numbers of stages or channels do not fit to each other.
     """
 
     def __init__(
@@ -163,10 +132,19 @@ class TransUNet(SliceNetwork):
         super().__init__(input_channels, lesion_prior=lesion_prior, multiple=stride)
         self.pretrained_file = pretrained_file
         # what timm's vit_base_r50_s16_224 consists of, in two parts
-        self.backbone = _build_backbone(
-            input_channels, backbone_layers, backbone_features
+        timm = _timm()
+        self.backbone = timm.models.resnetv2.ResNetV2(
+            layers=list(backbone_layers),
+            channels=tuple(backbone_features),
+            in_chans=input_channels,
+            num_classes=0,
+            global_pool="",
+            stem_chs=STEM_FEATURES,
+            stem_type="",
+            preact=False,
+            conv_layer=functools.partial(timm.layers.StdConv2d, eps=1e-8),
         )
-        self.transformer = _timm().models.vision_transformer.VisionTransformer(
+        self.transformer = timm.models.vision_transformer.VisionTransformer(
             img_size=position_extent // stride,
             patch_size=1,
             in_chans=backbone_features[-1],
@@ -187,17 +165,13 @@ class TransUNet(SliceNetwork):
         channels = bridge_features
         skips = [*reversed(backbone_features[:-1]), STEM_FEATURES, 0]
         for skip, features in zip(skips, decoder_features, strict=True):
-            self.decoder.append(UpBlock(channels, skip, features))
+            self.decoder.append(UpBlock(channels + skip, features))
             channels = features
         self.head = nn.Conv2d(channels, num_classes, kernel_size=3, padding=1)
         self.reset_parameters()
 
     def reset_parameters(self, *, heads: str = "softmax") -> None:
-        """Draw new weights for the decoder; the rest keeps what timm drew.
-
-        Args:
-            heads: ``"softmax"`` or ``"sigmoid"``, what the logits are meant for.
-        """
+        """Draw new weights for the decoder; the rest keeps what timm drew."""
         initialize_convolutions(self.bridge)
         initialize_convolutions(self.decoder)
         self._reset_head(heads)
@@ -207,25 +181,35 @@ class TransUNet(SliceNetwork):
         tokens = self.transformer.forward_features(deepest)
         features = tokens.transpose(1, 2).reshape(len(stacks), -1, *deepest.shape[2:])
         features = self.bridge(features)
-        for block, skip in zip(self.decoder, [*reversed(skips), None], strict=True):
-            features = block(features, skip)
+        for block in self.decoder:
+            features = block(features, *[skips.pop()] if skips else [])
         logits: Tensor = self.head(features)
         return logits
 
     def load_initial_weights(self) -> str:
         """Load backbone and transformer from ``pretrained_file``, if it is given.
 
-        Returns:
-            A sentence for the log.
-
         Raises:
-            FileNotFoundError: If the file does not exist.
-            ValueError: If it is no checkpoint that fits.
+            FileNotFoundError: If it does not exist.
+            ValueError: If it is no checkpoint that can be read and fits.
         """
         if self.pretrained_file is None:
             return "Initial weights: random; 'pretrained_file' names no checkpoint."
         file = Path(self.pretrained_file).expanduser()
-        weights = self._adapt(_read_weights(file))
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"TransUNet's 'pretrained_file' {file} does not exist. Correct the "
+                "path in the plans file, or set it to null for random weights."
+            )
+        try:
+            read = _timm().models.load_state_dict(str(file), weights_only=True)
+            weights = self._adapt({k: torch.as_tensor(v) for k, v in read.items()})
+        except Exception as error:  # every format fails in its own way
+            raise ValueError(
+                "The 'pretrained_file' of TransUNet must be a checkpoint of timm that "
+                f"holds weights only, .safetensors or .pth. {file} cannot be read: "
+                f"{error} Download it again, or set it to null for random weights."
+            ) from error
         own = self.state_dict()
         wanted = [key for key in own if key.startswith(("backbone.", "transformer."))]
         misfits = [
@@ -249,43 +233,16 @@ class TransUNet(SliceNetwork):
         timm = _timm()
         adapted = {}
         for key, value in weights.items():
-            is_rgb = value.shape[1:2] == (3,)
-            if key == "patch_embed.backbone.stem.conv.weight" and is_rgb:
+            if key == "patch_embed.backbone.stem.conv.weight":
                 value = timm.models.adapt_input_conv(self.input_channels, value)
-            elif key == "pos_embed" and value.ndim == 3:
-                value = self._interpolate(value[:, int("cls_token" in weights) :])
+            elif key == "pos_embed":
+                value = timm.layers.resample_abs_pos_embed(
+                    value[:, int("cls_token" in weights) :],
+                    new_size=list(self.transformer.patch_embed.grid_size),
+                    num_prefix_tokens=0,
+                )
             name = f"transformer.{key}"
             if key.startswith("patch_embed.backbone."):
                 name = key.removeprefix("patch_embed.")
             adapted[name] = value
         return adapted
-
-    def _interpolate(self, positions: Tensor) -> Tensor:
-        """Return position embeddings ``(1, N, E)`` of a square grid for our grid."""
-        edge = math.isqrt(positions.shape[1])
-        if edge**2 != positions.shape[1]:
-            return positions
-        resampled: Tensor = _timm().layers.resample_abs_pos_embed(
-            positions,
-            new_size=list(self.transformer.patch_embed.grid_size),
-            num_prefix_tokens=0,
-        )
-        return resampled
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    if not file.is_file():
-        raise FileNotFoundError(
-            "The 'pretrained_file' of TransUNet must be a checkpoint of timm. "
-            f"{file} does not exist. Correct the path in the plans file, or set it to "
-            "null for random weights."
-        )
-    try:
-        weights = _timm().models.load_state_dict(str(file), weights_only=True)
-        return {str(key): torch.as_tensor(value) for key, value in weights.items()}
-    except Exception as error:  # every format fails in its own way
-        raise ValueError(
-            "The 'pretrained_file' of TransUNet must be a checkpoint of timm that "
-            f"holds weights only, .safetensors or .pth. {file} cannot be read: {error} "
-            "Download it again, or set it to null for random weights."
-        ) from error

@@ -8,9 +8,8 @@ probabilities of the three planes (Huang et al. 2024, Figure 6).
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from contextlib import AbstractContextManager
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -88,23 +87,16 @@ class TriplanarNetwork(nn.Module):
             images: Stacks ``(B, C * (2k + 1), H, W)`` or volumes ``(B, C, X, Y, Z)``.
 
         Returns:
-            For stacks the logits of the slice network, ``(B, K, H, W)``. For volumes
-            ``(B, K, X, Y, Z)`` in float32: log-probabilities (softmax heads) or
-            log-odds (sigmoid heads), such that nnU-Net's own softmax or sigmoid gives
-            the mean probability of the three planes.
+            For stacks logits ``(B, K, H, W)``. For volumes ``(B, K, X, Y, Z)`` in
+            float32: log-probabilities (softmax heads) or log-odds (sigmoid heads), of
+            which nnU-Net's own softmax or sigmoid makes the mean of the three planes.
 
         Raises:
-            ValueError: If the number of channels or dimensions does not fit.
-            torch.OutOfMemoryError: If the volume and a single stack do not fit into
-                memory.
+            ValueError: If volumes have another number of channels.
+            torch.OutOfMemoryError: If the volume and one stack do not fit into memory.
         """
         if images.ndim == 4:
             return self._slice_logits(images)
-        if images.ndim != 5:
-            raise ValueError(
-                "The images must be stacks (B, C, H, W) or volumes (B, C, X, Y, Z). "
-                f"Got shape {tuple(images.shape)} instead."
-            )
         if images.shape[1] != self.input_channels:
             raise ValueError(
                 f"The model was trained on images with {self.input_channels} "
@@ -125,16 +117,11 @@ class TriplanarNetwork(nn.Module):
         return logits
 
     def _slice_logits(self, stacks: Tensor) -> Tensor:
-        with self._precision(stacks.device):
-            logits: Tensor = self.network(
-                stacks.contiguous(memory_format=torch.channels_last)
-            )
+        in_bfloat16 = self.cpu_bfloat16 and stacks.device.type == "cpu"
+        stacks = stacks.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16) if in_bfloat16 else nullcontext():
+            logits: Tensor = self.network(stacks)
         return logits
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
-        if device.type == "cpu" and self.cpu_bfloat16:
-            return torch.autocast("cpu", dtype=torch.bfloat16)
-        return contextlib.nullcontext()
 
     # Loops and skipping would only break the graph: the slice network is what is worth
     # compiling, and it still is when called from here.
@@ -158,7 +145,9 @@ class TriplanarNetwork(nn.Module):
         """Predict stacks ``(N, C, H, W)``; all empty ones share one prediction."""
         empty = empty_stacks(stacks)
         filled = torch.nonzero(~empty).flatten().tolist()
-        batch_size = self.slice_batch_size or self._default_batch_size(stacks)
+        pixels = _DEFAULT_PIXELS.get(stacks.device.type, 0)
+        fitting = max(1, pixels // (stacks.shape[-2] * stacks.shape[-1]))
+        batch_size = self.slice_batch_size or fitting
         result: Tensor | None = None
         if bool(empty.any()):
             blank = self._activate(self._slice_logits(torch.zeros_like(stacks[:1])))
@@ -171,9 +160,8 @@ class TriplanarNetwork(nn.Module):
             except RuntimeError as error:
                 if not _is_out_of_memory(error) or batch_size == 1:
                     raise
-                batch_size = max(1, batch_size // 2)
                 # later planes and volumes start from what is known to fit
-                self.slice_batch_size = batch_size
+                self.slice_batch_size = batch_size = batch_size // 2
                 if stacks.device.type == "cuda":
                     torch.cuda.empty_cache()
                 logger.warning("Out of memory: now %d slices per pass.", batch_size)
@@ -184,11 +172,6 @@ class TriplanarNetwork(nn.Module):
             position += len(chosen)
         assert result is not None
         return result
-
-    @staticmethod
-    def _default_batch_size(stacks: Tensor) -> int:
-        pixels = _DEFAULT_PIXELS.get(stacks.device.type, 0)
-        return max(1, pixels // (stacks.shape[-2] * stacks.shape[-1]))
 
     def _activate(self, logits: Tensor) -> Tensor:
         logits = logits.float()
@@ -201,6 +184,5 @@ class TriplanarNetwork(nn.Module):
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY)
+    signs = any(sign in str(error) for sign in _SIGNS_OF_FULL_MEMORY)
+    return signs or isinstance(error, torch.OutOfMemoryError)

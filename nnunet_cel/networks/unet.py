@@ -4,10 +4,9 @@ U-Net and ResUNet are nnU-Net's own networks, of the library
 dynamic-network-architectures, and Attention-UNet is MONAI's, at sizes that fit Table 2
 (2.0 M, 3.2 M and 2.1 M). The paper names its references 34 (O. Ronneberger et al.,
 "U-Net", MICCAI 2015), 41 (F. I. Diakogiannis et al., "ResUNet-a", ISPRS Journal 2020)
-and 42 (O. Oktay et al., "Attention U-Net", 2018), but no number of levels or channels;
-ResUNet-a itself is far larger than 3.2 M. So the channels are ours: one width of 20 to
-start with, doubled at every level up to the number that the printed digit asks for.
-Batch normalization and ReLU as in the other networks of the paper.
+and 42 (O. Oktay et al., "Attention U-Net", 2018), but no number of levels or channels.
+So the channels are ours: 20 to start with, doubled at every level up to the number that
+the printed digit asks for.
 
 MONAI is no dependency of nnU-Net and takes seconds to load, so it is an extra that is
 imported when a network is built.
@@ -32,32 +31,47 @@ from nnunet_cel.networks.slice_network import SliceNetwork
 __all__ = ["AttentionUNet", "ResUNet", "UNet"]
 
 
-def _check_levels(features: Sequence[int]) -> None:
-    if len(features) < 2:
-        raise ValueError(
-            "The 'features' argument of a U-Net must name the channels of at least two "
-            f"levels. Got {list(features)!r} instead."
-        )
+class _UNet(SliceNetwork):
+    """A network of some library, of which the last convolution is our head.
 
-
-class _LibraryUNet(SliceNetwork):
-    """A U-Net of dynamic-network-architectures with a head of our own name.
-
-    The library has a segmentation layer at every level of its decoder, for deep
-    supervision, which the paper does not use: only the last would be trained.
-    nnU-Net's ``-pretrained_weights`` leaves these layers out, whereas the paper
-    fine-tunes whole networks. Under another name the head is transferred like all else.
+    Slices are padded to multiples of ``2 ** (len(features) - 1)`` voxels.
 
     Args:
-        kind: Class of the library.
         input_channels: Channels of the input, ``C``.
-        num_classes: Channels of the output, ``K``.
         features: Channels of every level, the full resolution first.
         lesion_prior: Probability of lesion that the untrained network puts out.
-        blocks: The numbers of blocks or convolutions at every level.
 
     Raises:
         ValueError: If there are fewer than two levels.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self, input_channels: int, features: Sequence[int], lesion_prior: float
+    ) -> None:
+        if len(features) < 2:
+            raise ValueError(
+                "The 'features' argument of a U-Net must name the channels of at least "
+                f"two levels. Got {list(features)!r} instead."
+            )
+        multiple = 2 ** (len(features) - 1)
+        super().__init__(input_channels, lesion_prior=lesion_prior, multiple=multiple)
+
+    def _logits(self, stacks: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.network(stacks))
+        return logits
+
+
+class _LibraryUNet(_UNet):
+    """A U-Net of dynamic-network-architectures with a head of our own name.
+
+    The library has a segmentation layer at every level of its decoder, for deep
+    supervision, and nnU-Net's ``-pretrained_weights`` leaves them out. The paper trains
+    the last alone and fine-tunes whole networks, so it is our head, transferred as all.
+
+    Arguments are those of `_UNet`, the library's class ``kind``, and the numbers of its
+    ``blocks`` or convolutions at every level.
     """
 
     def __init__(
@@ -69,11 +83,7 @@ class _LibraryUNet(SliceNetwork):
         lesion_prior: float,
         **blocks: int,
     ) -> None:
-        _check_levels(features)
-        halvings = len(features) - 1
-        super().__init__(
-            input_channels, lesion_prior=lesion_prior, multiple=2**halvings
-        )
+        super().__init__(input_channels, features, lesion_prior)
         network: Any = kind(
             input_channels=input_channels,
             num_classes=num_classes,
@@ -81,7 +91,7 @@ class _LibraryUNet(SliceNetwork):
             features_per_stage=list(features),
             conv_op=nn.Conv2d,
             kernel_sizes=3,
-            strides=[1] + [2] * halvings,
+            strides=[1] + [2] * (len(features) - 1),
             conv_bias=True,
             norm_op=nn.BatchNorm2d,
             nonlin=nn.ReLU,
@@ -94,17 +104,12 @@ class _LibraryUNet(SliceNetwork):
         self.network = network
         self.reset_parameters()
 
-    def _logits(self, stacks: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.network(stacks))
-        return logits
-
 
 class UNet(_LibraryUNet):
     """U-Net: two convolutions at every level of either path, and skip connections.
 
-    With the defaults 2,011,042 parameters for three channels and two heads. Slices are
-    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Arguments are those
-    of `_LibraryUNet`, and ``convs_per_level``, in encoder and decoder.
+    With the defaults 2,011,042 parameters for three channels and two heads. Arguments
+    are those of `_UNet`, and ``convs_per_level``, in encoder and decoder.
     """
 
     def __init__(
@@ -130,10 +135,9 @@ class UNet(_LibraryUNet):
 class ResUNet(_LibraryUNet):
     """U-Net with residual blocks in its encoder, as in nnU-Net's ResEnc presets.
 
-    With the defaults 3,202,898 parameters for three channels and two heads. Slices are
-    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Arguments are those
-    of `_LibraryUNet`, and ``blocks_per_level``: residual blocks, of two convolutions,
-    in the encoder. The decoder has one convolution at every level.
+    With the defaults 3,202,898 parameters for three channels and two heads. Arguments
+    are those of `_UNet`, and ``blocks_per_level``: residual blocks in the encoder, of
+    two convolutions. The decoder has one convolution at every level.
     """
 
     def __init__(
@@ -156,25 +160,19 @@ class ResUNet(_LibraryUNet):
         )
 
     def reset_parameters(self, *, heads: str = "softmax") -> None:
-        """Draw new weights as the other networks do; residual branches start at zero.
-
-        Args:
-            heads: ``"softmax"`` or ``"sigmoid"``, what the logits are meant for.
-        """
+        """Draw new weights as other networks do; residual branches start at zero."""
         super().reset_parameters(heads=heads)
         self.network.apply(init_last_bn_before_add_to_0)
 
 
-class AttentionUNet(SliceNetwork):
+class AttentionUNet(_UNet):
     """U-Net whose skip connections pass attention gates: MONAI's ``AttentionUnet``.
 
-    With the defaults 2,144,936 parameters for three channels and two heads. Slices are
-    padded to multiples of 16 voxels: ``2 ** (len(features) - 1)``. Arguments are those
-    of `_LibraryUNet`.
+    With the defaults 2,144,936 parameters for three channels and two heads. Arguments
+    are those of `_UNet`.
 
     Raises:
         ImportError: If MONAI is not installed.
-        ValueError: If there are fewer than two levels.
     """
 
     def __init__(
@@ -192,23 +190,15 @@ class AttentionUNet(SliceNetwork):
                 "AttentionUNet is that of MONAI, which cannot be imported: "
                 f"{error}. Install it: pip install 'nnunet-cel[attentionunet]'."
             ) from error
-        _check_levels(features)
-        halvings = len(features) - 1
-        super().__init__(
-            input_channels, lesion_prior=lesion_prior, multiple=2**halvings
-        )
+        super().__init__(input_channels, features, lesion_prior)
         network = AttentionUnet(
             spatial_dims=2,
             in_channels=input_channels,
             out_channels=num_classes,
             channels=list(features),
-            strides=[2] * halvings,
+            strides=[2] * (len(features) - 1),
         )
         *body, head = network.model
         self.network = nn.Sequential(*body)
         self.head = head.conv
         self.reset_parameters()
-
-    def _logits(self, stacks: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.network(stacks))
-        return logits

@@ -141,8 +141,7 @@ def run(args: argparse.Namespace) -> int:
     folder = write_raw_dataset(
         Path(parent) / f"Dataset{number:03d}_{data_set.name}",
         _make_cases(args),
-        channel_names=[data_set.channel],
-        labels={"background": 0, "lesion": 1},
+        channel=data_set.channel,
         extra={
             "description": (
                 f"Synthetic {data_set.channel} images with {data_set.lesions}, made "
@@ -182,7 +181,7 @@ def _make_cases(args: argparse.Namespace) -> Iterator[RawCase]:
         )
         yield RawCase(
             identifier=f"{data_set.name}_{number:03d}",
-            images=[Volume(subject.image, subject.affine)],
+            image=Volume(subject.image, subject.affine),
             label=Volume(subject.label, subject.affine),
             split="train" if number <= args.train else "test",
         )

@@ -21,12 +21,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.metadata
 import importlib.util
 import io
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -39,7 +41,7 @@ from nnunet_cel.resampling import (
     resample_labels,
     to_ras,
 )
-from nnunet_cel.scans import walk_images
+from nnunet_cel.scans import case_name, walk_images
 from nnunet_cel.volumes import Volume, check_same_grid, read_label_map
 
 __all__ = [
@@ -73,21 +75,13 @@ class BrainExtraction:
 
         Raises:
             ImportError: If a package is missing.
-            ValueError: If the method is unknown, or there is no folder of masks.
+            ValueError: If there is no folder of masks.
         """
-        if self.method not in get_args(Method):
-            raise ValueError(
-                "The method of brain extraction must be one of "
-                f"{', '.join(get_args(Method))}. Got {self.method!r} instead: run "
-                "another tool yourself, and name the folder of its masks with "
-                "--brain-mask DIR."
-            )
         if self.method == "bet" and importlib.util.find_spec("brainextractor") is None:
             raise ImportError(
                 "Brain extraction with --bet needs the package brainextractor: "
                 "pip install 'nnunet-cel[bet]', on Python 3.11 or newer. Other ways "
-                "are the masks of any other tool, such as FSL's bet or HD-BET "
-                "(--brain-mask DIR), and --no-strip for images without a skull."
+                "are masks of another tool (--brain-mask DIR) and --no-strip."
             )
         if self.method == "mask" and not (
             self.mask_folder and self.mask_folder.is_dir()
@@ -97,15 +91,18 @@ class BrainExtraction:
                 f"{self.mask_folder} instead: check --brain-mask."
             )
 
+    def versions(self, *packages: str) -> dict[str, str]:
+        """Return the versions of Python, of packages and of the method's own."""
+        own = ("brainextractor",) if self.method == "bet" else ()
+        versions = {name: importlib.metadata.version(name) for name in packages + own}
+        return {"python": platform.python_version(), **versions}
+
     def mask(self, names: Sequence[str], image: Volume) -> Array:
         """Return the brain mask of an image, booleans of shape (X, Y, Z).
 
         With the method ``none`` it holds all voxels that are not 0, and what they
-        enclose.
-
-        Args:
-            names: Names of the case, by any of which the user's own mask may go.
-            image: A head. Voxels that are NaN or infinite count as 0.
+        enclose. Voxels that are NaN or infinite count as 0. The user's own mask may go
+        by any of the names of the case.
 
         Raises:
             ValueError: If no brain is found, or there is not exactly one mask of the
@@ -128,14 +125,12 @@ class BrainExtraction:
         return mask
 
     def _own_mask(self, names: Sequence[str], image: Volume) -> Array:
-        """Return the user's own mask."""
-        self.check()
         folder = self.mask_folder or Path()
         wanted = {name + suffix for name in names for suffix in _SUFFIXES}
         found = [
             path
-            for path, name, joined in walk_images(folder)
-            if name in wanted or joined in wanted
+            for path, joined in walk_images(folder)
+            if not wanted.isdisjoint((case_name(path), joined))
         ]
         if len(found) != 1:
             got = ", ".join(str(path) for path in found) or "none"
@@ -180,13 +175,10 @@ def bet_mask(image: Volume) -> Array:
     """Return where BET finds the brain, booleans of shape (X, Y, Z).
 
     The result does not depend on the unit of the intensities, nor on the order of the
-    axes. It is the same in every run.
-
-    Args:
-        image: A head with finite intensities, brain brighter than its rim (T1w, FLAIR).
+    axes. It is the same in every run. The image must be of a head with finite
+    intensities, in which the brain is brighter than its rim (T1w, FLAIR).
 
     Raises:
-        ImportError: If brainextractor is not installed.
         ValueError: If there is no head in the image.
     """
     turned = to_ras(image)  # so that axes that run the other way change nothing
@@ -200,23 +192,19 @@ def _extract(voxels: Array) -> Array:
     """Return the brain mask of an image with voxels of 1 mm."""
     from brainextractor import BrainExtractor
 
-    if voxels.min() == voxels.max():
-        raise ValueError(
-            "The brain extraction must get an image of a head. Got one in which all "
-            "voxels are equal: look at it."
-        )
     head = nib.Nifti1Image(np.ascontiguousarray(voxels), np.eye(4))
     try:
+        if voxels.min() == voxels.max():  # BET would go on for ever
+            raise ArithmeticError("all voxels are equal")
         with contextlib.redirect_stdout(io.StringIO()):  # a line for each iteration
             extractor = BrainExtractor(head)
-            border = _add_border(extractor)
+            border = _add_border(extractor)  # when it has set its thresholds
             extractor.run()
             points = extractor.surface.voxelized(1).fill().points
     except (ArithmeticError, IndexError) as error:
         raise ValueError(
             "The brain extraction must get an image of a head, with a brain that is "
-            "brighter than its rim. It found none: look at the image, or give a brain "
-            "mask of your own."
+            "brighter than its rim: look at the image, or give a mask of your own."
         ) from error
     indices = np.rint(points).astype(int) - border
     inside = ((indices >= 0) & (indices < voxels.shape)).all(axis=1)
@@ -226,10 +214,7 @@ def _extract(voxels: Array) -> Array:
 
 
 def _add_border(extractor: Any) -> int:
-    """Surround the image of an extractor with empty voxels, and return how many.
-
-    This comes after its intensity thresholds are set, which the border would change.
-    """
+    """Surround the image of an extractor with empty voxels, and return how many."""
     vertices = extractor.vertices
     outside = max(-vertices.min(), (vertices - extractor.data.shape).max(), 0)
     border = int(np.ceil(outside)) + _REACH

@@ -29,8 +29,6 @@ IN is one of
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import platform
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,7 +36,6 @@ from typing import Any, NamedTuple
 
 from nnunet_cel import parallel
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
-from nnunet_cel.image_files import refuse
 from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
@@ -46,8 +43,7 @@ from nnunet_cel.preparation.brain_extraction import (
 )
 from nnunet_cel.preparation.picture import draw_picture
 from nnunet_cel.preparation.pipeline import Settings, prepare_volume
-from nnunet_cel.preparation.record import GridRecord, ScanRecord
-from nnunet_cel.resampling import grid_of
+from nnunet_cel.resampling import Grid, grid_of
 from nnunet_cel.scans import (
     PREPARED,
     Scan,
@@ -55,6 +51,7 @@ from nnunet_cel.scans import (
     find_images,
     is_bids,
     is_single,
+    refuse,
 )
 from nnunet_cel.volumes import (
     Volume,
@@ -66,18 +63,11 @@ from nnunet_cel.volumes import (
 
 __all__ = ["add_arguments", "run"]
 
-_TABLES = (".csv", ".tsv")
 _USEFUL = ("diagnosis", "split")  # what `nnunet-cel convert cel` reads
 
 
 class _Case(NamedTuple):
-    """One image on its way.
-
-    Args:
-        name: Name of the case.
-        image: File, or folder with a DICOM series.
-        label: File of the label map, None if there is none.
-    """
+    """One image on its way, and the file of its label map if there is one."""
 
     name: str
     image: Path
@@ -128,14 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status.
-
-    Raises:
-        FileExistsError: If the folder exists and is not to be overwritten.
-        FileNotFoundError: If there is no source.
-        ImportError: If a package for the brain extraction is missing.
-        ValueError: If anything is wrong with settings, images, label maps or masks.
-    """
+    """Run the command and return its exit status."""
     settings = Settings(
         extraction=brain_extraction(args),
         n4=args.n4,
@@ -145,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     settings.check()
     source, labels = args.source, args.labels
     scans: list[Scan] = []
-    if args.images or source.suffix.lower() in _TABLES or is_bids(source):
+    if args.images or source.suffix.lower() in (".csv", ".tsv") or is_bids(source):
         scans = find_described_scans(source, args.images, labels)
         cases = [_Case(scan.name, scan.image, scan.label) for scan in scans]
     else:
@@ -239,7 +222,7 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     """Write all files of a case, and return what `preparation.json` says about it."""
     image, label = _read(case)
     try:
-        prepared = prepare_volume(case.name, image, settings, label=label)
+        prepared = prepare_volume(case.name, image, settings, label)
     except ValueError as error:
         raise ValueError(f"{case.image} cannot be prepared. {error}") from error
     write_volume(folder / "images" / f"{case.name}_0000.nii.gz", prepared.image)
@@ -249,25 +232,30 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
         write_volume(folder / "labels" / f"{case.name}.nii.gz", prepared.label)
     picture = draw_picture(case.name, image, label, prepared)
     write_whole(folder / "qc" / f"{case.name}.png", picture)
-    record = ScanRecord(
-        case=case.name,
-        source_sha256=sha256(case.image),
-        original=GridRecord.of(grid_of(image)),
-        crop={
+    digest = sha256(case.image)
+    record = {
+        "case": case.name,
+        "source_sha256": digest,
+        "original": _as_json(grid_of(image)),
+        "crop": {
             "first": [part.start for part in prepared.box],
             "stop": [part.stop for part in prepared.box],
         },
-        prepared=GridRecord.of(grid_of(prepared.image)),
+        "prepared": _as_json(grid_of(prepared.image)),
         **_circumstances(settings),
-    )
-    transform = folder / "transforms" / f"{case.name}.json"
-    write_whole(transform, to_json(record.model_dump()))
+    }
+    write_whole(folder / "transforms" / f"{case.name}.json", to_json(record))
     volume = float(prepared.mask.sum()) * image.voxel_volume / 1000
     return {
-        "source_sha256": record.source_sha256,
+        "source_sha256": digest,
         "brain_volume_ml": round(volume, 1),
         "warnings": prepared.warnings,
     }
+
+
+def _as_json(grid: Grid) -> dict[str, Any]:
+    """Return what a transform says of a grid."""
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
 
 
 def _circumstances(settings: Settings) -> dict[str, Any]:
@@ -275,9 +263,6 @@ def _circumstances(settings: Settings) -> dict[str, Any]:
     packages = ["nnunet-cel", "nibabel", "numpy", "SimpleITK"]
     if settings.denoise:
         packages.append("scikit-image")
-    if settings.extraction.method == "bet":
-        packages.append("brainextractor")
-    versions = {name: importlib.metadata.version(name) for name in packages}
     return {
         "settings": {
             "brain_extraction": settings.extraction.method,
@@ -286,5 +271,5 @@ def _circumstances(settings: Settings) -> dict[str, Any]:
             "spacing_mm": settings.spacing,
             "margin_mm": settings.margin,
         },
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": settings.extraction.versions(*packages),
     }

@@ -50,18 +50,12 @@ class Settings:
     margin: float = 5.0
 
     def check(self) -> None:
-        """Refuse what cannot work, before any work is done.
-
-        Raises:
-            ImportError: If a package is missing.
-            ValueError: If a value is out of its range.
-        """
+        """Refuse what cannot work with ImportError or ValueError, before any work."""
         self.extraction.check()
-        for value in self.spacing or ():
-            if not 0.1 <= value <= 10:
-                raise ValueError(
-                    f"The spacing must be from 0.1 to 10 mm. Got {value:g} instead."
-                )
+        if not all(0.1 <= value <= 10 for value in self.spacing or ()):
+            raise ValueError(
+                f"The spacing must be from 0.1 to 10 mm. Got {self.spacing} instead."
+            )
 
 
 class Prepared(NamedTuple):
@@ -83,29 +77,19 @@ class Prepared(NamedTuple):
 
 
 def prepare_volume(
-    name: str,
-    image: Volume,
-    settings: Settings,
-    *,
-    label: Volume | None = None,
+    name: str, image: Volume, settings: Settings, label: Volume | None = None
 ) -> Prepared:
-    """Prepare one image, and its label map with it.
+    """Prepare one image, and its label map, on the same grid, with it.
 
-    Labels outside of the brain mask are kept, but the image is 0 there.
-
-    Args:
-        name: Name of the case, for its brain mask and for messages.
-        image: The image as it was acquired.
-        settings: What to do.
-        label: Label map on the grid of the image.
+    Labels outside of the brain mask are kept, but the image is 0 there. The name of the
+    case is for its brain mask and for messages.
 
     Raises:
         ValueError: If the brain cannot be found, or there are voxels in it that are NaN
             or infinite.
     """
     mask = settings.extraction.mask([name], image)
-    finite = np.isfinite(image.voxels)
-    wrong = int((mask & ~finite).sum())
+    wrong = int((mask & ~np.isfinite(image.voxels)).sum())
     if wrong:
         raise ValueError(
             f"The image of {name} must have finite voxels in the brain. Got {wrong} "
@@ -139,20 +123,13 @@ def prepare_volume(
         prepared = resample_image(prepared, grid)
         if cut_label is not None:
             resampled = resample_labels(cut_label, grid)
-            lost, count = _lost_lesions(cut_label, resampled)
-            if lost:
-                warnings.append(
-                    f"{lost} of {count} lesions have no voxel left after resampling."
-                )
+            warnings += _lost_lesions(cut_label, resampled)
             cut_label = resampled
     return Prepared(prepared, cut_label, mask, box, warnings)
 
 
-def _lost_lesions(before: Volume, after: Volume) -> tuple[int, int]:
-    """Return how many lesions have no voxel after resampling, and how many there were.
-
-    Voxels that touch at a corner belong to one lesion.
-    """
+def _lost_lesions(before: Volume, after: Volume) -> list[str]:
+    """Return a warning if lesions have no voxel after resampling."""
     import cc3d
 
     # cc3d fails on some booleans, never on bytes.
@@ -164,5 +141,6 @@ def _lost_lesions(before: Volume, after: Volume) -> tuple[int, int]:
     back = np.linalg.inv(before.affine) @ after.affine
     indices = np.rint(voxels @ back[:3, :3].T + back[:3, 3]).astype(int)
     indices = indices.clip(0, np.array(lesions.shape) - 1)
-    found = np.unique(lesions[tuple(indices.T)])
-    return count - int((found > 0).sum()), count
+    lost = count - np.count_nonzero(np.unique(lesions[tuple(indices.T)]))
+    text = f"{lost} of {count} lesions have no voxel left after resampling."
+    return [text] if lost else []

@@ -23,11 +23,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_cel.files import new_folder, sha256, to_json, write_whole
-from nnunet_cel.image_files import refuse
-from nnunet_cel.preparation.record import read_record
+from nnunet_cel.files import (
+    new_folder,
+    read_json,
+    read_table,
+    sha256,
+    to_json,
+    write_whole,
+)
 from nnunet_cel.resampling import Grid, grid_of, resample_labels
-from nnunet_cel.scans import find_images, is_single, read_table, walk_images
+from nnunet_cel.scans import find_images, is_single, refuse, walk_images
 from nnunet_cel.volumes import (
     Volume,
     read_label_map,
@@ -37,10 +42,9 @@ from nnunet_cel.volumes import (
     write_volume,
 )
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "read_grids", "run"]
 
-RECORD = "restoration.json"
-"""Name of the file by which a folder of restored label maps is known."""
+_MARK = "restoration.json"  # by which a folder of restored label maps is known
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,13 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status.
-
-    Raises:
-        FileExistsError: If the output exists and is not to be overwritten.
-        FileNotFoundError: If there is no such label map or original.
-        ValueError: If a label map has no original, or lies elsewhere in the world.
-    """
+    """Run the command and return its exit status."""
     predictions = find_images(args.prediction)
     if args.linking_table is not None:
         predictions = _scans_of_cases(predictions, args.linking_table)
@@ -108,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     with new_folder(
         args.out,
         what="restoration",
-        mark=RECORD,
+        mark=_MARK,
         inputs=[args.prediction, args.original],
         overwrite=args.overwrite,
     ) as folder:
@@ -116,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
             restored = _restored(path, originals[name])
             write_volume(folder / f"{name}.nii.gz", restored)
         record = {name: {"sha256": sha256(path)} for name, path in predictions.items()}
-        write_whole(folder / RECORD, to_json({"predictions": record}))
+        write_whole(folder / _MARK, to_json({"predictions": record}))
     count = len(predictions)
     print(f"Restored {count} label map{'s' * (count > 1)} to {args.out}")
     return 0
@@ -150,17 +148,13 @@ def _find_originals(path: Path) -> dict[str, Path]:
 
 def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:
     """Refuse a place for a restored label map, before any work."""
-    if not out.name.endswith((".nii.gz", ".nii")) or out.is_dir():
+    if not out.name.endswith((".nii.gz", ".nii")) or any(
+        os.path.realpath(out) == os.path.realpath(source) for source in read
+    ):
         raise ValueError(
-            "The restored label map must be a file that ends in .nii.gz or .nii. "
-            f"Got {out} instead."
+            "The restored label map must be a file that ends in .nii.gz or .nii, and "
+            f"none that is read. Got {out} instead."
         )
-    for source in read:
-        if os.path.realpath(out) == os.path.realpath(source):
-            raise ValueError(
-                f"The restored label map must not take the place of {source}, which is "
-                "read: choose another name."
-            )
     if out.exists() and not overwrite:
         raise FileExistsError(
             f"The file {out} exists and is not replaced without being told so. Choose "
@@ -168,13 +162,33 @@ def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:
         )
 
 
+def read_grids(path: Path) -> tuple[Grid, Grid]:
+    """Return the grids of the original and the prepared image from a transform.
+
+    Raises:
+        ValueError: If the file is none that `nnunet-cel prepare` wrote.
+    """
+    try:
+        content = read_json(path)
+        grids = []
+        for key in ("original", "prepared"):
+            x, y, z = map(int, content[key]["shape"])
+            affine = np.array(content[key]["affine"], dtype=float).reshape(4, 4)
+            grids.append(Grid((x, y, z), affine))
+        return grids[0], grids[1]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"The file {path} must be a transform that nnunet-cel prepare wrote. It "
+            "has no grids of the images: name the original image itself."
+        ) from error
+
+
 def _restored(prediction: Path, original: Path) -> Volume:
     """Return a label map on the grid of its original."""
     label = read_label_map(prediction)
     own = grid_of(label)
     if original.suffix == ".json":
-        record = read_record(original)
-        grid, prepared = record.original.grid, record.prepared.grid
+        grid, prepared = read_grids(original)
         if own.shape != prepared.shape or not np.allclose(
             own.affine, prepared.affine, atol=1e-3, rtol=0
         ):

@@ -12,7 +12,7 @@ import pandas as pd
 from nnunet_cel.evaluation.comparison import Comparison, compare_evaluations
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder, write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.report.charts import draw_charts
 from nnunet_cel.report.lesion_pictures import choose_channel, draw_pictures
 from nnunet_cel.report.page import render_page
@@ -42,7 +42,7 @@ def write_report(
     predictions: Path | None = None,
     references: Path | None = None,
     overwrite: bool = False,
-    each: Any = map_cases,
+    each: Any = try_cases,
 ) -> Path:
     """Write a report and return the folder of its figures and tables.
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from nnunet_cel.dicom import dicom_files
 from nnunet_cel.files import new_folder, sha256, write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.pictures import AGREEMENT_COLORS, AGREEMENT_NAMES
 from nnunet_cel.report.results import TP, LabelMaps, Results, read_agreement
 from nnunet_cel.volumes import (
@@ -76,7 +76,7 @@ def slicer_colors() -> str:
 
 
 def export_maps(
-    results: Results, out: Path, *, overwrite: bool = False, each: Any = map_cases
+    results: Results, out: Path, *, overwrite: bool = False, each: Any = try_cases
 ) -> None:
     """Write the agreement map of every case, and the files that give them color.
 

@@ -23,7 +23,7 @@ import pandas as pd
 from PIL import Image
 
 from nnunet_cel.files import write_whole
-from nnunet_cel.parallel import map_cases
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.pictures import (
     AGREEMENT_COLORS,
     Outline,
@@ -121,7 +121,7 @@ def draw_pictures(
     folder: Path,
     *,
     per_case: int,
-    each: Any = map_cases,
+    each: Any = try_cases,
 ) -> dict[str, dict[str, Any]]:
     """Draw lesions of all cases, write their files, and return what the page shows.
 

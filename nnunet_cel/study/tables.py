@@ -336,7 +336,7 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
         for short in METRICS:
             table = own[short].unstack(sort=False)
             values = {name: table[name].to_numpy(dtype=float) for name in table}
-            if reference in values:
+            if reference is not None and reference in values:
                 pairs = [(name, reference) for name in values if name != reference]
                 tests = compare_pairs(short, values, pairs)
                 rows += [place | test for test in tests]
