@@ -155,6 +155,7 @@ def test_resources_complete_the_defaults(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a: [", "is not YAML"),
+        ("a: 1\nb: {c: 1, c: 2}", "the key 'c' twice"),
         ("- a", "must be a mapping"),
         ("", "must be a mapping"),
         ("data: 1\nseed: -1\nfolds: 2", "study.yaml has 3 problems"),
