@@ -115,7 +115,7 @@ def check_replaceable(
     if not overwrite and not empty:
         raise FileExistsError(
             f"The {what} {folder} exists and is not replaced without being told so. "
-            "Choose another folder, or add --overwrite."
+            f"Choose another folder{', or add --overwrite' if mark else ''}."
         )
     known = mark is None or (folder / mark).is_file()
     if not folder.is_dir() or not (known or empty):
