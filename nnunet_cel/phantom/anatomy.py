@@ -26,7 +26,7 @@ __all__ = ["MARGIN", "Template", "Tissue", "draw_tissue", "load_template"]
 
 Array = npt.NDArray[Any]
 
-MARGIN = 22
+MARGIN = 24
 """Voxels around the brain, of 1 mm: enough for scalp and air."""
 
 
@@ -141,7 +141,7 @@ def draw_tissue(rng: np.random.Generator) -> Tissue:
     gray, white = np.zeros((2, *brain.shape), dtype=np.float32)
     gray[brain], white[brain] = parts[:2]
 
-    bounds = np.cumsum(rng.uniform([2, 4, 1, 3], [3, 8, 3, 6]))
+    bounds = np.cumsum(rng.uniform([2, 4, 1, 3], [3, 7, 3, 5]))
     shell = np.digitize(-template.depth, bounds).astype(np.uint8)
     # What lies below the scalp is the neck.
     above = np.minimum.accumulate(shell[..., ::-1], axis=2)[..., ::-1]

@@ -161,8 +161,8 @@ def draw_enhancing_lesions(
 def draw_vessels(rng: np.random.Generator) -> Array:
     """Draw vessels that are as bright as lesions after contrast agent.
 
-    Dural sinuses, vessels that wander along the sulci, veins that run from white matter
-    to the ventricles, and choroid plexus.
+    Dural sinuses, vessels in the sulci, thin veins that run through white matter to the
+    ventricles, and choroid plexus in them.
 
     Returns:
         The cover, float32.
@@ -172,62 +172,26 @@ def draw_vessels(rng: np.random.Generator) -> Array:
     sagittal = (np.abs(x) < rng.uniform(2, 3)) & (z > -5)
     transverse = (np.abs(z + 8) < rng.uniform(2, 3)) & (y < -55)
     surface = (template.depth > 0) & (template.depth < rng.uniform(3, 5))
-    cover = ((sagittal & ((z > 40) | (y < -40))) | transverse) & surface
-    cover = cover.astype(np.float32)
-    for name, count, steps, low, high in (
-        ("sulcus", int(rng.integers(40, 70)), 60, 0.5, 1.4),
-        ("vein", int(rng.integers(8, 20)), 20, 0.35, 0.75),
-        ("plexus", 6, 20, 0.8, 1.6),
-    ):
-        paths = _walk(rng, *_course(name), count, steps)
-        _paint_tubes(cover, paths, rng.uniform(low, high, count))
-    return cover * template.brain
+    sinuses = ((sagittal & ((z > 40) | (y < -40))) | transverse) & surface
+    # Two random maps are zero together on lines that wander through space.
+    maps = rng.standard_normal((2, *template.brain.shape), dtype=np.float32)
+    maps = ndimage.gaussian_filter(maps, (0, 3.5, 3.5, 3.5))
+    away = np.hypot(*maps / maps.std()) * (3.5 * np.sqrt(2))  # from a line, about mm
+    # A tube thinner than a voxel fills only a part of it.
+    radius = _radii() * rng.uniform(0.8, 1.2)
+    tubes = np.clip(radius - away + 0.5, 0, 1) * np.minimum(1, np.pi * radius**2)
+    return np.asarray(np.maximum(sinuses, tubes) * template.brain, dtype=np.float32)
 
 
 @cache
-def _course(name: str) -> tuple[Array, Array]:
-    """Return where vessels start (N, 3), and a map (X, Y, Z) that they climb."""
+def _radii() -> Array:
+    """Return the radius in mm of vessels at each voxel, 0 where there are none."""
     template = load_template()
-    if name == "vein":  # away from the ventricles
-        x, _, z = template.mni
-        wall = (template.wall > 0) & (template.wall < 2) & (template.white > 0.5)
-        return np.argwhere(wall & (np.abs(x) > 8) & (z > 8)), template.wall
-    if name == "plexus":
-        _, y, _ = template.mni
-        inside = ndimage.gaussian_filter(template.ventricles.astype(np.float32), 2.0)
-        return np.argwhere(template.ventricles & (y < -15)), inside
-    fluid = np.where(template.brain, 1 - template.gray - template.white, -1.5)
-    starts = (fluid > 0.4) & (template.depth > 1.5) & (template.wall > 10)
-    return np.argwhere(starts), ndimage.gaussian_filter(fluid, 1.5)
-
-
-def _walk(
-    rng: np.random.Generator, starts: Array, climb: Array, count: int, steps: int
-) -> Array:
-    """Return random walks of steps of 1 mm along the ridges of a map, (T, N, 3)."""
-    place = starts[rng.integers(len(starts), size=count)].astype(float)
-    heading = rng.normal(size=(count, 3))
-    trail = []
-    for _ in range(steps):
-        i = np.rint(place).astype(int)
-        slope = [
-            climb[(*(i + d).T,)] - climb[(*(i - d).T,)] for d in np.eye(3, dtype=int)
-        ]
-        heading = heading + rng.normal(0, 0.2, (count, 3)) + 1.5 * np.array(slope).T
-        heading /= np.linalg.norm(heading, axis=1, keepdims=True)
-        place = place + heading
-        trail.append(place)
-    return np.array(trail)
-
-
-def _paint_tubes(cover: Array, paths: Array, radii: Array) -> None:
-    """Add tubes along paths (T, N, 3) with radii (N,) in mm to a cover, in place."""
-    around = np.indices((5, 5, 5)).reshape(3, -1).T - 2
-    voxels = np.rint(paths).astype(int)[:, :, None] + around  # (T, N, 125, 3)
-    away = np.linalg.norm(voxels - paths[:, :, None], axis=3)
-    # A tube thinner than a voxel fills only a part of it.
-    share = (
-        np.clip(radii[:, None] - away + 0.5, 0, 1)
-        * np.minimum(1, np.pi * radii**2)[:, None]
-    )
-    np.maximum.at(cover, (*voxels.reshape(-1, 3).T,), share.ravel().astype(np.float32))
+    x, y, z = template.mni
+    white = template.white > 0.5
+    fluid = 1 - template.gray - template.white
+    veins = white & (template.wall < 15) & (np.abs(x) > 8) & (z > 8)
+    sulci = (fluid > 0.3) & (template.depth > 1.5) & (template.wall > 10)
+    plexus = template.ventricles & (y < -15)
+    radii = np.select([plexus, veins, sulci], [1.4, 0.6, 1.1], 0)
+    return ndimage.gaussian_filter(radii.astype(np.float32), 0.7)
