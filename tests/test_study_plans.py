@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from studies import make_study
 
 from nnunet_cel.planning.declarations import architecture, configurations
-from nnunet_cel.study.plans import count_parameters, write_settings
+from nnunet_cel.study.plans import write_settings
 
 
 def test_settings_reach_all_configurations_but_what_they_declare_stays(
@@ -51,11 +50,3 @@ def test_settings_reach_all_configurations_but_what_they_declare_stays(
         for name in ("2d_unet", "2d_64_unet"):
             assert found[name]["architecture"]["arch_kwargs"]["features"] == [8]
         assert found["2d"]["architecture"] == architecture("fcadensenet")
-
-
-def test_networks_are_counted_or_named() -> None:
-    """Published: 2.0 million parameters of the U-Net."""
-    assert count_parameters(make_study(), "2d_unet") == pytest.approx(2.0e6, rel=0.02)
-    ours = make_study(training={"arch_kwargs": {"unet": {"feature": [8]}}})
-    with pytest.raises(ValueError, match=r"'training.arch_kwargs.unet' of the"):
-        count_parameters(ours, "2d_unet")
