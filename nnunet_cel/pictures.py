@@ -10,10 +10,9 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -56,8 +55,7 @@ _GAP, _HEAD, _NAME, _FOOT = 8, 34, 24, 24  # of a sheet, in pixels
 _TEXT, _FAINT, _BACKGROUND = "#d7dce2", "#8b949e", "#0b0d10"
 
 
-@dataclass(frozen=True)
-class Outline:
+class Outline(NamedTuple):
     """How the voxels of a mask are drawn on a slice.
 
     Args:
@@ -75,8 +73,7 @@ class Outline:
     hatched: bool = False
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """A slice, and what is seen of it.
 
     Args:
@@ -137,7 +134,7 @@ def draw_background(panel: Panel) -> Image.Image:
     step, (top, left) = PANEL / panel.edge, panel.corner
     draw = ImageDraw.Draw(picture)
     look: dict[str, Any] = {"stroke_width": 1, "stroke_fill": _BACKGROUND}
-    write = partial(draw.text, fill=_TEXT, font=_font(12), **look)
+    write: Any = partial(draw.text, fill=_TEXT, font=_font(12), **look)
     if panel.frame is not None:
         x, y, size = np.subtract(panel.frame, (left, top, 0)) * step
         draw.rectangle((x, y, x + size, y + size), outline=_TEXT)
@@ -214,8 +211,7 @@ def save_overlays(
         reference: Its reference; lesions are > 0.
         predictions: Name and prediction of every model, likewise.
     """
-    scan = to_ras(read_volume(image))
-    true = to_ras(read_volume(reference)).voxels > 0
+    scan, true = to_ras(read_volume(image)), to_ras(read_volume(reference)).voxels > 0
     area = true.sum(axis=(0, 1))
     index = int(area.argmax()) if area.any() else true.shape[2] // 2
     gray, (x, y, _) = cut_slice(to_gray(scan.voxels), 2, index), scan.spacing
@@ -231,7 +227,7 @@ def save_overlays(
             for kind, color in zip(kinds, AGREEMENT_COLORS.values(), strict=True)
         ]
         title = f"{name.replace('_', ' ')}, DSC {dice:.2f}"
-        panels.append(replace(panels[0], name=title, outlines=outlines))
+        panels.append(panels[0]._replace(name=title, outlines=outlines))
     write_whole(file, draw_sheet([panels], title="", legend=AGREEMENT_COLORS))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from nnunet_cel.report.charts import (
     draw_bland_altman,
@@ -150,19 +149,10 @@ def test_calibration_names_its_levels() -> None:
     assert draw_calibration(table.iloc[:0]) is None
 
 
-@pytest.mark.parametrize(
-    ("pattern", "value", "text"),
-    [
-        (".3f", 0.12345, "0.123"),
-        (".3f", -1.0, "\u22121.000"),
-        (".3f", None, "\u2013"),
-        (".3f", math.nan, "\u2013"),
-        ("+.3g", 0.5, "+0.5"),
-        ("+.3g", 0.0, "0"),
-    ],
-)
-def test_numbers_are_written_for_readers(
-    pattern: str, value: float | None, text: str
-) -> None:
+def test_numbers_are_written_for_readers() -> None:
     """Minus is a minus sign, no value a dash, and zero has no sign."""
-    assert formatter(pattern)(value) == text
+    three, signed = formatter(".3f"), formatter("+.3g")
+
+    texts = [three(value) for value in (0.12345, -1.0, None, math.nan)]
+    assert texts == ["0.123", "\u22121.000", "\u2013", "\u2013"]
+    assert [signed(value) for value in (0.5, 0.0)] == ["+0.5", "0"]

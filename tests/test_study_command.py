@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
 from studies import DATA
 
 from nnunet_cel import cli
-from nnunet_cel.study import workflow
 from nnunet_cel.study.study import read_study
 
 
@@ -31,23 +31,18 @@ def test_run_is_handed_to_the_workflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its status is the command's, and what to do after a failure is said."""
-    seen = {}
-
-    def run(study: object, out: Path, **options: object) -> int:
-        seen.update(options, out=out)
-        return 3
-
+    run = Mock(return_value=3)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workflow, "run_workflow", run)
+    monkeypatch.setattr("nnunet_cel.study.workflow.run_workflow", run)
     content = {"data": DATA, "device": "cpu", "tables": [6], "figures": []}
     Path("a.yaml").write_text(yaml.safe_dump({**content, "networks": ["unet"]}))
     command = ["protocol", "run", "--config", "a.yaml", "--cores", "3", "--gpus", "2"]
 
     assert cli.main([*command, "--", "--quiet", "all"]) == 3
-    assert seen == {
-        **{"out": tmp_path / "a_study", "cores": 3, "gpus": 2, "profile": None},
-        **{"dry_run": False, "options": ["--quiet", "all"]},
-    }
+    ((_, out), options) = run.call_args
+    assert out == tmp_path / "a_study"
+    assert (options["cores"], options["gpus"]) == (3, 2)
+    assert options["options"] == ["--quiet", "all"]
     assert "the same command goes on from there" in capsys.readouterr().out
 
 

@@ -144,7 +144,12 @@ def test_resources_complete_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a: [", "is not YAML"), ("", "must be a mapping")]
+    ("text", "message"),
+    [
+        ("a: [", "is not YAML"),
+        ("a: 1\nb: {c: 1, c: 2}", "the key 'c' twice"),
+        ("", "must be a mapping"),
+    ],
 )
 def test_what_is_no_study_is_refused(tmp_path: Path, text: str, message: str) -> None:
     """The message names the file."""

@@ -12,7 +12,6 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +197,7 @@ def cut_panels(
         whole = _cut(gray, turned, 2, center, head, float(wide[:2].max()))
         top, left = panels[0].corner
         frame = (left, top, edge)
-        views.append([*panels, replace(whole, name="whole slice", frame=frame)])
+        views.append([*panels, whole._replace(name="whole slice", frame=frame)])
     return views
 
 

@@ -42,7 +42,8 @@ def paper_table(name: str) -> dict[str, dict[str, str]]:
         return {}
     with path.open(encoding="utf-8") as file:
         table = pd.read_csv(file, index_col=0, dtype=str, keep_default_na=False)
-    return table.to_dict()
+    cells: dict[str, dict[str, str]] = table.to_dict()
+    return cells
 
 
 def mean_and_sd(cell: str) -> tuple[float, float]:

@@ -159,11 +159,9 @@ def _find_maps(
                 f"The folder {folder} must have the {name} of all cases. It lacks "
                 f"{', '.join(missing)}: evaluate again, or name another with --{name}."
             )
-    values = (summary["label"], summary["ignore_label"])
-    hashes = summary["sha256"]
-    return {
-        c: LabelMaps(c, *(maps[c] for maps in found), hashes[c], *values) for c in cases
-    }
+    (predicted, true), hashes = found, summary["sha256"]
+    labels = (summary["label"], summary["ignore_label"])
+    return {c: LabelMaps(c, predicted[c], true[c], hashes[c], *labels) for c in cases}
 
 
 def read_agreement(maps: LabelMaps) -> Volume:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from nnunet_cel.evaluation.protocol import PROTOCOLS, load_protocol
+from nnunet_cel.files import read_yaml
 from nnunet_cel.planning.declarations import configurations
 from nnunet_cel.schema import Model, closest, parse
 from nnunet_cel.settings import Settings
@@ -271,10 +271,7 @@ def read_study(path: Path) -> Study:
         raise FileNotFoundError(
             f"There is no study {path}. 'nnunet-cel protocol init {path}' writes one."
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"The study {path} is not YAML: {error}") from error
+    content = read_yaml(path, "study")
     return parse_study(content, folder=path.absolute().parent, what=path.name)
 
 
