@@ -36,8 +36,7 @@ os.environ.setdefault("nnUNet_n_proc_DA", "2")
 # where it is needed, because that takes seconds
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-LESION_RADIUS = 0.14
-
+FOLDERS = ("raw", "preprocessed", "results")
 LOCALE = locale.setlocale(locale.LC_ALL)
 
 
@@ -45,9 +44,7 @@ LOCALE = locale.setlocale(locale.LC_ALL)
 def _locale_of_the_start() -> Iterator[None]:
     """Begin and end every test in the locale in which the tests were started.
 
-    GDCM, with which tests write DICOM files of their own, leaves another one behind,
-    in which the output of commands is read as ASCII. That nnunet_cel does not is
-    tested in `test_dicom`.
+    GDCM, with which tests write DICOM files, leaves one behind that reads ASCII.
     """
     locale.setlocale(locale.LC_ALL, LOCALE)
     yield
@@ -69,7 +66,7 @@ def make_head(
     label = np.zeros(shape, dtype=np.uint8)
     for _ in range(lesions):
         center = rng.uniform(-0.4, 0.4, 3).reshape(3, 1, 1, 1)
-        label[((position - center) ** 2).sum(0) < LESION_RADIUS**2] = 1
+        label[((position - center) ** 2).sum(0) < 0.14**2] = 1
     tissue = 300 + 60 * (position[0] > 0) + rng.normal(0, 8, shape)
     image = np.where((position**2).sum(0) < 0.9, tissue, 0) + 200 * label
     return image.astype(np.float32), label
@@ -103,20 +100,15 @@ def write_dataset(
             nibabel.save(picture, folder / "imagesTr" / file)
             if index == 0:
                 nibabel.save(picture, folder / "imagesTs" / file)
-        nibabel.save(
-            nibabel.Nifti1Image(label, affine),
-            folder / "labelsTr" / f"case_{index:02d}.nii.gz",
-        )
-    (folder / "dataset.json").write_text(
-        json.dumps(
-            {
-                "channel_names": {str(i): name for i, name in enumerate(channels)},
-                "labels": labels or {"background": 0, "lesion": 1},
-                "numTraining": cases,
-                "file_ending": ".nii.gz",
-            }
-        )
-    )
+        outline = nibabel.Nifti1Image(label, affine)
+        nibabel.save(outline, folder / "labelsTr" / f"case_{index:02d}.nii.gz")
+    description = {
+        "channel_names": {str(i): name for i, name in enumerate(channels)},
+        "labels": labels or {"background": 0, "lesion": 1},
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
     return folder
 
 
@@ -129,7 +121,7 @@ def dataset_writer() -> Callable[..., Path]:
 @pytest.fixture
 def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Empty folders ``raw``, ``preprocessed`` and ``results`` that nnU-Net uses."""
-    for name in ("raw", "preprocessed", "results"):
+    for name in FOLDERS:
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     return tmp_path
@@ -144,29 +136,22 @@ def planned_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "planned"
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("raw", "preprocessed", "results"):
+        for name in FOLDERS:
             patch.setenv(f"nnUNet_{name}", str(root / name))
         with FileLock(f"{root}.lock"):
             if not (root / "done").exists():
-                for name in ("raw", "preprocessed", "results"):
+                for name in FOLDERS:
                     (root / name).mkdir(parents=True)
                 write_dataset(root / "raw", "Dataset501_Tiny", lesion_free=1)
                 plan_and_preprocess(501)
                 patch.setenv("nnUNet_n_proc_DA", "0")
-                train_tiny_model(root / "preprocessed" / "Dataset501_Tiny")
+                trainer = tiny_trainer(root / "preprocessed" / "Dataset501_Tiny")
+                trainer.initialize()
+                # the network would start at a lesion probability of 0.01
+                list(trainer.network.parameters())[-1].data.zero_()
+                trainer.run_training()
                 (root / "done").touch()
         yield root
-
-
-def train_tiny_model(dataset: Path) -> None:
-    """Train a tiny network for a step, so that there are checkpoints of fold 0."""
-    import torch
-
-    trainer = tiny_trainer(dataset)
-    trainer.initialize()
-    with torch.no_grad():  # the network would start at a lesion probability of 0.01
-        list(trainer.network.parameters())[-1].zero_()
-    trainer.run_training()
 
 
 def tiny_plans(

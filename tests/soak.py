@@ -18,21 +18,6 @@ import torch
 from conftest import tiny_trainer
 from nnunetv2.paths import nnUNet_preprocessed
 
-from nnunet_cel.training.trainer import FCADenseTrainer
-
-
-def make_trainer(epochs: int) -> FCADenseTrainer:
-    """Return a trainer with a tiny network that does not stop early."""
-    return tiny_trainer(
-        Path(nnUNet_preprocessed, "Dataset501_Tiny"),
-        fold="all",
-        max_epochs=epochs,
-        patience=epochs,
-        iterations_per_epoch=4,
-        validation_iterations=2,
-        training_window=32,
-    )
-
 
 def look() -> tuple[float, int]:
     """Return resident memory in MiB and the number of open files of this process."""
@@ -51,41 +36,42 @@ def report(name: str, rounds: list[tuple[float, int]]) -> None:
     )
 
 
-def soak_training(epochs: int) -> None:
-    """Train and look at the process after every epoch."""
-    trainer = make_trainer(epochs)
-    rounds = []
-    end_of_epoch = trainer.on_epoch_end
-
-    def end_and_look() -> None:
-        end_of_epoch()
-        rounds.append(look())
-
-    trainer.on_epoch_end = end_and_look  # type: ignore[method-assign]
-    trainer.run_training()
-    report("epochs", rounds)
-
-
-def soak_prediction(predictions: int) -> None:
-    """Predict volumes of changing shape and look at the process after every one."""
-    trainer = make_trainer(1)
-    trainer.initialize()
-    trainer.network.eval()
-    rng = np.random.default_rng(0)
-    rounds = []
-    for _ in range(predictions):
-        volume = rng.normal(size=(1, 1, *rng.integers(16, 28, size=3)))
-        with torch.inference_mode():
-            trainer.network(torch.from_numpy(volume.astype(np.float32)))
-        rounds.append(look())
-    report("predictions", rounds)
-
-
-if __name__ == "__main__":
+def main() -> None:
+    """Train, looking at the process after every epoch; then predict in all shapes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--predictions", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=200)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    soak_training(arguments.epochs)
-    soak_prediction(arguments.predictions)
+    trainer = tiny_trainer(
+        Path(nnUNet_preprocessed, "Dataset501_Tiny"),
+        fold="all",
+        max_epochs=arguments.epochs,
+        patience=arguments.epochs,  # it does not stop early
+        iterations_per_epoch=4,
+        validation_iterations=2,
+        training_window=32,
+    )
+    epochs, predictions = [], []
+    end_of_epoch = trainer.on_epoch_end
+
+    def end_and_look() -> None:
+        end_of_epoch()
+        epochs.append(look())
+
+    trainer.on_epoch_end = end_and_look  # type: ignore[method-assign]
+    trainer.run_training()
+    report("epochs", epochs)
+
+    trainer.network.eval()
+    rng = np.random.default_rng(0)
+    for _ in range(arguments.predictions):
+        volume = rng.normal(size=(1, 1, *rng.integers(16, 28, size=3)))
+        with torch.inference_mode():
+            trainer.network(torch.from_numpy(volume.astype(np.float32)))
+        predictions.append(look())
+    report("predictions", predictions)
+
+
+if __name__ == "__main__":
+    main()

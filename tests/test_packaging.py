@@ -14,7 +14,6 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -27,7 +26,7 @@ else:
     import tomli as tomllib  # pytest brings it to Python 3.10
 
 ROOT = Path(__file__).parent.parent
-MAPPED = {"dataset_conversion", "plans", "workflow"}
+MAPPED = ("dataset_conversion", "plans", "workflow")
 """Folders that are installed as sub-packages of nnunet_cel."""
 
 LOOK_UP = """
@@ -64,50 +63,12 @@ if __name__ == "__main__":
 """
 
 
-class Environment:
-    """A virtual environment that borrows every other package from this one."""
-
-    def __init__(self, folder: Path):
-        venv.create(folder, symlinks=os.name != "nt")
-        scheme = {"base": str(folder), "platbase": str(folder)}
-        self.site = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
-        self.scripts = Path(sysconfig.get_path("scripts", "venv", vars=scheme))
-        self.python = self.scripts / Path(sys.executable).name
-        self.folder = folder
-
-    def pip(self, *arguments: str | Path) -> None:
-        """Run pip on this environment, without the network."""
-        pip = [sys.executable, "-m", "pip", "--python", self.python]
-        run([*pip, *arguments], cwd=self.folder)
-
-    def install(self, wheel: Path) -> None:
-        """Install a wheel, and only then make the borrowed packages importable."""
-        self.pip("install", "--no-deps", "--no-index", wheel)
-        borrowed = {sysconfig.get_path(name) for name in ("purelib", "platlib")}
-        (self.site / "zz_borrowed.pth").write_text("\n".join(borrowed))
-
-    def uninstall(self) -> None:
-        """Do away with what `install` did."""
-        (self.site / "zz_borrowed.pth").unlink()
-        self.pip("uninstall", "--yes", "nnunet-cel")
-
-    def files(self) -> set[str]:
-        """Return what there is, but for what Python itself caches."""
-        return {
-            str(path.relative_to(self.folder))
-            for top in (self.site, self.scripts)
-            for path in top.rglob("*")
-            if path.name != "__pycache__" and path.suffix != ".pyc"
-        }
-
-
-def run(command: Iterable[str | Path], *, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path) -> str:
     """Run a command elsewhere than in the checkout and return what it prints."""
-    variables = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     process = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=variables,
+        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         capture_output=True,
         text=True,
         check=False,
@@ -117,16 +78,15 @@ def run(command: Iterable[str | Path], *, cwd: Path) -> str:
 
 
 def build(kind: str, source: Path, output: Path) -> Path:
-    """Build `kind` of distribution from `source`, with what is installed here."""
+    """Build a kind of distribution from a tree, with what is installed here."""
     code = "import build, sys; build.ProjectBuilder(sys.argv[1]).build(*sys.argv[2:])"
-    run([sys.executable, "-c", code, source, kind, output], cwd=output)
-    pattern = "*.tar.gz" if kind == "sdist" else "*.whl"
-    (path,) = output.glob(pattern)
+    run(sys.executable, "-c", code, source, kind, output, cwd=output)
+    (path,) = output.glob("*.tar.gz" if kind == "sdist" else "*.whl")
     return path
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory):
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the checkout, so that building leaves nothing in the checkout."""
     copy = tmp_path_factory.mktemp("tree") / "checkout"
     unwanted = [".*", "build", "dist", "*.egg-info", "__pycache__", "nnunet_cel_demo"]
@@ -135,157 +95,119 @@ def tree(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wheel(tree, tmp_path_factory):
+def wheel(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from the tree."""
     return build("wheel", tree, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
-def sdist(tree, tmp_path_factory):
-    """The source distribution."""
-    return build("sdist", tree, tmp_path_factory.mktemp("sdist"))
-
-
-@pytest.fixture(scope="module")
-def editable(tree, tmp_path_factory):
+def editable(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of an editable install of the tree."""
     return build("editable", tree, tmp_path_factory.mktemp("editable"))
 
 
-def test_package_list_is_complete():
-    """The packages in pyproject.toml are the folders that hold an `__init__.py`."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"][
-        "setuptools"
-    ]
-    folders = [path.parent for path in (ROOT / "nnunet_cel").rglob("__init__.py")]
-    packages = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    for name in MAPPED:
-        inits = [path.parent for path in (ROOT / name).rglob("__init__.py")]
-        packages |= {
-            ".".join(("nnunet_cel", *folder.relative_to(ROOT).parts))
-            for folder in inits
-        }
+def test_declarations_agree() -> None:
+    """Packages, version, citation and what is installed are those of pyproject.toml."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    version, tool = content["project"]["version"], content["tool"]["setuptools"]
+    packages = {
+        ".".join((*prefix, *path.parent.relative_to(ROOT).parts))
+        for top in ("nnunet_cel", *MAPPED)
+        for prefix in [("nnunet_cel",) if top in MAPPED else ()]
+        for path in (ROOT / top).rglob("__init__.py")
+    }
 
-    assert set(settings["packages"]) == packages
-    assert settings["package-dir"] == {f"nnunet_cel.{name}": name for name in MAPPED}
-
-
-def test_version_is_the_one_of_the_citation():
-    """CITATION.cff cites the version that is built."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-
-    lines = (ROOT / "CITATION.cff").read_text().splitlines()
-
-    assert f"version: {version}" in lines
-
-
-def test_installed_metadata_is_current():
-    """The package that the tests run on was installed from this pyproject.toml."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-    assert importlib.metadata.version("nnunet-cel") == project["version"]
+    assert set(tool["packages"]) == packages
+    assert tool["package-dir"] == {f"nnunet_cel.{name}": name for name in MAPPED}
+    assert f"version: {version}" in (ROOT / "CITATION.cff").read_text().splitlines()
+    assert importlib.metadata.version("nnunet-cel") == version
 
 
 @pytest.mark.slow
-def test_wheel_is_complete(wheel, tree):
-    """The wheel holds every module, the plans and the .pth file, and nothing else."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+def test_wheel_is_complete(wheel: Path, tree: Path) -> None:
+    """It holds every module, the plans and the .pth file, and nothing else.
 
+    The RECORD lists every file with its hash and size.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
     expected = {"nnunet_cel.pth"}
     for top in ("nnunet_cel", *MAPPED):
         prefix = "nnunet_cel/" if top in MAPPED else ""
         files = [file for file in (tree / top).rglob("*") if file.is_file()]
         expected |= {f"{prefix}{file.relative_to(tree).as_posix()}" for file in files}
-    assert names == expected
+    assert {name for name in contents if ".dist-info/" not in name} == expected
+    assert contents["nnunet_cel.pth"] == b"import nnunet_cel.discovery\n"
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
-def test_record_is_right(request, kind):
-    """The RECORD lists every file with its hash and size, the .pth file among them."""
-    with zipfile.ZipFile(request.getfixturevalue(kind)) as archive:
-        contents = {name: archive.read(name) for name in archive.namelist()}
     (record,) = [name for name in contents if name.endswith(".dist-info/RECORD")]
-
-    expected = {f"{record},,"}
+    lines = {f"{record},,"}
     for name in contents.keys() - {record}:
         digest = hashlib.sha256(contents[name]).digest()
         code = base64.urlsafe_b64encode(digest).decode().rstrip("=")
-        expected.add(f"{name},sha256={code},{len(contents[name])}")
-
-    assert set(contents[record].decode().splitlines()) == expected
-    assert contents["nnunet_cel.pth"] == b"import nnunet_cel.discovery\n"
+        lines.add(f"{name},sha256={code},{len(contents[name])}")
+    assert set(contents[record].decode().splitlines()) == lines
 
 
-@pytest.mark.slow
-def test_sdist_makes_the_same_wheel(sdist, wheel, tmp_path):
-    """The wheel from the source distribution is that from the tree, byte for byte."""
+@pytest.mark.campaign
+def test_the_same_wheel_from_elsewhere(wheel: Path, tree: Path, tmp_path: Path) -> None:
+    """From the sdist, and from where an earlier build left a module, it is the same."""
     # Python 3.10 and early 3.11 do not know filters, Python 3.12 wants one
     safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, **safely)
-    (source,) = tmp_path.iterdir()
-    output = tmp_path / "output"
-    output.mkdir()
+    with tarfile.open(build("sdist", tree, tmp_path)) as archive:
+        archive.extractall(tmp_path / "unpacked", **safely)
+    (source,) = (tmp_path / "unpacked").iterdir()
+    left = shutil.copytree(tree, tmp_path / "copy") / "build/lib/nnunet_cel/stale.py"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()
 
-    again = build("wheel", source, output)
-
-    assert again.name == wheel.name
-    assert again.read_bytes() == wheel.read_bytes()
-
-
-@pytest.mark.slow
-def test_deleted_modules_stay_away(tree, wheel, tmp_path):
-    """A module left behind by an earlier build does not get into the wheel."""
-    copy = tmp_path / "copy"
-    shutil.copytree(tree, copy)
-    stale = copy / "build" / "lib" / "nnunet_cel" / "stale.py"
-    stale.parent.mkdir(parents=True, exist_ok=True)
-    stale.touch()
-
-    again = build("wheel", copy, tmp_path)
-
-    assert again.read_bytes() == wheel.read_bytes()
+    for where in (source, tmp_path / "copy"):
+        output = where.with_name(f"{where.name} output")
+        output.mkdir()
+        again = build("wheel", where, output)
+        assert again.name == wheel.name
+        assert again.read_bytes() == wheel.read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
-def test_nnunet_finds_the_installed_classes(request, kind, tree, tmp_path):
-    """After the install, nnU-Net finds all classes, also in a spawned worker."""
-    environment = Environment(tmp_path / "environment")
-    environment.install(request.getfixturevalue(kind))
+@pytest.mark.parametrize(
+    "kind", ["wheel", pytest.param("editable", marks=pytest.mark.campaign)]
+)
+def test_nnunet_finds_the_installed_classes(
+    request: pytest.FixtureRequest, kind: str, tree: Path, tmp_path: Path
+) -> None:
+    """After the install, nnU-Net finds all classes, also in a spawned worker.
+
+    The environment borrows every other package from this one. Everything that the
+    install brought is gone after the uninstall.
+    """
+    folder = tmp_path / "environment"
+    venv.create(folder, symlinks=os.name != "nt")
+    scheme = {"base": str(folder), "platbase": str(folder)}
+    site = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
+    scripts = Path(sysconfig.get_path("scripts", "venv", vars=scheme))
+    python = scripts / Path(sys.executable).name
+    pip = (sys.executable, "-m", "pip", "--python", python)
+
+    def files() -> set[str]:
+        found = [path for top in (site, scripts) for path in top.rglob("*")]
+        return {str(p) for p in found if "__pycache__" not in p.parts}
+
+    before = files()
+    package = request.getfixturevalue(kind)
+    run(*pip, "install", "--no-deps", "--no-index", package, cwd=tmp_path)
+    between = {Path(name).name for name in files()}
+    borrowed = site / "zz_borrowed.pth"  # after ours, which must not need it
+    borrowed.write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
     script = tmp_path / "look_up.py"
     script.write_text(LOOK_UP)
 
-    output = run([environment.python, "-W", "ignore", script], cwd=tmp_path)
+    output = run(python, "-W", "ignore", script, cwd=tmp_path)
+    borrowed.unlink()
+    run(*pip, "uninstall", "--yes", "nnunet-cel", cwd=tmp_path)
 
     found = json.loads(output.splitlines()[-1])
-    place = environment.site if kind == "wheel" else tree
+    place = site if kind == "wheel" else tree
     assert found["classes"].items() <= discovery.CLASSES.items()
     assert all(Path(file).is_relative_to(place) for file in found["files"])
-
-
-@pytest.mark.slow
-def test_pth_comes_after_that_of_setuptools(editable):
-    """In an editable install the package can be imported when its .pth is read."""
-    with zipfile.ZipFile(editable) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".pth"))
-
-    assert names[0].startswith("__editable__")
-    assert names[1:] == ["nnunet_cel.pth"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wheel", "editable"])
-def test_uninstall_leaves_nothing(request, kind, tmp_path):
-    """Everything that the install brought is gone after the uninstall."""
-    environment = Environment(tmp_path / "environment")
-    before = environment.files()
-    environment.install(request.getfixturevalue(kind))
-    between = environment.files()
-
-    environment.uninstall()
-
-    assert {"nnunet_cel.pth", "nnunet-cel"} <= {Path(name).name for name in between}
-    assert environment.files() == before
+    assert {"nnunet_cel.pth", "nnunet-cel"} <= between
+    assert files() == before

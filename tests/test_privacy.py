@@ -5,12 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import io
-import json
-import os
 import re
-import shutil
-import subprocess
-import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -18,35 +13,31 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from conftest import plan_and_preprocess, tiny_trainer
 from PIL import Image
 
 from nnunet_cel import cli
-from nnunet_cel.volumes import Volume, read_volume, write_volume
+from nnunet_cel.phantom.layouts import write_dicom
+from nnunet_cel.volumes import Volume
 
 NAME = "UNIQUE_NAME_xyz"
+FORMS = [NAME.lower().encode(code) for code in ("utf-8", "utf-16-le", "utf-32-le")]
 SHAPE = (8, 9, 7)
 QUIET = ("-np", "1", "--no-progress")
-SCANS = ("nii.gz", "nii", "nrrd", "mha", "dicom", "empty.nii.gz")
-
-
-def forms() -> list[bytes]:
-    """Return the bytes by which the name is known, whatever wrote them."""
-    return [NAME.lower().encode(c) for c in ("utf-8", "utf-16-le", "utf-32-le")]
+SCANS = (".nii.gz", ".nii", ".nrrd", ".mha", "_series", "_empty.nii.gz")
 
 
 def holds_name(content: bytes) -> bool:
     """Return whether the name is in a file, compressed parts included."""
-    lower = content.lower()
-    if any(form in lower for form in forms()):
+    if any(form in content.lower() for form in FORMS):
         return True
     if content[:2] == b"\x1f\x8b":
         return holds_name(gzip.decompress(content))
     if content[:2] == b"PK":
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return any(
-                holds_name(info.filename.encode()) or holds_name(archive.read(info))
-                for info in archive.infolist()
-            )
+            names = archive.namelist()
+            parts = [archive.read(name) for name in names]
+        return any(map(holds_name, [repr(names).encode(), *parts]))
     if content[:4] == b"\x89PNG" or content[:3] == b"\xff\xd8\xff":
         with Image.open(io.BytesIO(content)) as picture:
             return holds_name(repr(picture.info).encode())
@@ -74,63 +65,50 @@ def named_nifti(path: Path, voxels: np.ndarray) -> None:
     nib.save(image, path)
 
 
-def named_itk(path: Path, voxels: np.ndarray) -> None:
-    """Write a NRRD or MetaImage file, or a DICOM series, with the name in its tags."""
-    image = sitk.GetImageFromArray(voxels.transpose(2, 1, 0))
-    image.SetSpacing((1, 1, 1.5))
-    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
-    if path.suffix:
+def named_scan(path: Path, voxels: np.ndarray) -> None:
+    """Write a scan with the name in its header, in the format of its ending.
+
+    A path without an ending becomes a DICOM series, with the name of the patient, the
+    identifier and the description of the series.
+    """
+    if ".nii" in path.name:
+        named_nifti(path, voxels)
+    elif path.suffix:
+        image = sitk.GetImageFromArray(voxels.transpose(2, 1, 0))
+        image.SetSpacing((1, 1, 1.5))
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         for key in ("PatientName", "Comment", "Name", "ITK_FileNotes"):
             image.SetMetaData(key, NAME)
         sitk.WriteImage(image, str(path))
-        return
-    path.mkdir()
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    for index in range(image.GetDepth()):
-        plane = image[:, :, index]
-        tags = {
-            **dict.fromkeys(
-                ("0010|0010", "0010|0020", "0008|0090", "0008|0080", "0010|4000"), NAME
-            ),
-            **dict.fromkeys(("0008|103e", "0008|1030", "0018|1030"), NAME),
-            "0008|0060": "MR",
-            "0020|000d": "1.2.3",
-            "0020|000e": "1.2.3.4",
-            "0020|0013": str(index),
-            "0020|0032": "\\".join(map(str, plane_origin(image, index))),
-            "0020|0037": "-1\\0\\0\\0\\-1\\0",
-            "0008|0018": f"1.2.3.4.{index + 1}",
-        }
-        for key, value in tags.items():
-            plane.SetMetaData(key, value)
-        writer.SetFileName(str(path / f"{NAME}_{index}.dcm"))
-        writer.Execute(plane)
-
-
-def plane_origin(image: sitk.Image, index: int) -> tuple[float, ...]:
-    """Return where a slice begins, in mm."""
-    origin: tuple[float, ...] = image.TransformIndexToPhysicalPoint((0, 0, index))
-    return origin
+    else:
+        write_dicom(path, Volume(voxels, np.diag([1, 1, 1.5, 1])), NAME)
+        description = b"T1 post gadolinium"
+        for file in list(path.iterdir()):
+            content = file.read_bytes()
+            assert description in content
+            new = NAME.encode().ljust(len(description))
+            file.write_bytes(content.replace(description, new))
+            file.rename(path / f"{NAME}_{file.name}")
 
 
 @pytest.fixture
 def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clinic's folder with the name everywhere, and a table of scans."""
+    """A clinic's folder with the name everywhere, and two tables of scans.
+
+    In the second, the names of the subjects are neutral. One scan is of no lesion.
+    """
     folder = tmp_path / f"ward {NAME}"
     folder.mkdir()
     rows = ["subject,image,label,diagnosis,note"]
     rng = np.random.default_rng(0)
     for number, kind in enumerate(SCANS):
         label = np.zeros(SHAPE, np.uint8)
-        if kind != "empty.nii.gz":
-            label[2:5, 2:5, 2:5] = 1
-        voxels = rng.integers(100, 200, SHAPE).astype(np.int16)
-        voxels[label > 0] += 300
-        image = folder / f"{NAME}{number}.{kind}"
-        if kind == "dicom":
-            image = folder / f"{NAME}_series"
-        (named_nifti if ".nii" in image.name else named_itk)(image, voxels)
+        label[2:5, 2:5, 2:5] = "empty" not in kind
+        voxels = np.where(label > 0, 450, rng.integers(100, 200, SHAPE)).astype(
+            np.int16
+        )
+        image = folder / f"{NAME}{number}{kind}"
+        named_scan(image, voxels)
         outline = folder / f"{NAME}{number}_outline.nii.gz"
         named_nifti(outline, label)
         rows.append(f"{NAME}{number},{image.name},{outline.name},MS,{NAME}")
@@ -156,7 +134,6 @@ def test_the_name_is_found_where_it_is(clinic: Path) -> None:
     blob = io.BytesIO()
     np.savez_compressed(blob, a=np.array([NAME]))
     assert holds_name(blob.getvalue())
-    assert holds_name(gzip.compress(NAME.encode()))
     assert holds_name(b"base64," + base64.b64encode(gzip.compress(NAME.encode())))
     assert not holds_name(gzip.compress(b"nothing"))
 
@@ -165,71 +142,44 @@ def test_a_data_set_of_a_clinic(
     clinic: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Scans of every format, one without lesion among them: only the table knows."""
-    run(
-        capfd,
-        *("convert", "cel", clinic / "scans.csv", "-o", "raw", *QUIET),
-        *("--test-fraction", "0.4", "--linking-table", "link.csv"),
-    )
-
-    assert leaks(Path.cwd()) == ["link.csv"]
+    table = ("--linking-table", "link.csv")
+    run(capfd, "convert", "cel", clinic / "scans.csv", "-o", "raw", *QUIET, *table)
     assert Path("link.csv").stat().st_mode & 0o077 == 0
     assert len(list(Path("raw").rglob("CEL_*_0000.nii.gz"))) == len(SCANS) - 1
+    assert leaks(Path.cwd()) == ["link.csv"]
 
 
-@pytest.mark.slow
-def test_training_on_a_data_set_of_a_clinic(
+@pytest.mark.campaign
+def test_a_model_of_a_data_set_of_a_clinic(
     clinic: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Plans, preprocessed files, logs, checkpoint and validation know no name."""
-    table = ("--linking-table", "link.csv")
-    run(capfd, "convert", "cel", clinic / "scans.csv", "-o", "raw", *QUIET, *table)
+    test_a_data_set_of_a_clinic(clinic, capfd)
     for name in ("raw", "preprocessed", "results"):
         monkeypatch.setenv(f"nnUNet_{name}", str(Path.cwd() / name))
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    printed = run_nnunet(
-        "nnUNetv2_plan_and_preprocess",
-        *("-d", "502", "-pl", "FCADensePlanner", "-c", "2d", "-np", "1", "-npfp", "1"),
-    )
-    plans_file = Path("preprocessed/Dataset502_CEL/FCADensePlans.json")
-    plans = json.loads(plans_file.read_text())
-    plans["configurations"]["2d"]["batch_size"] = 2
-    plans["configurations"]["2d"]["nnunet_cel"] |= {
-        "max_epochs": 1,
-        "iterations_per_epoch": 1,
-        "validation_iterations": 1,
-    }
-    plans_file.write_text(json.dumps(plans))
-    options = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans", "-device", "cpu")
-    printed += run_nnunet("nnUNetv2_train", "502", "2d", "0", *options, "--npz")
+    plan_and_preprocess(502)
+    trainer = tiny_trainer(Path.cwd() / "preprocessed/Dataset502_CEL")
+    trainer.run_training()
+    trainer.perform_actual_validation(save_probabilities=True)
 
-    assert NAME not in printed
+    printed = capfd.readouterr()
+    assert NAME not in printed.out + printed.err
     assert len(list(Path("results").rglob("checkpoint_final.pth"))) == 1
     assert leaks(Path.cwd()) == ["link.csv"]
 
 
-def run_nnunet(command: str, *arguments: str) -> str:
-    """Run one of nnU-Net's commands, which must succeed; return what it prints."""
-    path = shutil.which(command, path=sysconfig.get_path("scripts"))
-    done = subprocess.run(
-        [str(path), *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONUTF8": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def test_preparation_of_scans_with_neutral_subjects(
-    clinic: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_preparation_and_back(clinic: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Names of files and folders, header texts and other columns are left behind."""
     source = clinic / "neutral.csv"
     run(capfd, "prepare", source, "prepared", "--no-strip", *QUIET)
-
     assert leaks(Path.cwd()) == []
     assert len(list(Path("prepared/images").iterdir())) == len(SCANS)
+
+    named_nifti(Path("CEL_001.nii.gz"), np.ones(SHAPE, np.uint8))
+    original = clinic / f"{NAME}0.nii.gz"
+    run(capfd, "restore", "CEL_001.nii.gz", original, "-o", "restored.nii.gz")
+    assert leaks(Path.cwd()) == ["CEL_001.nii.gz"]
 
 
 def test_everything_after_the_prediction(
@@ -238,11 +188,10 @@ def test_everything_after_the_prediction(
     """Evaluation, comparison, lesions, report and maps of named folders and headers."""
     for part in ("images", "predictions", "references"):
         (clinic / part).mkdir()
-    rng = np.random.default_rng(1)
+    image = np.random.default_rng(1).integers(100, 200, SHAPE).astype(np.int16)
+    label = np.zeros(SHAPE, np.uint8)
+    label[2:5, 2:5, 2:5] = 1
     for case in ("CEL_001", "CEL_002"):
-        label = np.zeros(SHAPE, np.uint8)
-        label[2:5, 2:5, 2:5] = 1
-        image = rng.integers(100, 200, SHAPE).astype(np.int16)
         named_nifti(clinic / f"images/{case}_0000.nii.gz", image)
         named_nifti(clinic / f"references/{case}.nii.gz", label)
         named_nifti(clinic / f"predictions/{case}.nii.gz", np.roll(label, 1, axis=1))
@@ -260,24 +209,3 @@ def test_everything_after_the_prediction(
     own = ["first/folders.json", "second/folders.json"]
     assert leaks(Path.cwd()) == own
     assert all(Path(file).stat().st_mode & 0o077 == 0 for file in own)
-
-
-def test_label_maps_that_come_back(
-    clinic: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Restored label maps get no text from the headers of originals or predictions."""
-    prediction = Path("CEL_001.nii.gz")
-    named_nifti(prediction, np.ones(SHAPE, np.uint8))
-    original = clinic / f"{NAME}0.nii.gz"
-    run(capfd, "restore", prediction, original, "-o", "restored.nii.gz")
-
-    assert leaks(Path.cwd()) == ["CEL_001.nii.gz"]
-
-
-def test_written_volumes_bear_no_text(clinic: Path, tmp_path: Path) -> None:
-    """What is read with a name is written without it, in every format."""
-    for path in sorted(clinic.iterdir()):
-        if path.suffix != ".csv":
-            volume = read_volume(path)
-            write_volume(tmp_path / "out.nii", Volume(volume.voxels, volume.affine))
-            assert not holds_name((tmp_path / "out.nii").read_bytes())

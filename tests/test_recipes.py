@@ -11,22 +11,22 @@ import types
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import plan_and_preprocess
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 from torch import Tensor, nn
 
 from nnunet_cel import cli, settings
 from nnunet_cel.dataset_conversion import command, isbi2015
 from nnunet_cel.dataset_conversion.source import SourceCase
-from nnunet_cel.evaluation.metrics import METRICS, EdgeCase, Metric
+from nnunet_cel.evaluation.metrics import METRICS, Counts, EdgeCase, Metric
 from nnunet_cel.networks import SliceNetwork
 from nnunet_cel.planning import declarations
 from nnunet_cel.training.losses import VoxelLoss
 from nnunet_cel.training.trainer import FCADenseTrainer
+from nnunet_cel.volumes import Volume, write_volume
 
 QUIET = ("-np", "1", "--no-progress")
 
@@ -75,10 +75,11 @@ def test_a_network_and_a_loss(
     monkeypatch.setitem(settings.LOSSES, "toy", f"{__name__}.ToyLoss")
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     name = "Dataset501_Tiny"
-    shutil.copytree(planned_folders / "raw" / name, nnunet_folders / "raw" / name)
-
-    plan_and_preprocess(501)
+    monkeypatch.setenv("nnUNet_raw", str(planned_folders / "raw"))
     folder = nnunet_folders / "preprocessed" / name
+    shutil.copytree(planned_folders / "preprocessed" / name, folder)
+
+    plan_experiments([501], "FCADensePlanner")
     plans = json.loads((folder / "FCADensePlans.json").read_text())
     plans["continue_training"] = False
     for configuration in ("2d_toy", "2d_64_toy"):
@@ -100,6 +101,18 @@ def test_a_network_and_a_loss(
     results = Path(trainer.output_folder)
     assert (results / "checkpoint_final.pth").is_file()
     assert len(list((results / "validation").glob("*.nii.gz"))) == 1
+
+
+def write_scans(root: Path, *, scans: str, lesions: str, number: int) -> None:
+    """Write images and the outlines of a lesion of eight voxels in them."""
+    label = np.zeros((8, 8, 8), np.uint8)
+    label[2:4, 2:4, 2:4] = 1
+    for folder, voxels in ((scans, np.roll(label, 1, axis=0)), (lesions, label)):
+        (root / folder).mkdir(parents=True)
+        for index in range(number):
+            file = root / folder / f"case{index}.nii.gz"
+            moved = np.roll(voxels, index, axis=2)
+            write_volume(file, Volume(moved, np.eye(4)))
 
 
 def find_cases(root: Path) -> list[SourceCase]:
@@ -124,14 +137,7 @@ def test_a_converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.add_arguments = lambda group: None
     toy.find_cases = find_cases
     monkeypatch.setattr(command, "SOURCES", {**command.SOURCES, "toy": toy})
-    label = np.zeros((8, 8, 8), np.uint8)
-    label[2:4, 2:4, 2:4] = 1
-    for number in range(5):
-        image = np.full((8, 8, 8), 100 + number, np.int16)
-        for folder, voxels in (("scans", image), ("lesions", label)):
-            (tmp_path / "toy" / folder).mkdir(parents=True, exist_ok=True)
-            file = tmp_path / "toy" / folder / f"patient{number}.nii.gz"
-            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), file)
+    write_scans(tmp_path / "toy", scans="scans", lesions="lesions", number=5)
 
     source, raw = str(tmp_path / "toy"), str(tmp_path / "raw")
     status = cli.main(["convert", "toy", source, "-d", "511", "-o", raw, *QUIET])
@@ -142,37 +148,24 @@ def test_a_converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert dataset["numTraining"] == 5
 
 
+def jaccard(counts: Counts) -> float:
+    """Return the voxels of both maps as a share of those of any."""
+    return counts.tp / (counts.tp + counts.fp + counts.fn)
+
+
 def test_a_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is measured and compared; an earlier evaluation has no value for it."""
-    label = np.zeros((8, 8, 8), np.uint8)
-    label[2:4, 2:4, 2:4] = 1
-    for number in range(2):
-        for folder, voxels in (("p", np.roll(label, 1, axis=0)), ("r", label)):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            file = tmp_path / folder / f"case{number}.nii.gz"
-            nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), file)
+    monkeypatch.chdir(tmp_path)
+    write_scans(tmp_path, scans="p", lesions="r", number=2)
 
-    def evaluate(out: str) -> pd.DataFrame:
-        folders = [str(tmp_path / name) for name in ("p", "r")]
-        options = ["-o", str(tmp_path / out), *QUIET]
-        assert cli.main(["evaluate", *folders, *options]) == 0
-        return pd.read_csv(tmp_path / out / "cases.csv")
-
-    evaluate("before")
+    assert cli.main(["evaluate", "p", "r", "-o", "before", *QUIET]) == 0
     nothing = EdgeCase(empty_prediction=0, empty_reference=0, both_empty=1)
     toy = Metric("Jaccard", "higher", "voxels", jaccard, edge_case=nothing)
     monkeypatch.setitem(METRICS, "Toy", toy)
+    assert cli.main(["evaluate", "p", "r", "-o", "after", *QUIET]) == 0
 
-    assert evaluate("after")["Toy"].tolist() == pytest.approx(
-        [1 / 3, 1 / 3]
-    )  # 4 of 12 voxels
-    folders = [str(tmp_path / name) for name in ("before", "after")]
-    comparison = tmp_path / "comparison"
-    assert cli.main(["compare", *folders, "-o", str(comparison)]) == 0
-    pages = [cli.main(["report", f, "-o", f"{f}.html", *QUIET]) for f in folders]
-    assert pages == [0, 0]
-
-
-def jaccard(counts: object) -> float:
-    """Return the voxels of both maps as a share of those of any."""
-    return counts.tp / (counts.tp + counts.fp + counts.fn)
+    values = pd.read_csv("after/cases.csv")["Toy"].tolist()
+    assert values == pytest.approx([1 / 3, 1 / 3])  # 4 of 12 voxels
+    assert cli.main(["compare", "before", "after", "-o", "comparison"]) == 0
+    for name in ("before", "after"):
+        assert cli.main(["report", name, "-o", f"{name}.html", *QUIET]) == 0
