@@ -118,5 +118,5 @@ def test_missing_pretrained_file_ends_the_training(workspace: Workspace) -> None
     )
 
     folder = workspace.fold("Dataset501_WMH", "2d_transunet", "FCADensePlans", 1)
-    assert f"{workspace.root / 'hybrid.pth'} does not exist. Correct the path" in output
+    assert f"{workspace.root / 'hybrid.pth'} is missing" in output
     assert not list(folder.glob("*.pth"))

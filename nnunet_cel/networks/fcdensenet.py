@@ -172,10 +172,8 @@ class DenseBlock(nn.Module):
             device=inputs[0].device,
             memory_format=torch.channels_last,
         )
-        filled = 0
-        for features in inputs:
-            buffer[:, filled : filled + features.shape[1]] = features
-            filled += features.shape[1]
+        filled = self.in_channels
+        torch.cat(inputs, dim=1, out=buffer[:, :filled])
         for layer in self.layers:
             assert isinstance(layer, ConvLayer)
             new = layer.infer(buffer[:, :filled])
