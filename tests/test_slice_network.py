@@ -136,20 +136,6 @@ def test_trains_and_is_transferred(kind: type[SliceNetwork]) -> None:
     assert not [key for key in keys if ".seg_layers." in f"network.{key}"]
 
 
-@pytest.mark.parametrize("kind", [FCADenseNet, UNet, TransUNet])
-def test_compiled_network_gives_the_same_logits(kind: type[SliceNetwork]) -> None:
-    """torch.compile, which nnU-Net uses on CUDA, traces every kind of network."""
-    network = far_from_its_prior(build(kind)).eval()
-    stacks = torch.randn(1, 3, 32, 32)
-    with torch.inference_mode():
-        expected = network(stacks)
-
-    network.compile(backend="eager")
-
-    with torch.inference_mode():
-        torch.testing.assert_close(network(stacks), expected)
-
-
 @pytest.mark.parametrize(
     ("kind", "library", "cure"),
     [

@@ -160,8 +160,8 @@ def test_what_cannot_be_predicted() -> None:
 
 def test_compiled_model_gives_the_same_result() -> None:
     """nnU-Net compiles the whole model; loops stay out of the graph."""
-    volume = torch.randn(1, 1, 5, 6, 7)
-    model = triplanar(pointwise)
+    volume = torch.randn(1, 2, 5, 6, 7)
+    model = triplanar(small_network(), input_channels=2)
     expected = model(volume)
 
     compiled = torch.compile(model, backend="eager")

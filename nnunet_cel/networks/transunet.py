@@ -214,19 +214,14 @@ class TransUNet(SliceNetwork):
 
     def _adapt(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of timm's hybrid under our names, of our shapes."""
-        timm = _timm()
-        adapted = {}
-        for key, value in weights.items():
-            if key == "patch_embed.backbone.stem.conv.weight":
-                value = timm.models.adapt_input_conv(self.input_channels, value)
-            elif key == "pos_embed":
-                value = timm.layers.resample_abs_pos_embed(
-                    value[:, int("cls_token" in weights) :],
-                    new_size=list(self.transformer.patch_embed.grid_size),
-                    num_prefix_tokens=0,
-                )
-            name = f"transformer.{key}"
-            if key.startswith("patch_embed.backbone."):
-                name = key.removeprefix("patch_embed.")
-            adapted[name] = value
-        return adapted
+        timm, stem = _timm(), "patch_embed.backbone.stem.conv.weight"
+        weights[stem] = timm.models.adapt_input_conv(self.input_channels, weights[stem])
+        weights["pos_embed"] = timm.layers.resample_abs_pos_embed(
+            weights["pos_embed"][:, int("cls_token" in weights) :],
+            new_size=list(self.transformer.patch_embed.grid_size),
+            num_prefix_tokens=0,
+        )
+        return {
+            f"transformer.{key}".replace("transformer.patch_embed.back", "back"): value
+            for key, value in weights.items()
+        }
