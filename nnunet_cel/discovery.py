@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-__all__ = ["CLASSES", "DISABLE_VARIABLE", "install", "is_active"]
+__all__ = ["CLASSES", "DISABLE_VARIABLE", "install"]
 
 CLASSES: "dict[str, str]" = {
     "FCADenseTrainer": "nnunet_cel.training.trainer",
@@ -53,26 +53,13 @@ DISABLE_VARIABLE = "NNUNET_CEL_DISABLE"
 
 _MODULE = "nnunetv2.utilities.find_class_by_name"
 _FUNCTION = "recursive_find_python_class"
-_ORIGINAL = "_nnunet_cel_original"  # marks the function that stands in for theirs
 
 
 def install() -> None:
     """Put the finder in place, once; do nothing where it is switched off."""
-    if os.environ.get(DISABLE_VARIABLE, "") not in ("", "0"):
-        return
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+    disabled = os.environ.get(DISABLE_VARIABLE, "") not in ("", "0")
+    if not disabled and not any(isinstance(f, _Finder) for f in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    module = sys.modules.get(_MODULE)
-    if module is not None:
-        _wrap_late(module)
-
-
-def is_active() -> bool:
-    """Return whether nnU-Net finds, or will find, our classes in this process."""
-    module = sys.modules.get(_MODULE)
-    if module is not None:
-        return hasattr(getattr(module, _FUNCTION, None), _ORIGINAL)
-    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
 
 
 class _Finder:
@@ -91,57 +78,24 @@ class _Finder:
         for finder in sys.meta_path[sys.meta_path.index(self) + 1 :]:
             spec: ModuleSpec | None = finder.find_spec(fullname, path, target)
             if spec is not None:
-                spec.loader = _Loader(spec.loader)  # type: ignore[assignment]  # a stand-in, see there
+                _wrap_when_loaded(spec.loader)
                 return spec
         return None
 
 
-class _Loader:
-    """Stands in for a module's loader until the module is loaded.
+def _wrap_when_loaded(loader: "Any") -> None:
+    """Have the lookup function wrapped by the loader, when it has filled the module."""
+    load = loader.exec_module
 
-    It is no subclass of `importlib.abc.Loader`: importing that costs more than all the
-    rest of this module.
-    """
+    def exec_module(module: "ModuleType") -> None:
+        # From here on the loader is as if it had never met this function.
+        del loader.exec_module
+        load(module)
+        original = getattr(module, _FUNCTION, None)
+        if original is not None:  # else it is another nnU-Net, and `doctor` tells
+            setattr(module, _FUNCTION, _answer_first(original))
 
-    def __init__(self, loader: "Any") -> None:
-        self._loader = loader
-
-    def __getattr__(self, name: str) -> "Any":
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
-        """Let the real loader create the module."""
-        create: Callable[[ModuleSpec], ModuleType | None] | None
-        create = getattr(self._loader, "create_module", None)
-        return None if create is None else create(spec)
-
-    def exec_module(self, module: "ModuleType") -> None:
-        """Let the real loader fill the module, then wrap the lookup function."""
-        # From here on the module looks as if it had never met this class.
-        module.__loader__ = self._loader
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        self._loader.exec_module(module)
-        _wrap(module)
-
-
-def _wrap(module: "ModuleType") -> None:
-    """Replace the lookup function of `module`, if it has one."""
-    found = getattr(module, _FUNCTION, None)
-    if found is None:  # another nnU-Net than the supported ones: `doctor` tells
-        return
-    setattr(module, _FUNCTION, _answer_first(getattr(found, _ORIGINAL, found)))
-
-
-def _wrap_late(module: "ModuleType") -> None:
-    """Replace the lookup function, also where nnU-Net's modules took hold of it."""
-    before = getattr(module, _FUNCTION, None)
-    _wrap(module)
-    for name, other in list(sys.modules.items()):
-        # Through __dict__, because a lazy module would load itself when asked.
-        held = getattr(other, "__dict__", {}).get(_FUNCTION)
-        if name.startswith("nnunetv2.") and held is not None and held is before:
-            setattr(other, _FUNCTION, getattr(module, _FUNCTION))
+    loader.exec_module = exec_module
 
 
 def _answer_first(original: "Callable[..., Any]") -> "Callable[..., Any]":
@@ -159,7 +113,6 @@ def _answer_first(original: "Callable[..., Any]") -> "Callable[..., Any]":
     recursive_find_python_class.__doc__ = original.__doc__
     recursive_find_python_class.__module__ = original.__module__
     recursive_find_python_class.__qualname__ = original.__qualname__
-    setattr(recursive_find_python_class, _ORIGINAL, original)
     return recursive_find_python_class
 
 

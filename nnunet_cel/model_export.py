@@ -272,14 +272,13 @@ def _export(args: argparse.Namespace) -> None:
             f"The model folder must have fold_X/{args.checkpoint}. {folder} has none."
         )
     plans, dataset = (read_json(folder / f"{n}.json") for n in ("plans", "dataset"))
-    manifest, files = None, {}
+    reads = [read_checkpoint(folder / f"fold_{f}" / args.checkpoint) for f in folds]
+    # as nnU-Net takes them, trainer and mirroring of the first fold count
+    manifest, files = _describe(reads[0], plans, dataset), {}
     with new_folder(
         out, what="export", mark=MANIFEST, inputs=[folder], overwrite=args.overwrite
     ) as unfinished:
-        for fold in folds:
-            read = read_checkpoint(folder / f"fold_{fold}" / args.checkpoint)
-            # as nnU-Net takes them, trainer and mirroring of the first fold count
-            manifest = manifest or _describe(read, plans, dataset)
+        for fold, read in zip(folds, reads, strict=True):
             target = unfinished / f"fold_{fold}.safetensors"
             write_whole(target, save(_build(manifest, read.network_weights)[1]))
             files[fold] = {"sha256": sha256(target)}

@@ -7,8 +7,11 @@ import locale
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import nibabel
 import numpy as np
@@ -222,9 +225,14 @@ def plan_and_preprocess(dataset: int, planner: str = "FCADensePlanner") -> str:
     """Plan and preprocess a data set in this process; return the name of the plans."""
     from nnunetv2.experiment_planning import plan_and_preprocess_api as api
 
-    api.extract_fingerprints([dataset], num_processes=1, check_dataset_integrity=False)
-    plans: str = api.plan_experiments([dataset], planner)
-    api.preprocess([dataset], plans, ["2d"], num_processes=[1])
+    # each process that nnU-Net starts would import torch, which takes seconds
+    threads = SimpleNamespace(Pool=ThreadPool)
+    with mock.patch("multiprocessing.get_context", return_value=threads):
+        api.extract_fingerprints(
+            [dataset], num_processes=1, check_dataset_integrity=False
+        )
+        plans: str = api.plan_experiments([dataset], planner)
+        api.preprocess([dataset], plans, ["2d"], num_processes=[1])
     return plans
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
-from nnunet_cel.networks.cbam import CBAM, ChannelAttention
+from nnunet_cel.networks.cbam import CBAM
 
 
-@pytest.mark.parametrize("channels", [8, 48, 96, 288])
+@pytest.mark.parametrize("channels", [8, 96])
 def test_equals_timm(channels: int) -> None:
     """With timm's weights the output is timm's, in training and in evaluation."""
     cbam = pytest.importorskip("timm.layers.cbam")
@@ -23,13 +22,3 @@ def test_equals_timm(channels: int) -> None:
         theirs.train(mode)
         torch.testing.assert_close(ours(features), theirs(features), rtol=0, atol=0)
     torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
-
-
-def test_silent_perceptron_halves_every_channel() -> None:
-    """sigmoid(0) = 1/2: channel attention with zero weights halves its input."""
-    attention = ChannelAttention(32)
-    for parameter in attention.parameters():
-        nn.init.zeros_(parameter)
-    features = torch.randn(2, 32, 5, 5)
-
-    torch.testing.assert_close(attention(features), features / 2)

@@ -42,22 +42,16 @@ def test_configurations_are_those_of_the_paper() -> None:
         assert declared[f"2d_{name}"] == {"network": name, "settings": {}}
         small = {"network": name, "settings": {"training_window": 64}}
         assert declared[f"2d_64_{name}"] == small
-    assert {
-        name.removeprefix("2d_"): value["settings"]
-        for name, value in declared.items()
-        if value["network"] == "fcadensenet"
-    }.items() >= {
-        "64": {"training_window": 64},
-        "ce": {"loss": "cross_entropy"},
-        "dice": {"loss": "dice"},
-        "alpha10": {"lesion_weight": 0.10},
-        "alpha25": {"lesion_weight": 0.25},
-        "alpha50": {"lesion_weight": 0.50},
-        "alpha90": {"lesion_weight": 0.90},
-        "n0": {"neighbor_pairs": 0},
-        "n2": {"neighbor_pairs": 2},
-        "n3": {"neighbor_pairs": 3},
-    }.items()
+    settings = {name: value["settings"] for name, value in declared.items()}
+    assert settings["2d_64"] == {"training_window": 64}
+    assert [settings[f"2d_{loss}"]["loss"] for loss in ("ce", "dice")] == [
+        "cross_entropy",
+        "dice",
+    ]
+    for percent in (10, 25, 50, 90):
+        assert settings[f"2d_alpha{percent}"] == {"lesion_weight": percent / 100}
+    for pairs in (0, 2, 3):
+        assert settings[f"2d_n{pairs}"] == {"neighbor_pairs": pairs}
 
 
 def test_architecture_arguments_can_be_replaced() -> None:

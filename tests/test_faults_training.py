@@ -17,8 +17,6 @@ from pathlib import Path
 import pytest
 from conftest import tiny_plans
 
-from nnunet_cel.files import locked
-
 pytestmark = [
     pytest.mark.campaign,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, makes mounts"),
@@ -125,18 +123,6 @@ def test_second_training_is_refused_and_dead_worker_told(training: Training) -> 
     assert "The processes that load data must be able to run" in message
     assert "nnUNet_n_proc_DA" in message
     assert "killed by signal: Killed" in message
-
-
-def test_lock_ends_with_its_process(training: Training) -> None:
-    """After ``kill -9`` the fold is free at once, although loaders still end."""
-    process = training.start()
-    training.wait_for_epoch(0)
-
-    process.kill()
-    process.wait()
-
-    with locked(training.folder / "training.lock", "is locked"):
-        pass
 
 
 ADVICE = r"share memory \(/dev/shm\).*nnUNet_n_proc_DA, 0 for none"

@@ -38,18 +38,6 @@ def test_focal_loss_is_equation_1() -> None:
     assert loss.item() == pytest.approx((0.0334715 + 0.0267506) / 2, abs=1e-6)
 
 
-def test_gamma_zero_is_weighted_cross_entropy() -> None:
-    """Without focusing only the weights remain; all lesions of four classes weigh."""
-    logits, target = example(4)
-    labels = target[:, 0].long()
-
-    loss = make(lesion_weight=0.9, gamma=0.0)(logits, target)
-
-    voxels = F.cross_entropy(logits, labels, reduction="none")
-    expected = (voxels * torch.tensor([0.1, 0.9, 0.9, 0.9])[labels]).mean()
-    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
-
-
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("lesion_weight", [0.25, 0.75])
 def test_equals_torchvision(gamma: float, lesion_weight: float) -> None:
@@ -70,8 +58,8 @@ def test_equals_torchvision(gamma: float, lesion_weight: float) -> None:
 
 
 @pytest.mark.parametrize("heads", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_extreme_logits_are_safe(heads: str, gamma: float, dtype: torch.dtype) -> None:
     """At |logit| = 100, right or wrong, loss and gradient are finite."""
     logits = torch.tensor([100.0, -100.0, 0.0, 100.0, -100.0, 100.0], dtype=dtype)
@@ -130,13 +118,19 @@ def test_mean_over_valid_voxels_only() -> None:
 
 
 def test_cross_entropy_is_torchs() -> None:
-    """Table 7's cross-entropy is torch's, for both kinds of heads."""
+    """Table 7's cross-entropy is torch's; without focus focal loss weighs it."""
     logits, target = example(3)
     regions = torch.cat([target > 0, target == 1, target == 2], dim=1)
 
+    labels = target[:, 0].long()
+
+    voxels = F.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(
-        make(loss="cross_entropy")(logits, target),
-        F.cross_entropy(logits, target[:, 0].long()),
+        make(loss="cross_entropy")(logits, target), voxels.mean()
+    )
+    torch.testing.assert_close(
+        make(lesion_weight=0.9, gamma=0.0)(logits, target),
+        (voxels * torch.tensor([0.1, 0.9, 0.9])[labels]).mean(),
     )
     torch.testing.assert_close(
         make(loss="cross_entropy", heads="sigmoid")(logits, regions),

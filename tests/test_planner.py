@@ -80,8 +80,8 @@ def test_several_channels_and_thick_slices(
     nnunet_folders: Path, dataset_writer: Writer
 ) -> None:
     """Two channels are normalized each in its way, 3 mm slices become 1 mm ones."""
-    thick = {"shape": (30, 34, 12), "spacing": (1, 1, 3), "channels": ("FLAIR", "T1")}
-    dataset_writer(nnunet_folders / "raw", "Dataset502_Thick", cases=2, **thick)
+    thick = {"shape": (16, 18, 8), "spacing": (1, 1, 3), "channels": ("FLAIR", "T1")}
+    dataset_writer(nnunet_folders / "raw", "Dataset502_Thick", cases=1, **thick)
 
     plan_and_preprocess(502)
 
@@ -94,7 +94,7 @@ def test_several_channels_and_thick_slices(
     # SimpleITK puts the axis of the slices first; repeated slices would make two of
     # three differences along it zero
     assert len(image) == 2
-    assert image.shape[1] > 30
+    assert image.shape[1] > 16
     assert (np.abs(np.diff(image[0], axis=0)).mean(axis=(1, 2)) > 1e-3).all()
 
 
@@ -107,11 +107,16 @@ def test_options_of_the_command_are_honored(
     """
     name = "Dataset504_Options"
     labels = {"background": 0, "whole": [1, 2], "core": 2}
-    raw = dataset_writer(nnunet_folders / "raw", name, cases=2, labels=labels)
-    content = json.loads((raw / "dataset.json").read_text())
-    content["regions_class_order"] = [1, 2]
-    (raw / "dataset.json").write_text(json.dumps(content))
+    raw = nnunet_folders / "raw"
+    dataset_writer(raw, name, cases=1, shape=(20, 20, 16), labels=labels)
     file = nnunet_folders / "preprocessed" / name / "Mine.json"
+    file.parent.mkdir()
+    fingerprint = {
+        "shapes_after_crop": [[16, 40, 20]],
+        "spacings": [[1, 1, 1]],
+        "foreground_intensity_properties_per_channel": {},
+    }
+    (file.parent / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
     options = {
         "overwrite_target_spacing": (0.25, 0.25, 0.25),
         "overwrite_plans_name": "Mine",
@@ -119,7 +124,6 @@ def test_options_of_the_command_are_honored(
         "preprocess_class_name": "SomeoneElses",
     }
 
-    api.extract_fingerprints([504], num_processes=1)
     plans, _ = api.plan_experiment_dataset(504, FCADensePlanner, **options)
     edited = json.loads(file.read_text())
     edited["configurations"]["2d_mine"] = {"inherits_from": "2d", "batch_size": 3}
@@ -129,7 +133,7 @@ def test_options_of_the_command_are_honored(
     base = plans["configurations"]["2d"]
     assert base["spacing"] == [0.25] * 3
     assert base["data_identifier"] == "Mine_2d"
-    assert base["patch_size"] == [160] * 3  # the head is 40 mm long
+    assert base["patch_size"] == [160] * 3  # 40 mm
     assert base["architecture"]["arch_kwargs"]["gradient_checkpointing"] is True
     assert base["batch_size"] == 16
     assert base["preprocessor_name"] == "SomeoneElses"
@@ -138,11 +142,7 @@ def test_options_of_the_command_are_honored(
     assert {c[BLOCK]["heads"] for c in plans["configurations"].values()} == {"sigmoid"}
     assert PlansManager(str(file)).get_configuration("2d_mine").batch_size == 3
 
-
-def test_2d_images_are_refused(nnunet_folders: Path, dataset_writer: Writer) -> None:
-    """Images of one slice end in an error that names the data set and the cure."""
-    flat = {"cases": 2, "shape": (40, 40, 1)}
-    dataset_writer(nnunet_folders / "raw", "Dataset506_Flat", **flat)
-
-    with pytest.raises(ValueError, match=r"2 2D image\(s\).*Dataset506_Flat.*nnU-Net"):
-        plan_and_preprocess(506)
+    fingerprint["shapes_after_crop"].append([1, 40, 20])
+    (file.parent / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
+    with pytest.raises(ValueError, match=r"1 2D image\(s\).*Dataset504.*nnU-Net"):
+        api.plan_experiment_dataset(504, FCADensePlanner)

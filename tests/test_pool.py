@@ -50,16 +50,12 @@ def test_index_lists_exactly_the_lesion_bearing_slices(pool: SlicePool) -> None:
     assert len(pool.lesion_free) == 2 * (4 + 5 + 6) - 4
 
 
-@pytest.mark.parametrize("ending", ["_seg.b2nd", ".pkl"])
-def test_half_preprocessed_case_is_named(
-    tiny_dataset: Path, tmp_path: Path, ending: str
-) -> None:
+def test_half_preprocessed_case_is_named(tiny_dataset: Path, tmp_path: Path) -> None:
     """Preprocessing that was killed is found out before training."""
     folder = tmp_path / "cases"
     shutil.copytree(tiny_dataset / "FCADensePlans_2d", folder)
-    file = folder / f"case_01{ending}"
-    content = file.read_bytes()
-    file.write_bytes(content[: len(content) // 2])
+    file = folder / "case_01_seg.b2nd"
+    file.write_bytes(file.read_bytes()[:1000])
 
     with pytest.raises(ValueError, match=r"files of case_01 in .* Preprocess the data"):
         index_slices(nnUNetDatasetBlosc2(str(folder)), [1], progress=False)
@@ -132,15 +128,11 @@ def test_validation_is_half_lesion_free_and_takes_no_sample_twice(
 
 def test_processes_share_the_validation(pool: SlicePool) -> None:
     """Together they have every sample, and none is without a share of a batch."""
-    whole = fixed_batches(pool, 4, batch_size=7)
-    shares = [
-        fixed_batches(pool, 4, batch_size=7, rank=rank, world_size=3)
-        for rank in range(3)
-    ]
+    options = [{"rank": rank, "world_size": 3} for rank in range(3)]
+    shares = [fixed_batches(pool, 4, batch_size=7, **each) for each in options]
 
     assert [len(share[0]) for share in shares] == [3, 2, 2]
-    for number, batch in enumerate(whole):
+    for number, batch in enumerate(fixed_batches(pool, 4, batch_size=7)):
         together = [request for share in shares for request in share[number]]
         assert sorted(together) == sorted(batch)
-    last = fixed_batches(pool, 8, batch_size=29, rank=2, world_size=3)[-1]
-    assert len(last) == 1
+    assert len(fixed_batches(pool, 8, batch_size=29, **options[2])[-1]) == 1

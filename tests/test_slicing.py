@@ -13,47 +13,32 @@ from nnunet_cel.slicing import (
     stack_bounds,
 )
 
-SHAPES = [(1, 6, 7, 8), (2, 5, 5, 5), (3, 1, 4, 9), (1, 1, 1, 1), (2, 32, 1, 3)]
 
-
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [(1, 6, 7, 8), (2, 4, 5, 6), (3, 1, 4, 9)])
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("neighbor_pairs", range(4))
-def test_middle_slices_put_back_are_the_volume(
+def test_stacks_are_slices_with_their_neighbors(
     shape: tuple[int, ...], plane: int, neighbor_pairs: int
 ) -> None:
-    """The middle slice of every stack, joined, is the volume again."""
+    """Channel c * (2k + 1) + o of stack i is slice i - k + o of channel c, or zero.
+
+    The middle slice of every stack, joined, is the volume again.
+    """
     volume = torch.randn(shape)
-
-    stacks = cut_stacks(volume, plane, neighbor_pairs)
-
     size = 2 * neighbor_pairs + 1
-    middle = stacks.unflatten(1, (shape[0], size))[:, :, neighbor_pairs]
-    torch.testing.assert_close(join_slices(middle, plane), volume, rtol=0, atol=0)
 
+    stacks = cut_stacks(volume, plane, neighbor_pairs).unflatten(1, (shape[0], size))
 
-@pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize("neighbor_pairs", range(4))
-def test_neighbors_are_slices_of_the_volume_or_zero(
-    plane: int, neighbor_pairs: int
-) -> None:
-    """Channel c * (2k + 1) + o of stack i is slice i - k + o of channel c."""
-    volume = torch.randn(2, 4, 5, 6)
-
-    stacks = cut_stacks(volume, plane, neighbor_pairs)
-
-    size = 2 * neighbor_pairs + 1
+    middle = join_slices(stacks[:, :, neighbor_pairs], plane)
+    torch.testing.assert_close(middle, volume, rtol=0, atol=0)
     for index, stack in enumerate(stacks):
         first, last = stack_bounds(index, neighbor_pairs)
         assert last - first == size
-        for channel in range(2):
-            for offset, position in enumerate(range(first, last)):
-                got = stack[channel * size + offset]
-                if 0 <= position < volume.shape[plane + 1]:
-                    expected = volume[channel].select(plane, position)
-                else:
-                    expected = torch.zeros_like(got)
-                torch.testing.assert_close(got, expected, rtol=0, atol=0)
+        for offset, position in enumerate(range(first, last)):
+            expected = torch.zeros_like(stack[:, 0])
+            if 0 <= position < shape[plane + 1]:
+                expected = volume.select(plane + 1, position)
+            torch.testing.assert_close(stack[:, offset], expected, rtol=0, atol=0)
 
 
 def test_paper_example_of_plane_shapes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,16 +13,26 @@ from nnunet_cel.networks import FCADenseNet, TriplanarNetwork
 
 
 class Recording(nn.Module):
-    """A slice network made of a function, which remembers the sizes of its batches."""
+    """A slice network made of a function, which remembers the sizes of its batches.
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    Above ``limit`` stacks it runs out of memory.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        limit: int = 99,
+        error: Exception | None = None,
+    ) -> None:
         super().__init__()
-        self.function = function
+        self.function, self.limit, self.error = function, limit, error
         self.batches: list[int] = []
 
     def forward(self, stacks: Tensor) -> Tensor:
         """Apply the function."""
         self.batches.append(len(stacks))
+        if len(stacks) > self.limit:
+            raise self.error
         return self.function(stacks)
 
 
@@ -33,23 +44,13 @@ def pointwise(stacks: Tensor) -> Tensor:
 
 
 def triplanar(
-    network: nn.Module | Callable[[Tensor], Tensor],
-    *,
-    neighbor_pairs: int = 1,
-    heads: str = "softmax",
-    input_channels: int = 1,
-    slice_batch_size: int | None = None,
+    network: nn.Module | Callable[[Tensor], Tensor], **options: Any
 ) -> TriplanarNetwork:
     """Wrap a slice network or a function."""
     if not isinstance(network, nn.Module):
         network = Recording(network)
-    return TriplanarNetwork(
-        network,
-        neighbor_pairs=neighbor_pairs,
-        heads=heads,
-        input_channels=input_channels,
-        slice_batch_size=slice_batch_size,
-    ).eval()
+    defaults = {"neighbor_pairs": 1, "heads": "softmax", "input_channels": 1}
+    return TriplanarNetwork(network, **defaults | options).eval()
 
 
 def small_network() -> FCADenseNet:
@@ -80,8 +81,9 @@ def plain_prediction(network: nn.Module, volume: Tensor, heads: str) -> Tensor:
     return total / 3
 
 
-@pytest.mark.parametrize("heads", ["softmax", "sigmoid"])
-@pytest.mark.parametrize("slice_batch_size", [1, 7, None])
+@pytest.mark.parametrize(
+    ("slice_batch_size", "heads"), [(1, "softmax"), (7, "sigmoid"), (None, "softmax")]
+)
 def test_equals_the_plain_version(slice_batch_size: int | None, heads: str) -> None:
     """Batches and skipped slices change nothing: one slice at a time gives the same."""
     network = small_network().eval()
@@ -126,21 +128,6 @@ def test_certainty_stays_finite_in_float16(heads: str) -> None:
     assert torch.isfinite((output * 640).half()).all()
 
 
-class Forgetful(nn.Module):
-    """A network that runs out of memory above a given number of stacks."""
-
-    def __init__(self, limit: int, error: Exception) -> None:
-        super().__init__()
-        self.limit = limit
-        self.error = error
-
-    def forward(self, stacks: Tensor) -> Tensor:
-        """Return pointwise logits, or raise."""
-        if len(stacks) > self.limit:
-            raise self.error
-        return pointwise(stacks)
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -152,34 +139,29 @@ class Forgetful(nn.Module):
 def test_falls_back_to_smaller_batches(error: Exception) -> None:
     """Out of memory: batches are halved until they fit, the result is the same."""
     volume = torch.randn(1, 1, 9, 8, 7)
-    model = triplanar(Forgetful(2, error), slice_batch_size=16)
+    model = triplanar(Recording(pointwise, 2, error), slice_batch_size=16)
 
     torch.testing.assert_close(model(volume), triplanar(pointwise)(volume))
     assert model.slice_batch_size == 2
 
 
-def test_out_of_memory_with_a_single_slice_is_an_error() -> None:
-    """What does not fit at all is not tried forever; other errors pass."""
-    model = triplanar(Forgetful(0, torch.OutOfMemoryError("no")), slice_batch_size=4)
+def test_what_cannot_be_predicted() -> None:
+    """Too little memory for a slice is told, other errors pass, channels are named."""
+    ones = torch.ones(1, 1, 4, 4, 4)
+    full, broken = torch.OutOfMemoryError("no"), RuntimeError("boom")
 
     with pytest.raises(torch.OutOfMemoryError, match="A volume of 4 x 4 x 4 voxels"):
-        model(torch.ones(1, 1, 4, 4, 4))
+        triplanar(Recording(pointwise, 0, full), slice_batch_size=4)(ones)
     with pytest.raises(RuntimeError, match="boom"):
-        triplanar(Forgetful(0, RuntimeError("boom")))(torch.ones(1, 1, 4, 4, 4))
-
-
-def test_other_channels_are_refused() -> None:
-    """Volumes with other channels than in training are refused in plain words."""
-    with pytest.raises(
-        ValueError, match=r"trained on images with 1 channel\(s\). Got 2"
-    ):
+        triplanar(Recording(pointwise, 0, broken))(ones)
+    with pytest.raises(ValueError, match=r"images with 1 channel\(s\). Got 2"):
         triplanar(pointwise)(torch.zeros(1, 2, 4, 4, 4))
 
 
 def test_compiled_model_gives_the_same_result() -> None:
     """nnU-Net compiles the whole model; loops stay out of the graph."""
-    volume = torch.randn(1, 1, 5, 6, 7)
-    model = triplanar(pointwise)
+    volume = torch.randn(1, 2, 5, 6, 7)
+    model = triplanar(small_network(), input_channels=2)
     expected = model(volume)
 
     compiled = torch.compile(model, backend="eager")

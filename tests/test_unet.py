@@ -94,10 +94,3 @@ def test_attention_unet_is_the_network_of_monai() -> None:
     stacks = torch.randn(2, 5, 20, 16)
 
     torch.testing.assert_close(network(stacks), oracle(stacks))
-
-
-@pytest.mark.parametrize("kind", [UNet, ResUNet, AttentionUNet])
-def test_single_level_is_refused(kind: Any) -> None:
-    """A U-Net without a second level is none."""
-    with pytest.raises(ValueError, match=r"at least two levels. Got \[20\] instead"):
-        kind(3, 2, features=(20,))

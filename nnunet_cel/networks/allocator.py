@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["freed_memory_kept", "keep_freed_memory", "return_freed_memory"]
+__all__ = ["freed_memory_kept", "keep_freed_memory"]
 
 # Parameters of glibc's mallopt, from malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -30,16 +30,14 @@ _OLD_LARGEST_THRESHOLD = 2**25  # before glibc 2.35
 def keep_freed_memory() -> bool:
     """Let glibc keep freed memory in this process for the next tensors.
 
-    From then on the process may hold all the memory that it ever used at once, until
-    `return_freed_memory` is called. Does nothing on systems with another C library, and
-    where the environment sets up glibc's allocator (``MALLOC_...`` or
+    Does nothing on systems with another C library, and where the environment sets up
+    glibc's allocator (``MALLOC_...``,
     ``GLIBC_TUNABLES``). Nothing but speed depends on it.
 
     Returns:
         Whether freed memory is kept.
     """
-    tuned = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
-    if tuned or any(name.startswith("MALLOC_") for name in os.environ):
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -52,12 +50,6 @@ def keep_freed_memory() -> bool:
     return bool(accepted and mallopt(_M_TRIM_THRESHOLD, _THRESHOLD))
 
 
-def return_freed_memory() -> None:
-    """Return freed memory to the system once, where `keep_freed_memory` kept it."""
-    if keep_freed_memory():
-        ctypes.CDLL(None).malloc_trim(0)
-
-
 @contextmanager
 def freed_memory_kept(device: torch.device) -> Iterator[None]:
     """Keep freed memory while a network runs on the CPU, and return it afterwards.
@@ -65,11 +57,9 @@ def freed_memory_kept(device: torch.device) -> Iterator[None]:
     Args:
         device: Where the network runs; elsewhere than on the CPU nothing is done.
     """
-    if device.type != "cpu":
-        yield
-        return
-    keep_freed_memory()
+    kept = device.type == "cpu" and keep_freed_memory()
     try:
         yield
     finally:
-        return_freed_memory()
+        if kept:
+            ctypes.CDLL(None).malloc_trim(0)

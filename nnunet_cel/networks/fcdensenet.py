@@ -166,16 +166,10 @@ class DenseBlock(nn.Module):
         """Collect features in one buffer, so that no layer concatenates them again."""
         batch_size, _, height, width = inputs[0].shape
         channels = self.in_channels + self.new_channels
-        buffer = torch.empty(
-            (batch_size, channels, height, width),
-            dtype=inputs[0].dtype,
-            device=inputs[0].device,
-            memory_format=torch.channels_last,
-        )
-        filled = 0
-        for features in inputs:
-            buffer[:, filled : filled + features.shape[1]] = features
-            filled += features.shape[1]
+        size = (batch_size, channels, height, width)
+        buffer = torch.empty(size, device="cpu", memory_format=torch.channels_last)
+        filled = self.in_channels
+        torch.cat(inputs, dim=1, out=buffer[:, :filled])
         for layer in self.layers:
             assert isinstance(layer, ConvLayer)
             new = layer.infer(buffer[:, :filled])

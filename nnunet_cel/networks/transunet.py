@@ -190,39 +190,23 @@ class TransUNet(SliceNetwork):
         """Load backbone and transformer from ``pretrained_file``, if it is given.
 
         Raises:
-            FileNotFoundError: If it does not exist.
             ValueError: If it is no checkpoint that can be read and fits.
         """
         if self.pretrained_file is None:
             return "Initial weights: random; 'pretrained_file' names no checkpoint."
-        file = Path(self.pretrained_file).expanduser()
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"TransUNet's 'pretrained_file' {file} does not exist. Correct the "
-                "path in the plans file, or set it to null for random weights."
-            )
+        file, own = Path(self.pretrained_file).expanduser(), self.state_dict()
+        wanted = [key for key in own if key.startswith(("backbone.", "transformer."))]
         try:
             read = _timm().models.load_state_dict(str(file), weights_only=True)
             weights = self._adapt({k: torch.as_tensor(v) for k, v in read.items()})
+            self.load_state_dict(own | {key: weights[key] for key in wanted})
         except Exception as error:  # every format fails in its own way
             raise ValueError(
-                "The 'pretrained_file' of TransUNet must be a checkpoint of timm that "
-                f"holds weights only, .safetensors or .pth. {file} cannot be read: "
-                f"{error} Download it again, or set it to null for random weights."
+                "The 'pretrained_file' of TransUNet must be a checkpoint of timm's "
+                "vit_base_r50_s16_224 or _384 that holds weights only, .safetensors or "
+                f".pth. {file} is missing or another file: {error!r} Correct the path "
+                "in the plans file, or set it to null for random weights."
             ) from error
-        own = self.state_dict()
-        wanted = [key for key in own if key.startswith(("backbone.", "transformer."))]
-        misfits = [
-            k for k in wanted if k not in weights or weights[k].shape != own[k].shape
-        ]
-        if misfits:
-            raise ValueError(
-                "The 'pretrained_file' of TransUNet must hold weights of timm's "
-                f"vit_base_r50_s16_224 or _384. {file} has no fitting weights for "
-                f"{len(misfits)} of {len(wanted)} parameters, {misfits[0]} first. "
-                "Choose another file, or null for random weights."
-            )
-        self.load_state_dict({key: weights[key] for key in wanted}, strict=False)
         return (
             f"Initial weights: backbone and transformer from {file}, the stem adapted "
             f"to {self.input_channels} channels; decoder random."
@@ -230,19 +214,14 @@ class TransUNet(SliceNetwork):
 
     def _adapt(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return weights of timm's hybrid under our names, of our shapes."""
-        timm = _timm()
-        adapted = {}
-        for key, value in weights.items():
-            if key == "patch_embed.backbone.stem.conv.weight":
-                value = timm.models.adapt_input_conv(self.input_channels, value)
-            elif key == "pos_embed":
-                value = timm.layers.resample_abs_pos_embed(
-                    value[:, int("cls_token" in weights) :],
-                    new_size=list(self.transformer.patch_embed.grid_size),
-                    num_prefix_tokens=0,
-                )
-            name = f"transformer.{key}"
-            if key.startswith("patch_embed.backbone."):
-                name = key.removeprefix("patch_embed.")
-            adapted[name] = value
-        return adapted
+        timm, stem = _timm(), "patch_embed.backbone.stem.conv.weight"
+        weights[stem] = timm.models.adapt_input_conv(self.input_channels, weights[stem])
+        weights["pos_embed"] = timm.layers.resample_abs_pos_embed(
+            weights["pos_embed"][:, int("cls_token" in weights) :],
+            new_size=list(self.transformer.patch_embed.grid_size),
+            num_prefix_tokens=0,
+        )
+        return {
+            f"transformer.{key}".replace("transformer.patch_embed.back", "back"): value
+            for key, value in weights.items()
+        }

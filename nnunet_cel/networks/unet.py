@@ -40,9 +40,6 @@ class _UNet(SliceNetwork):
         input_channels: Channels of the input, ``C``.
         features: Channels of every level, the full resolution first.
         lesion_prior: Probability of lesion that the untrained network puts out.
-
-    Raises:
-        ValueError: If there are fewer than two levels.
     """
 
     network: nn.Module
@@ -50,11 +47,6 @@ class _UNet(SliceNetwork):
     def __init__(
         self, input_channels: int, features: Sequence[int], lesion_prior: float
     ) -> None:
-        if len(features) < 2:
-            raise ValueError(
-                "The 'features' argument of a U-Net must name the channels of at least "
-                f"two levels. Got {list(features)!r} instead."
-            )
         multiple = 2 ** (len(features) - 1)
         super().__init__(input_channels, lesion_prior=lesion_prior, multiple=multiple)
 

@@ -18,13 +18,8 @@ from typing import Any
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cel.files import read_json
+from nnunet_cel.planning import sizes
 from nnunet_cel.planning.declarations import BASE_NETWORK, architecture
-from nnunet_cel.planning.sizes import (
-    BATCH_SIZE,
-    MULTIPLE,
-    cubic_extent,
-    training_shapes,
-)
 from nnunet_cel.settings import BLOCK, Settings
 
 __all__ = ["lift_plans"]
@@ -57,8 +52,8 @@ def lift_plans(
     resolved = PlansManager(plans).get_configuration(configuration)
     if resolved.previous_stage_name is not None:
         raise ValueError(
-            f"FCADenseTrainer cannot train {configuration!r}: it is the second stage "
-            f"of a cascade after {resolved.previous_stage_name!r}. Choose '2d'."
+            f"FCADenseTrainer cannot train {configuration!r}, the second stage of a "
+            "cascade. Choose '2d'."
         )
     entry = known[configuration]
     chosen, root = set(), entry
@@ -70,7 +65,7 @@ def lift_plans(
         if "architecture" not in chosen:
             entry["architecture"] = architecture(BASE_NETWORK)
         if "batch_size" not in chosen:
-            entry["batch_size"] = BATCH_SIZE
+            entry["batch_size"] = sizes.BATCH_SIZE
         if "patch_size" not in chosen:
             entry["patch_size"] = [_extent(plans, resolved, preprocessed)] * 3
     settings = Settings.from_configuration(resolved.configuration, name=configuration)
@@ -80,11 +75,11 @@ def lift_plans(
     entry[BLOCK] = settings.to_block()
     patch_size = list(PlansManager(plans).get_configuration(configuration).patch_size)
     extent = patch_size[0]
-    if patch_size != [extent] * 3 or extent < 1 or extent % MULTIPLE:
+    if patch_size != [extent] * 3 or extent < 1 or extent % sizes.MULTIPLE:
         raise ValueError(
             f"The 'patch_size' of configuration {configuration!r} must be [S, S, S], "
-            f"three times the same multiple of {MULTIPLE} voxels. Got {patch_size} "
-            "instead."
+            f"three times the same multiple of {sizes.MULTIPLE} voxels. Got "
+            f"{patch_size} instead."
         )
     if (settings.training_window or extent) > extent:
         raise ValueError(
@@ -102,4 +97,5 @@ def _extent(plans: dict[str, Any], resolved: Any, preprocessed: str | None) -> i
             "does not exist. Run nnUNetv2_extract_fingerprint."
         )
     order = plans["transpose_forward"]
-    return cubic_extent(training_shapes(read_json(file), resolved.spacing, order))
+    shapes = sizes.training_shapes(read_json(file), resolved.spacing, order)
+    return sizes.cubic_extent(shapes)

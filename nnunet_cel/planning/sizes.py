@@ -24,18 +24,11 @@ REFERENCE_WINDOW = 256  # voxels
 
 
 class Footprint(NamedTuple):
-    """Memory that the training of a network takes in 16 bit, in GB.
+    """Memory that the training of a network takes in 16 bit, in GB."""
 
-    Args:
-        stack: Of a stack of 256 x 256 voxels; it grows with the area of the window.
-        recomputed: The same where activations are recomputed; ``stack`` for networks
-            that cannot.
-        fixed: CUDA context, weights, optimizer, workspace.
-    """
-
-    stack: float
-    recomputed: float
-    fixed: float = 1.0
+    stack: float  # of 256 x 256 voxels; it grows with the area of the window
+    recomputed: float  # the same where activations are recomputed, if they can be
+    fixed: float = 1.0  # CUDA context, weights, optimizer, workspace
 
 
 FOOTPRINTS = {
