@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import yaml
 
 __all__ = [
     "check_replaceable",
@@ -30,6 +31,7 @@ __all__ = [
     "new_folder",
     "read_json",
     "read_table",
+    "read_yaml",
     "sha256",
     "to_csv",
     "to_json",
@@ -113,7 +115,7 @@ def check_replaceable(
     if not overwrite and not empty:
         raise FileExistsError(
             f"The {what} {folder} exists and is not replaced without being told so. "
-            "Choose another folder, or add --overwrite."
+            f"Choose another folder{', or add --overwrite' if mark else ''}."
         )
     known = mark is None or (folder / mark).is_file()
     if not folder.is_dir() or not (known or empty):
@@ -281,6 +283,37 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(
             f"The file {path} must be JSON. It is not: {error}."
         ) from error
+
+
+class _YamlLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"it has the key {twice!r} twice{node.start_mark}")
+        return node
+
+
+def read_yaml(path: Path | str, what: str) -> Any:
+    """Return the content of a YAML file; nothing in it is run.
+
+    Args:
+        path: The file.
+        what: What to call it in messages, for example ``"study"``.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not YAML, or has a key twice; the message names it.
+    """
+    try:
+        return yaml.load(Path(path).read_bytes(), _YamlLoader)
+    # The others come from dates, numbers and nesting that Python cannot hold.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ValueError(f"The {what} {path} is not YAML: {reason}.") from error
 
 
 def sha256(path: Path | str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -21,23 +21,20 @@ import SimpleITK as sitk
 from nibabel.eulerangles import euler2mat
 
 from nnunet_cel.phantom import layouts
-from nnunet_cel.phantom.head import SourceSubject
-from nnunet_cel.phantom.layouts import Layout, Slot
-from nnunet_cel.phantom.subject import Kind
+from nnunet_cel.phantom.layouts import VISITS, Layout, Slot
+from nnunet_cel.phantom.subject import Kind, Subject
 from nnunet_cel.volumes import Volume, write_volume
 
 
-@dataclass(frozen=True)
-class TinySubject(SourceSubject):
+class TinySubject(Subject):
     """Also has a label map as in old releases."""
 
     @property
     def shifted_lesions(self) -> Volume:
         """The lesions, with a rounding error in the affine."""
-        voxels, affine = self.lesions
         shift = np.zeros((4, 4))
         shift[:3, 3] = 2e-4
-        return Volume(voxels, affine + shift)
+        return Volume(self.lesions.voxels, self.lesions.affine + shift)
 
 
 def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySubject:
@@ -69,32 +66,24 @@ def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySu
     )
 
 
-def _renamed(name: str, rename: Callable[[str, int], str], number: int) -> Slot:
-    """Return a slot of a newest layout with other paths, without those made empty."""
-    slot = layouts.LAYOUTS[name].slot(number)
-    files = {rename(path, number): content for path, content in slot.files.items()}
-    files.pop("", None)
-    return replace(slot, files=files)
+def _variant(name: str, rename: Callable[[str], str]) -> Layout:
+    """Return a newest layout with other paths, without those made empty."""
+    layout = layouts.LAYOUTS[name]
+    slots = []
+    for slot in layout.slots:
+        files = {rename(path): content for path, content in slot.files.items()}
+        files.pop("", None)
+        slots.append(replace(slot, files=files))
+    return replace(layout, slots=slots)
 
 
-def _variant(name: str, rename: Callable[[str, int], str], **changes: object) -> Layout:
-    return replace(
-        layouts.LAYOUTS[name], slot=partial(_renamed, name, rename), **changes
-    )
-
-
-def _isbi_hoisted(path: str, number: int) -> str:
-    """The folders of the first subject lie one level up."""
-    return path.replace("training01/", "", 1)
-
-
-def _isbi_by_time_point(path: str, number: int) -> str:
+def _isbi_by_time_point(path: str) -> str:
     """A folder for each time point."""
     file = PurePosixPath(path)
     return str(file.parent.parent / file.name.split("_")[1] / file.name)
 
 
-def _isbi_flat(path: str, number: int) -> str:
+def _isbi_flat(path: str) -> str:
     """Compressed, in folders that count by subject."""
     file = PurePosixPath(path)
     subject, time_point = (int(part[-2:]) for part in file.name.split("_")[:2])
@@ -102,65 +91,7 @@ def _isbi_flat(path: str, number: int) -> str:
     return f"ISBI_Training_{first + time_point:02d}/{file.name}.gz"
 
 
-def _msseg_lower_case(path: str, number: int) -> str:
-    for part in ("Training", "Testing"):
-        path = path.replace(f"MSSEG-{part}/{part}", part.lower())
-    return path
-
-
-_MSSEG_OLD_IDS = (
-    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
-    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
-    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
-)
-
-
-def _msseg_slot(number: int, files: dict[str, str]) -> Slot:
-    return replace(layouts.LAYOUTS["msseg2016"].slot(number), files=files)
-
-
-def _msseg_old(number: int) -> Slot:
-    """The training set of the portal of 2016."""
-    name = _MSSEG_OLD_IDS[number]
-    raw = f"Unprocessed training dataset/TrainingDataset_MSSEG/{name}"
-    files = {
-        f"{raw}/3DFLAIR.nii": "raw",
-        f"{raw}/Consensus.nii": "shifted_lesions",
-        f"Pre-processed training dataset/{name}/FLAIR_preprocessed.nii": "brain_image",
-    }
-    return _msseg_slot(number, files)
-
-
-def _msseg_old_masks(number: int) -> Slot:
-    """The same with a folder of its own for label maps."""
-    name = _MSSEG_OLD_IDS[number]
-    files = {
-        f"Pre-processed/{name}/FLAIR_preprocessed.nii.gz": "brain_image",
-        f"ManualSegmentation/{name}/Consensus.nii.gz": "shifted_lesions",
-    }
-    return _msseg_slot(number, files)
-
-
-def _msseg_old_test(number: int) -> Slot:
-    """The test set of the portal of 2016, without preprocessed images."""
-    path = next(iter(layouts.LAYOUTS["msseg2016"].slot(15 + number).files))
-    center = path.split("Center_")[1][:2]
-    # The first name is an original one.
-    initials = "BRPO" if number == 0 else f"X{chr(65 + number % 26)}YZ"
-    folder = f"MSSEG-1 test/{center}{45 + number:03d}{initials}_1"
-    files = {
-        f"{folder}/3DFLAIR.nii.gz": "raw",
-        f"{folder}/Consensus.nii.gz": "shifted_lesions",
-    }
-    return _msseg_slot(15 + number, files)
-
-
-def _wmh_portal(path: str, number: int) -> str:
-    """The training set of the portal of 2017: one archive for each scanner."""
-    return path.removeprefix("training/").removeprefix("Amsterdam/")
-
-
-def _wmh_yucca(path: str, number: int) -> str:
+def _wmh_yucca(path: str) -> str:
     """Rearranged for yucca, without the original images."""
     if "/orig/" in path:
         return ""
@@ -170,56 +101,123 @@ def _wmh_yucca(path: str, number: int) -> str:
     return path.replace("Amsterdam/GE3T", "Amsterdam/Train_GE3T")
 
 
-_CEL_AXES = ("RAS", "LPS", "PSR", "LAS")
+_MSSEG_OLD_IDS = (
+    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
+    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
+    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
+)
 
 
-def _pairs(number: int) -> Slot:
-    """Folders imagesTr and labelsTr."""
-    name = layouts.patient_name(number)
-    files = {
-        f"imagesTr/{name}_0000.nii.gz": "raw",
-        f"labelsTr/{name}.nii.gz": "lesions",
+_RAW = "Unprocessed training dataset/TrainingDataset_MSSEG"
+_PREPROCESSED = "Pre-processed training dataset"
+_MSSEG_SLOTS = layouts.LAYOUTS["msseg2016"].slots
+
+
+def _old_test_files(number: int) -> dict[str, str]:
+    """The test set of the portal of 2016, without preprocessed images."""
+    center = next(iter(_MSSEG_SLOTS[15 + number].files)).split("Center_")[1][:2]
+    # The first name is an original one.
+    initials = "BRPO" if number == 0 else f"X{chr(65 + number % 26)}YZ"
+    folder = f"MSSEG-1 test/{center}{45 + number:03d}{initials}_1"
+    return {
+        f"{folder}/3DFLAIR.nii.gz": "raw",
+        f"{folder}/Consensus.nii.gz": "shifted_lesions",
     }
-    return Slot(files, _CEL_AXES[number % 4], name)
 
 
-def _subjects(number: int) -> Slot:
-    """A folder for each subject."""
-    name = layouts.patient_name(number)
-    files = {f"{name}/T1_gado.nii.gz": "raw", f"{name}/lesions.nii.gz": "lesions"}
-    return Slot(files, _CEL_AXES[number % 4], name)
-
-
-def _csv(number: int) -> Slot:
+def _csv_files(patient: str, session: str, number: int) -> dict[str, str]:
     """NIfTI, NRRD and MetaImage, listed in a table."""
-    patient, session = layouts.visit(number)
     name = patient + (f" visit {session}" if session else "")
     image, label = (
         (f"from PACS/{name}/T1 gado.nii.gz", f"from PACS/{name}/T1 gado seg.nii.gz"),
         (f"scans 2019/{name}.nrrd", f"scans 2019/{name}_seg.nrrd"),
         (f"old/{name}.mha", f"old/labels/{name}.nii"),
     )[number % 3]
-    return Slot({image: "raw", label: "lesions"}, _CEL_AXES[number % 4], patient)
+    return {image: "raw", label: "lesions"}
 
 
+_CEL_AXES = ("RAS", "LPS", "PSR", "LAS")
+_PATIENTS = [*dict.fromkeys(patient for patient, _, _ in VISITS)]
 _MSSEG, _CEL = layouts.LAYOUTS["msseg2016"], layouts.LAYOUTS["cel-bids"]
+
+
+def _cel(image: str, label: str) -> Layout:
+    """Return a layout with two files for each patient."""
+    slots = [
+        Slot(
+            {image.format(name): "raw", label.format(name): "lesions"},
+            _CEL_AXES[number % 4],
+            name,
+        )
+        for number, name in enumerate(_PATIENTS)
+    ]
+    return Layout("cel", "", slots)
+
 
 LAYOUTS = {
     **layouts.LAYOUTS,
-    "isbi2015-hoisted": _variant("isbi2015", _isbi_hoisted),
+    # the folders of the first subject lie one level up
+    "isbi2015-hoisted": _variant(
+        "isbi2015", lambda path: path.replace("training01/", "", 1)
+    ),
     "isbi2015-timepoints": _variant("isbi2015", _isbi_by_time_point),
     "isbi2015-flat": _variant("isbi2015", _isbi_flat),
-    "msseg2016-lowercase": _variant("msseg2016", _msseg_lower_case),
-    "msseg2016-old": replace(_MSSEG, slot=_msseg_old, lesion_free=frozenset()),
-    "msseg2016-old-masks": replace(_MSSEG, slot=_msseg_old_masks),
-    "msseg2016-old-test": replace(
-        _MSSEG, slot=_msseg_old_test, lesion_free=frozenset({25})
+    "msseg2016-lowercase": _variant(
+        "msseg2016",
+        lambda path: re.sub("MSSEG-.+?/(.+?)/", lambda m: f"{m[1].lower()}/", path),
     ),
-    "wmh2017-portal": _variant("wmh2017", _wmh_portal),
+    # the training set of the portal of 2016
+    "msseg2016-old": replace(
+        _MSSEG,
+        slots=[
+            replace(
+                slot,
+                files={
+                    f"{_RAW}/{name}/3DFLAIR.nii": "raw",
+                    f"{_RAW}/{name}/Consensus.nii": "shifted_lesions",
+                    f"{_PREPROCESSED}/{name}/FLAIR_preprocessed.nii": "brain_image",
+                },
+            )
+            for name, slot in zip(_MSSEG_OLD_IDS, _MSSEG_SLOTS, strict=False)
+        ],
+    ),
+    # the same with a folder of its own for label maps
+    "msseg2016-old-masks": replace(
+        _MSSEG,
+        slots=[
+            replace(
+                slot,
+                files={
+                    f"Pre-processed/{name}/FLAIR_preprocessed.nii.gz": "brain_image",
+                    f"ManualSegmentation/{name}/Consensus.nii.gz": "shifted_lesions",
+                },
+            )
+            for name, slot in zip(_MSSEG_OLD_IDS, _MSSEG_SLOTS, strict=False)
+        ],
+    ),
+    "msseg2016-old-test": replace(
+        _MSSEG,
+        slots=[
+            replace(slot, files=_old_test_files(number))
+            for number, slot in enumerate(_MSSEG_SLOTS[15:])
+        ],
+    ),
+    # the training set of the portal of 2017: one archive for each scanner
+    "wmh2017-portal": _variant(
+        "wmh2017",
+        lambda path: path.removeprefix("training/").removeprefix("Amsterdam/"),
+    ),
     "wmh2017-yucca": _variant("wmh2017", _wmh_yucca),
-    "cel-pairs": replace(_CEL, slot=_pairs, tables=None),
-    "cel-subjects": replace(_CEL, slot=_subjects, tables=None),
-    "cel-csv": replace(_CEL, slot=_csv, tables=layouts.case_table),
+    "cel-pairs": _cel("imagesTr/{}_0000.nii.gz", "labelsTr/{}.nii.gz"),
+    "cel-subjects": _cel("{}/T1_gado.nii.gz", "{}/lesions.nii.gz"),
+    "cel-csv": replace(
+        _CEL,
+        slots=[
+            replace(slot, files=_csv_files(slot.patient, VISITS[number][1], number))
+            for number, slot in enumerate(_CEL.slots)
+        ],
+        tables=layouts.case_table,
+    ),
 }
 """All layouts by name."""
 
@@ -241,13 +239,12 @@ def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Pat
     Empty files are enough where only their names matter.
     """
     chosen = LAYOUTS[layout]
-    slots = [chosen.slot(number) for number in range(n)]
+    slots = chosen.slots[:n]
     if empty:
         for path in (path for slot in slots for path in slot.files):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).touch()
-        tables = chosen.tables(slots) if chosen.tables else {}
-        for path, text in tables.items():
+        for path, text in chosen.tables(slots).items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text)
     else:
@@ -272,7 +269,7 @@ def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Pat
         decoy.parent.mkdir(parents=True, exist_ok=True)
         if not decoy.exists():
             write_volume(decoy, Volume(np.ones((2, 3, 2), np.int16), np.eye(4)))
-    for path in chosen.slot(0).files:
+    for path in chosen.slots[0].files:
         _add_dirt(folder, path)
     return folder
 
