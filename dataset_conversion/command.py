@@ -167,7 +167,6 @@ def _convert(args: argparse.Namespace) -> int:
     extraction = None
     if not own and any("strip" in _options(SOURCES[name]) for name in roots):
         extraction = brain_extraction(args)
-        extraction.check()
     cases, choices, terms = _find(args, roots, extraction)
     inputs = [*roots.values()]
     if extraction and extraction.mask_folder:

@@ -11,7 +11,7 @@ to the standard output, so that it can be handed on:
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ class Fold:
     Args:
         name: The number of the fold, or `all`.
         checkpoint: The file of its weights, which need not exist.
-        dice: Mean Dice over the foreground in the fold's validation, None if unknown.
+        dice: Mean Dice over the foreground in the fold's validation, nan if unknown.
         problem: Why the fold cannot be chosen, empty if it can.
     """
 
     name: str
     checkpoint: Path
-    dice: float | None = None
-    problem: str = ""
+    dice: float
+    problem: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{model}\nfold   Dice", file=sys.stderr)
     folds = read_folds(model, checkpoint=args.checkpoint)
     for fold in folds:
-        dice = "     -" if fold.dice is None else f"{fold.dice:6.4f}"
-        print(f"{fold.name:<4} {dice}  {fold.problem}".rstrip(), file=sys.stderr)
+        line = f"{fold.name:<4} {fold.dice:6.4f}  {fold.problem}"
+        print(line.rstrip(), file=sys.stderr)
     print(choose(folds, model=model).checkpoint)
     return 0
 
@@ -66,16 +66,11 @@ def find_model(dataset: str, trainer: str, plans: str, configuration: str) -> Pa
     """Return the folder in which nnU-Net keeps the folds of one model.
 
     Raises:
-        ValueError: If `nnUNet_results` is not set or no data set is called so.
+        ValueError: If a variable of nnU-Net is not set or no data set is called so.
         FileNotFoundError: If there is no such model; the message names those there are.
     """
     from nnunetv2.utilities.file_path_utilities import get_output_folder
 
-    if not os.environ.get("nnUNet_results"):
-        raise ValueError(
-            "The environment variable 'nnUNet_results' must name the folder of the "
-            "trained models. It is not set. Set it as for nnUNetv2_train."
-        )
     try:
         model = Path(get_output_folder(dataset, trainer, plans, configuration))
     except (RuntimeError, ValueError) as error:
@@ -97,10 +92,8 @@ def read_folds(model: Path, *, checkpoint: str = "checkpoint_final.pth") -> list
     """Read what nnU-Net left in the folders `fold_X` of `model`, in order of X."""
     names = [folder.name.removeprefix("fold_") for folder in model.glob("fold_*")]
     known = [name for name in names if name.isdecimal() or name == "all"]
-    return [
-        _read_fold(name, model / f"fold_{name}", checkpoint)
-        for name in sorted(known, key=lambda name: (name == "all", name.zfill(9)))
-    ]
+    known.sort(key=lambda name: (name == "all", name.zfill(9)))
+    return [_read_fold(name, model / f"fold_{name}", checkpoint) for name in known]
 
 
 def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
@@ -109,7 +102,7 @@ def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
     Raises:
         FileNotFoundError: If no fold of `model` can be chosen.
     """
-    candidates = [(fold.dice, fold) for fold in folds if not fold.problem]
+    candidates = [fold for fold in folds if not fold.problem]
     if not candidates:
         raise FileNotFoundError(
             "The model must have a fold with a checkpoint and a validation. "
@@ -117,21 +110,20 @@ def choose(folds: Iterable[Fold], *, model: Path) -> Fold:
             "'nnUNetv2_train ... --val' adds a validation that is missing."
         )
     # max() keeps the first of equals, and the folds are in order
-    return max(candidates, key=lambda pair: pair[0] or 0.0)[1]
+    return max(candidates, key=lambda fold: fold.dice)
 
 
 def _read_fold(name: str, folder: Path, checkpoint: str) -> Fold:
     path = folder / checkpoint
-    if name == "all":
-        return Fold(name, path, problem="left out: validated on its training cases")
     try:
         content = read_json(folder / "validation" / "summary.json")
         dice = float(content["foreground_mean"]["Dice"])
-    except FileNotFoundError:
-        return Fold(name, path, problem="no validation/summary.json")
-    except (KeyError, TypeError, ValueError):
-        return Fold(name, path, problem="no foreground_mean.Dice in summary.json")
-    if not 0 <= dice <= 1:  # nan where the validation has no lesion
-        return Fold(name, path, dice, problem="no Dice in [0, 1]")
-    problem = "" if path.is_file() else f"no {checkpoint}"
+    except (OSError, KeyError, TypeError, ValueError):
+        dice = math.nan
+    if name == "all":
+        problem = "left out: validated on its training cases"
+    elif not 0 <= dice <= 1:  # nan where the validation has no lesion
+        problem = "no Dice in validation/summary.json"
+    else:
+        problem = "" if path.is_file() else f"no {checkpoint}"
     return Fold(name, path, dice, problem)

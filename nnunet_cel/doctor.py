@@ -7,7 +7,6 @@ The exit status is 1 if anything is wrong.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 import platform
 import shlex
@@ -15,11 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -70,12 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one line for each check and return 1 if anything is wrong."""
-    status = 0
+    wrong = False
     for check in _checks():
         print(check, flush=True)
-        if check.status == "WRONG":
-            status = 1
-    return status
+        wrong |= check.status == "WRONG"
+    return int(wrong)
 
 
 def _checks() -> Iterator[Check]:
@@ -91,11 +87,8 @@ def _checks() -> Iterator[Check]:
     except ImportError as error:
         cure = "pip install --force-reinstall torch"
         yield Check("torch", "WRONG", f"cannot be imported ({error})", cure)
-    for module in ("timm", "torchvision"):
-        yield check_optional(module)
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         yield check_folder(variable, os.environ.get(variable))
-    yield from check_shared_memory()
 
 
 def check_version(package: str, supported: str = "") -> Check:
@@ -105,10 +98,9 @@ def check_version(package: str, supported: str = "") -> Check:
         found = metadata.version(package)
     except metadata.PackageNotFoundError:
         return Check(package, "WRONG", "not installed", cure)
+    right = SpecifierSet(supported).contains(found, prereleases=True)
     text = f"{found} (supported: {supported or 'any'})"
-    if SpecifierSet(supported).contains(found, prereleases=True):
-        return Check(package, "ok", text)
-    return Check(package, "WRONG", text, cure)
+    return Check(package, "ok", text) if right else Check(package, "WRONG", text, cure)
 
 
 def check_discovery(python: str = sys.executable) -> Check:
@@ -138,6 +130,8 @@ def check_processor() -> Iterator[Check]:
     """Yield what there is to compute on."""
     import torch
 
+    from nnunet_cel.networks.triplanar import has_native_bfloat16
+
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         memory = f"{card.total_memory / _GIB:.0f} GiB"
@@ -147,28 +141,10 @@ def check_processor() -> Iterator[Check]:
     elif not torch.cuda.is_available():
         cure = "train with -device cpu, which takes many times as long"
         yield Check("cuda", "note", "no card that torch can use", cure)
-    # Neither question is public, and older versions of torch know one of them only.
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    native = any(getattr(torch.cpu, name, bool)() for name in names)
     linux = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count()
-    kind = "native" if native else "no native"
+    kind = "native" if has_native_bfloat16() else "no native"
     yield Check("cpu", "ok", f"{cores} cores, {kind} bfloat16")
-
-
-def check_optional(module: str) -> Check:
-    """Check that `module` can be imported, which TransUNet alone needs."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            importlib.import_module(module)
-    except Exception as error:  # a torchvision built for another torch raises anything
-        cure = (
-            "only the TransUNet configuration needs it; "
-            "install torch and torchvision from the same source"
-        )
-        return Check(module, "note", f"cannot be imported ({error})", cure)
-    return Check(module, "ok", "can be imported")
 
 
 def check_folder(variable: str, value: str | None) -> Check:
@@ -183,23 +159,8 @@ def check_folder(variable: str, value: str | None) -> Check:
     try:
         with tempfile.TemporaryFile(dir=value):
             pass
-    except FileNotFoundError:
-        found = f"{value} (does not exist)"
-        return Check(variable, "WRONG", found, f"mkdir -p {shlex.quote(value)}")
     except (OSError, ValueError) as error:  # ValueError: no path at all
-        cure = "choose a folder in which you may write"
+        cure = f"mkdir -p {shlex.quote(value)}, or a folder in which you may write"
         return Check(variable, "WRONG", f"{value} ({error})", cure)
     free = shutil.disk_usage(value).free / _GIB
     return Check(variable, "ok", f"{value} (writable, {free:.0f} GiB free)")
-
-
-def check_shared_memory(folder: Path = Path("/dev/shm")) -> Iterator[Check]:
-    """Yield the shared memory through which workers hand over batches, on Linux."""
-    if not folder.is_dir():
-        return
-    total = shutil.disk_usage(folder).total / _GIB
-    if total < 1:
-        cure = "if workers die in training, give the container more (--shm-size=8g)"
-        yield Check("shared memory", "note", f"{total:.2f} GiB", cure)
-    else:
-        yield Check("shared memory", "ok", f"{total:.0f} GiB")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import multiprocessing
-import operator
 import os
 import signal
 import threading
@@ -17,20 +15,10 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-__all__ = [
-    "DEFAULT_PROCESSES",
-    "add_arguments",
-    "map_cases",
-    "mapper",
-    "raise_together",
-    "try_cases",
-]
+__all__ = ["add_arguments", "map_cases", "mapper", "raise_together", "try_cases"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-DEFAULT_PROCESSES = min(4, os.cpu_count() or 1)
-"""Number of processes where the user names none: a case can take a gigabyte."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-np",
         "--processes",
         type=int,
-        default=DEFAULT_PROCESSES,
+        default=min(4, os.cpu_count() or 1),  # a case can take a gigabyte
         metavar="N",
         help="number of cases worked on at once (default: %(default)s)",
     )
@@ -67,8 +55,7 @@ def map_cases(
 
     Args:
         function: What to do; defined at the top of a module if ``processes`` > 1.
-        items: One for each call, picklable if ``processes`` > 1; with 1, the next one
-            is asked for when the one before it is done.
+        items: One for each call, picklable if ``processes`` > 1.
         processes: Number of processes; with 1, this one does all.
         description: Title of the progress bar, None for no bar.
 
@@ -82,18 +69,16 @@ def map_cases(
         )
     title = {"desc": description, "disable": description is None, "unit": "case"}
     if processes == 1:
-        total = operator.length_hint(items) or None
-        return [function(item) for item in tqdm(items, total=total, **title)]
+        return [function(item) for item in tqdm(items, **title)]
     # Threads of SimpleITK and numba do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(processes, context, initializer=_start_worker)
     try:
         futures = [executor.submit(function, item) for item in items]
         for future in tqdm(as_completed(futures), total=len(futures), **title):
             future.result()  # raises what a failed one raised
     except BaseException as error:
-        for child in set(multiprocessing.active_children()) - others:
+        for child in multiprocessing.active_children():
             child.terminate()
         if isinstance(error, BrokenProcessPool):
             raise ChildProcessError(
@@ -119,12 +104,8 @@ def try_cases(
         ValueError: If the function raised ValueError or OSError; the message lists
             what was wrong with each of the items.
     """
-    results = map_cases(
-        functools.partial(_attempt, function),
-        items,
-        processes=processes,
-        description=description,
-    )
+    attempt = partial(_attempt, function)
+    results = map_cases(attempt, items, processes=processes, description=description)
     raise_together([problem for _, problem in results if problem])
     return [result for done, _ in results for result in done]
 
@@ -150,12 +131,10 @@ def _attempt(
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the main process, and end when it is gone, however it ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]  # it has one
         os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -38,9 +38,7 @@ __all__ = [
 Array = npt.NDArray[Any]
 Box: TypeAlias = tuple[slice, slice, slice]
 
-SAME_SPACING = 1e-3
-"""Spacings in mm that differ by less are the same."""
-
+_SAME = 1e-3  # mm by which spacings may differ and be called the same
 _TIE = 1e-4  # rounding must not decide about a voxel that is half lesion
 _CROOKED = 1e-4  # voxels per voxel by which axes may differ and be called the same
 
@@ -76,18 +74,14 @@ def box_around(
 ) -> Box:
     """Return the smallest box around the voxels > 0 of a mask.
 
-    A margin in mm is added on all sides, rounded up to voxels, within the image.
-
-    Raises:
-        ValueError: If no voxel of the mask is > 0.
+    There must be one. A margin in mm is added on all sides, rounded up to voxels,
+    within the image.
     """
-    found = find_objects((mask > 0).astype(np.int8))
-    if not found:
-        raise ValueError("A mask must hold at least one voxel to be cropped to.")
-    more = np.ceil(margin / np.array(spacing) - SAME_SPACING).astype(int)
+    (found,) = find_objects((mask > 0).astype(np.int8))
+    more = np.ceil(margin / np.array(spacing) - _SAME).astype(int)
     x, y, z = (
         slice(max(used.start - extra, 0), min(used.stop + extra, size))
-        for used, extra, size in zip(found[0], more.tolist(), mask.shape, strict=True)
+        for used, extra, size in zip(found, more.tolist(), mask.shape, strict=True)
     )
     return x, y, z
 
@@ -113,10 +107,10 @@ def grid_with_spacing(grid: Grid, spacing: Sequence[float]) -> Grid:
     for axis, direction in enumerate(nearest):
         old = float(np.linalg.norm(grid.affine[:3, axis]))
         new = float(spacing[direction])
-        if abs(old - new) < SAME_SPACING:
+        if abs(old - new) < _SAME:
             continue
         extent = grid.shape[axis] * old
-        shape[axis] = int(np.ceil(extent / new - SAME_SPACING))
+        shape[axis] = int(np.ceil(extent / new - _SAME))
         affine[:3, axis] *= new / old
         # From the center of the first voxel to that of the new first one, in mm.
         shift = (extent - old - (shape[axis] - 1) * new) / 2

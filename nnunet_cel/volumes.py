@@ -24,6 +24,7 @@ import numpy.typing as npt
 from nibabel.imageglobals import LoggingOutputSuppressor
 
 from nnunet_cel.dicom import read_series
+from nnunet_cel.files import write_whole
 
 __all__ = [
     "ENDINGS",
@@ -104,7 +105,29 @@ def read_volume(path: Path | str) -> Volume:
         )
     is_nifti = ending in _NIFTI_ENDINGS and not path.is_dir()
     voxels, affine = _read_nifti(path) if is_nifti else _read_with_itk(path)
-    return _checked(path, voxels, affine)
+    while voxels.ndim > 3 and voxels.shape[-1] == 1:
+        voxels = voxels[..., 0]
+    gray = voxels.dtype.kind in "biuf"
+    if voxels.ndim != 3 or voxels.size == 0 or not gray:
+        raise ValueError(
+            f"The image {path} must have three axes and one number per voxel. Got the "
+            f"shape {voxels.shape}, {'gray' if gray else voxels.dtype}: cut out the "
+            "volume that you need, or convert it to a gray image."
+        )
+    with np.errstate(all="ignore"):
+        axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        crooked = abs(axes.T @ axes - np.eye(3)).max()
+    if not np.isfinite(affine).all() or not crooked <= _SHEAR:  # nan of size 0 as well
+        raise ValueError(
+            f"The axes of the image {path} must be at right angles, with voxels of a "
+            f"size above 0. Got the affine\n{affine}\ninstead: resample the image, or "
+            "mend its header."
+        )
+    if voxels.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
+            voxels = voxels.astype(np.float32)
+    voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+    return Volume(voxels, affine)
 
 
 def check_whole(path: Path | str) -> None:
@@ -152,23 +175,20 @@ def check_same_grid(name: str, volume: Volume, expected: Volume) -> None:
     Raises:
         ValueError: If shape or affine differ.
     """
+    if same_grid(volume, expected):
+        return
+    what, wanted, got = "affine", expected.affine, volume.affine
     if volume.voxels.shape != expected.voxels.shape:
-        raise ValueError(
-            f"{name} must have the shape of the image, {expected.voxels.shape}. Got "
-            f"{volume.voxels.shape} instead: resample it to the image."
-        )
-    if not same_grid(volume, expected):
-        raise ValueError(
-            f"{name} must have the affine of the image,\n{expected.affine}\nGot\n"
-            f"{volume.affine}\ninstead: resample it to the image, or mend its header "
-            "if the voxels lie right."
-        )
+        what, wanted, got = "shape", expected.voxels.shape, volume.voxels.shape
+    raise ValueError(
+        f"{name} must have the {what} of the image,\n{wanted}\nGot\n{got}\ninstead: "
+        "resample it to the image, or mend its header if the voxels lie right."
+    )
 
 
 def write_volume(path: Path | str, volume: Volume) -> None:
-    """Write a NIfTI file, ``.nii.gz`` or ``.nii``, as :func:`to_nifti` makes it."""
-    path = Path(path)
-    path.write_bytes(to_nifti(volume, compressed=path.suffix == ".gz"))
+    """Write a NIfTI file, ``.nii.gz`` or ``.nii``, whole; what fails names the file."""
+    write_whole(path, to_nifti(volume, compressed=Path(path).suffix == ".gz"))
 
 
 def to_nifti(volume: Volume, *, compressed: bool = True) -> bytes:
@@ -203,15 +223,10 @@ def _read_nifti(path: Path) -> tuple[Array, Array]:
         with LoggingOutputSuppressor():  # nibabel's words do not name the file
             image = kind.from_bytes(content)
         voxels = np.asanyarray(image.dataobj)
-        scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-        unit = image.header.get_xyzt_units()[0]
+        if (unit := image.header.get_xyzt_units()[0]) not in ("mm", "unknown"):
+            raise ValueError(f"its unit of length is {unit}, not mm")
     except Exception as error:  # a damaged header can fail anywhere in nibabel
         raise ValueError(_unreadable(path, error)) from error
-    if unit not in ("mm", "unknown"):
-        raise ValueError(_unreadable(path, f"its unit of length is {unit}, not mm"))
-    if scaled:
-        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
-            voxels = voxels.astype(np.float32)
     return voxels, np.asarray(image.affine, dtype=float)
 
 
@@ -236,38 +251,7 @@ def _read_with_itk(path: Path) -> tuple[Array, Array]:
     return voxels, affine
 
 
-def _checked(path: Path, voxels: Array, affine: Array) -> Volume:
-    """Return the volume if it is one that a data set can hold."""
-    while voxels.ndim > 3 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    gray = voxels.dtype.kind in "biuf"
-    if voxels.ndim != 3 or voxels.size == 0 or not gray:
-        raise ValueError(
-            f"The image {path} must have three axes and one number per voxel. Got the "
-            f"shape {voxels.shape}, {'gray' if gray else voxels.dtype}: cut out the "
-            "volume that you need, or convert it to a gray image."
-        )
-    axes = affine[:3, :3]
-    sizes = np.linalg.norm(axes, axis=0)
-    if (
-        not np.isfinite(affine).all()
-        or not sizes.all()
-        or abs(axes.T @ axes / np.outer(sizes, sizes) - np.eye(3)).max() > _SHEAR
-    ):
-        raise ValueError(
-            f"The axes of the image {path} must be at right angles, with voxels of a "
-            f"size above 0. Got the affine\n{affine}\ninstead: resample the image, or "
-            "mend its header."
-        )
-    if voxels.dtype.itemsize > 4:
-        with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
-            voxels = voxels.astype(np.float32)
-    if voxels.dtype.byteorder not in "=|":
-        voxels = voxels.astype(voxels.dtype.newbyteorder("="))
-    return Volume(voxels, np.asarray(affine, dtype=float))
-
-
-def _unreadable(path: Path, error: BaseException | str) -> str:
+def _unreadable(path: Path, error: BaseException) -> str:
     """Return the message for a file that cannot be read."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return f"The image {path} cannot be read: {reason}. Get it again from its source."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,7 @@ from nnunet_cel.volumes import (
 )
 
 OBLIQUE = np.array(
-    [
-        [-0.6, 0.8 * 0.5, 0.0, 12.0],
-        [0.8, 0.6 * 0.5, 0.0, -30.0],
-        [0.0, 0.0, 3.0, 5.5],
-        [0.0, 0.0, 0.0, 1.0],
-    ]
+    [[-0.6, 0.4, 0, 12], [0.8, 0.3, 0, -30], [0, 0, 3, 5.5], [0, 0, 0, 1.0]]
 )
 DTYPES = [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.float32, np.float64]
 
@@ -41,69 +37,54 @@ def make_voxels(dtype: Any = np.int16) -> np.ndarray:
     return np.arange(4 * 5 * 3).reshape(4, 5, 3).astype(dtype)
 
 
-@st.composite
-def affines(draw: st.DrawFn) -> np.ndarray:
-    """Draw any orientation, flips and permutations of axes included."""
-    angles = draw(st.tuples(*[st.floats(-180, 180, width=32)] * 3))
-    order = draw(st.permutations(range(3)))
-    signs = draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
-    spacing = draw(st.tuples(*[st.floats(0.3, 6)] * 3))
-    origin = draw(st.tuples(*[st.floats(-300, 300, width=32)] * 3))
+def make_affine(seed: int) -> np.ndarray:
+    """Return any orientation, flips and permutations of axes included."""
+    rng = np.random.default_rng(seed)
     affine = np.eye(4)
-    axes = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
-    affine[:3, :3] = (axes[:, order] * signs) * spacing
-    affine[:3, 3] = origin
+    axes = Rotation.random(random_state=rng).as_matrix()[:, rng.permutation(3)]
+    affine[:3, :3] = axes * rng.choice([-1, 1], 3) * rng.uniform(0.3, 6, 3)
+    affine[:3, 3] = rng.uniform(-300, 300, 3)
     return affine
 
 
 @given(
-    affine=affines(),
+    affine=st.builds(make_affine, st.integers(0, 2**32)),
     dtype=st.sampled_from(DTYPES),
-    slope=st.sampled_from([None, 1.0, 0.5, 2.5, 1e-3, -1.5]),
-    intercept=st.sampled_from([0.0, 10.0, -7.25]),
-    form=st.sampled_from(["both", "sform", "qform"]),
-    big_endian=st.booleans(),
+    scale=st.sampled_from([None, (1.0, 10.0), (0.5, 0.0), (1e-3, -7.25), (-1.5, 10.0)]),
+    codes=st.sampled_from([(2, 1), (2, 0), (0, 1)]),
+    order=st.sampled_from("<>"),
     ending=st.sampled_from([".nii", ".nii.gz"]),
 )
 def test_any_header_keeps_values_and_world_positions(
-    tmp_path_factory: pytest.TempPathFactory,
-    affine: np.ndarray,
-    dtype: Any,
-    slope: float | None,
-    intercept: float,
-    form: str,
-    big_endian: bool,
-    ending: str,
+    tmp_path_factory, affine, dtype, scale, codes, order, ending
 ) -> None:
     """Whatever the header, reading, writing and reading gives the same, also to ITK."""
     folder = tmp_path_factory.mktemp("fuzz")
     source, target = folder / f"source{ending}", folder / f"target{ending}"
-    order = ">" if big_endian else "<"
     stored = make_voxels(dtype).astype(np.dtype(dtype).newbyteorder(order))
     image = nib.Nifti1Image(stored, affine, nib.Nifti1Header(endianness=order))
     image.set_data_dtype(dtype)
-    image.set_sform(affine, code=0 if form == "qform" else 2)
-    image.set_qform(affine, code=0 if form == "sform" else 1)
+    image.set_sform(affine, code=codes[0])
+    image.set_qform(affine, code=codes[1])
+    image.header["descrip"] = b"DOE JANE"
     expected = stored.astype(np.float64)
     raw = image.to_bytes()
-    if slope is not None:
-        image.header.set_slope_inter(slope, intercept)
-        expected = expected * np.float32(slope) + np.float32(intercept)
+    if scale is not None:
+        image.header.set_slope_inter(*scale)
+        expected = expected * np.float32(scale[0]) + np.float32(scale[1])
         # nibabel scales values down on writing; undo that
         raw = image.to_bytes()[:352] + stored.tobytes(order="F")
     source.write_bytes(gzip.compress(raw) if ending == ".nii.gz" else raw)
-    known = nib.load(source)
 
     volume = read_volume(source)
     write_volume(target, volume)
 
     np.testing.assert_allclose(volume.voxels, expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(volume.affine, known.affine)
+    np.testing.assert_array_equal(volume.affine, nib.load(source).affine)
     again = read_volume(target)
     np.testing.assert_array_equal(again.voxels, volume.voxels)
-    assert again.affine.astype(np.float32).tobytes() == (
-        volume.affine.astype(np.float32).tobytes()
-    )
+    np.testing.assert_array_equal(*np.float32([again.affine, volume.affine]))
+    assert b"DOE" not in nib.load(target).header.binaryblock
     other = sitk.ReadImage(str(target))
     corner = np.array(other.TransformContinuousIndexToPhysicalPoint((3.0, 4.0, 2.0)))
     world = (volume.affine @ [3, 4, 2, 1])[:3] * [-1, -1, 1]
@@ -197,11 +178,9 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
     """A file that is not there, one of another kind, and what ITK cannot read."""
     with pytest.raises(FileNotFoundError, match="no image"):
         read_volume(tmp_path / "a.nii.gz")
-    with pytest.raises(ValueError, match=r"a\.png instead"):
-        read_volume(text_file(tmp_path / "a.png"))
-    for ending in (".nrrd", ".mha"):
-        with pytest.raises(ValueError, match=r"bad\.\w+ cannot be read"):
-            read_volume(text_file(tmp_path / f"bad{ending}"))
+    for name, message in {"a.png": "a.png instead", "b.mha": "b.mha cannot"}.items():
+        with pytest.raises(ValueError, match=message):
+            read_volume(text_file(tmp_path / name))
 
 
 def test_other_kinds_of_files_are_read(tmp_path: Path) -> None:
@@ -241,41 +220,21 @@ def test_grids_agree_within_a_thousandth() -> None:
     assert same_grid(first, Volume(make_voxels(), OBLIQUE + 0.9e-3 * shift))
     with pytest.raises(ValueError, match="The mask must have the affine"):
         check_same_grid("The mask", Volume(make_voxels(), OBLIQUE + shift), first)
-    with pytest.raises(ValueError, match=r"The mask.*\(4, 5, 3\).*Got \(4, 5, 2\)"):
+    with pytest.raises(ValueError, match=r"The mask must have the shape"):
         check_same_grid("The mask", Volume(make_voxels()[..., :2], OBLIQUE), first)
 
 
-def test_header_holds_no_text(tmp_path: Path) -> None:
-    """Nothing but numbers gets into a written file."""
-    source = tmp_path / "source.nii"
-    image = nib.Nifti1Image(make_voxels(), OBLIQUE)
-    for name in ("descrip", "db_name", "aux_file", "intent_name"):
-        image.header[name] = b"DOE JANE"
-    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE JANE"))
-    image.to_filename(source)
-    assert b"DOE JANE" in source.read_bytes()
-
-    write_volume(tmp_path / "target.nii", read_volume(source))
-
-    assert b"DOE" not in (tmp_path / "target.nii").read_bytes()
-
-
-def test_spacing_and_volume_of_a_voxel() -> None:
-    """An oblique voxel of 1 x 0.5 x 3 mm has 1.5 mm3."""
+def test_small_facts() -> None:
+    """An oblique voxel of 1 x 0.5 x 3 mm; the double ending, in capitals as well."""
     volume = Volume(make_voxels(), OBLIQUE)
-
     assert volume.spacing == pytest.approx((1, 0.5, 3))
     assert volume.voxel_volume == pytest.approx(1.5)
-
-
-def test_ending_is_split_off() -> None:
-    """The double ending counts as one, in capitals as well."""
     assert split_ending("a.nii.gz") == ("a", ".nii.gz")
     assert split_ending("x/a.b.NII") == ("a.b", ".nii")
     assert split_ending("a.png") == ("a.png", "")
 
 
-def test_half_a_compressed_file_is_not_whole(tmp_path: Path) -> None:
+def test_half_a_file_is_not_whole(tmp_path: Path) -> None:
     """It is refused by its name; a whole one and other formats pass."""
     path = save(tmp_path / "a.nii.gz", make_voxels())
     check_whole(path)
@@ -283,3 +242,19 @@ def test_half_a_compressed_file_is_not_whole(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"a\.nii\.gz cannot be read"):
         check_whole(path)
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> None:
+    """A full disk names the file, and leaves the one before it as it was."""
+    path = tmp_path / "a.nii.gz"
+    write_volume(path, Volume(make_voxels(), OBLIQUE))
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match=r"a\.nii\.gz: No space left"):
+        write_volume(path, Volume(make_voxels() + 1, OBLIQUE))
+
+    assert [*tmp_path.iterdir()] == [path]
+    np.testing.assert_array_equal(read_volume(path).voxels, make_voxels())

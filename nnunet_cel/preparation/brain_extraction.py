@@ -44,12 +44,7 @@ from nnunet_cel.resampling import (
 from nnunet_cel.scans import case_name, walk_images
 from nnunet_cel.volumes import Volume, check_same_grid, read_label_map
 
-__all__ = [
-    "BrainExtraction",
-    "add_brain_arguments",
-    "bet_mask",
-    "brain_extraction",
-]
+__all__ = ["BrainExtraction", "add_brain_arguments", "bet_mask", "brain_extraction"]
 
 Array = npt.NDArray[Any]
 Method: TypeAlias = Literal["bet", "mask", "none"]
@@ -65,18 +60,16 @@ class BrainExtraction:
     Args:
         method: Which way, see the words above.
         mask_folder: Folder with the user's own masks, for ``mask``.
+
+    Raises:
+        ImportError: If the package of the method is missing.
+        ValueError: If there is no folder of masks.
     """
 
     method: Method = "bet"
     mask_folder: Path | None = None
 
-    def check(self) -> None:
-        """Refuse what cannot work, before any work is done.
-
-        Raises:
-            ImportError: If a package is missing.
-            ValueError: If there is no folder of masks.
-        """
+    def __post_init__(self) -> None:
         if self.method == "bet" and importlib.util.find_spec("brainextractor") is None:
             raise ImportError(
                 "Brain extraction with --bet needs the package brainextractor: "
@@ -116,15 +109,18 @@ class BrainExtraction:
         elif self.method == "none":
             mask = binary_fill_holes(voxels != 0)
         else:
-            mask = self._own_mask(names, image)
+            path = self._own_mask(names)
+            own = read_label_map(path)
+            check_same_grid(f"The brain mask {path}", own, image)
+            mask = own.voxels > 0
         if not mask.any():
             raise ValueError(
                 f"The brain mask of {names[0]} must hold at least one voxel. It is "
-                "empty: look at the image, or use another method."
+                "empty: look whether the image is of a head, or use another method."
             )
         return mask
 
-    def _own_mask(self, names: Sequence[str], image: Volume) -> Array:
+    def _own_mask(self, names: Sequence[str]) -> Path:
         folder = self.mask_folder or Path()
         wanted = {name + suffix for name in names for suffix in _SUFFIXES}
         found = [
@@ -139,9 +135,7 @@ class BrainExtraction:
                 f"file named {' or '.join(names)}, which may go on with "
                 f"{', '.join(_SUFFIXES[1:])}. Got {got}."
             )
-        mask = read_label_map(found[0])
-        check_same_grid(f"The brain mask {found[0]}", mask, image)
-        return mask.voxels > 0
+        return found[0]
 
 
 def add_brain_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,14 +166,11 @@ def brain_extraction(args: argparse.Namespace) -> BrainExtraction:
 
 
 def bet_mask(image: Volume) -> Array:
-    """Return where BET finds the brain, booleans of shape (X, Y, Z).
+    """Return where BET finds the brain, booleans of shape (X, Y, Z), if it does.
 
     The result does not depend on the unit of the intensities, nor on the order of the
     axes. It is the same in every run. The image must be of a head with finite
     intensities, in which the brain is brighter than its rim (T1w, FLAIR).
-
-    Raises:
-        ValueError: If there is no head in the image.
     """
     turned = to_ras(image)  # so that axes that run the other way change nothing
     grid = grid_with_spacing(grid_of(turned), (1, 1, 1))
@@ -189,36 +180,30 @@ def bet_mask(image: Volume) -> Array:
 
 
 def _extract(voxels: Array) -> Array:
-    """Return the brain mask of an image with voxels of 1 mm."""
+    """Return the brain mask of an image with voxels of 1 mm, empty if it has none."""
     from brainextractor import BrainExtractor
 
+    mask = np.zeros(voxels.shape, dtype=bool)
+    if voxels.min() == voxels.max():  # BET would go on for ever
+        return mask
     head = nib.Nifti1Image(np.ascontiguousarray(voxels), np.eye(4))
     try:
-        if voxels.min() == voxels.max():  # BET would go on for ever
-            raise ArithmeticError("all voxels are equal")
         with contextlib.redirect_stdout(io.StringIO()):  # a line for each iteration
             extractor = BrainExtractor(head)
-            border = _add_border(extractor)  # when it has set its thresholds
+            # The border is added when it has set its thresholds.
+            vertices = extractor.vertices
+            outside = max(-vertices.min(), (vertices - voxels.shape).max(), 0)
+            border = int(np.ceil(outside)) + _REACH
+            extractor.data = np.pad(
+                extractor.data, border, constant_values=extractor.tmin
+            )
+            extractor.vertices = vertices + border
+            extractor.update_surface_attributes()
             extractor.run()
             points = extractor.surface.voxelized(1).fill().points
-    except (ArithmeticError, IndexError) as error:
-        raise ValueError(
-            "The brain extraction must get an image of a head, with a brain that is "
-            "brighter than its rim: look at the image, or give a mask of your own."
-        ) from error
+    except (ArithmeticError, IndexError):  # no head
+        return mask
     indices = np.rint(points).astype(int) - border
     inside = ((indices >= 0) & (indices < voxels.shape)).all(axis=1)
-    mask = np.zeros(voxels.shape, dtype=bool)
     mask[tuple(indices[inside].T)] = True
     return mask
-
-
-def _add_border(extractor: Any) -> int:
-    """Surround the image of an extractor with empty voxels, and return how many."""
-    vertices = extractor.vertices
-    outside = max(-vertices.min(), (vertices - extractor.data.shape).max(), 0)
-    border = int(np.ceil(outside)) + _REACH
-    extractor.data = np.pad(extractor.data, border, constant_values=extractor.tmin)
-    extractor.vertices = vertices + border
-    extractor.update_surface_attributes()
-    return border

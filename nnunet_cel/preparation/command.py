@@ -29,21 +29,19 @@ IN is one of
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from nnunet_cel import parallel
 from nnunet_cel.files import new_folder, sha256, to_csv, to_json, write_whole
-from nnunet_cel.parallel import map_cases
 from nnunet_cel.preparation.brain_extraction import (
     add_brain_arguments,
     brain_extraction,
 )
 from nnunet_cel.preparation.picture import draw_picture
-from nnunet_cel.preparation.pipeline import Settings, prepare_volume
-from nnunet_cel.resampling import Grid, grid_of
+from nnunet_cel.preparation.pipeline import MARGIN, Settings, prepare_volume
 from nnunet_cel.scans import (
     PREPARED,
     Scan,
@@ -119,13 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    settings = Settings(
-        extraction=brain_extraction(args),
-        n4=args.n4,
-        denoise=args.denoise,
-        spacing=None if args.keep_spacing else args.spacing,
-    )
-    settings.check()
+    spacing = None if args.keep_spacing else args.spacing
+    settings = Settings(brain_extraction(args), args.n4, args.denoise, spacing)
     source, labels = args.source, args.labels
     scans: list[Scan] = []
     if args.images or source.suffix.lower() in (".csv", ".tsv") or is_bids(source):
@@ -134,11 +127,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         cases = _find_cases(source, None if labels is None else Path(labels))
     paths = [path for case in cases for path in (case.image, case.label)]
-
-    def for_all(description: str, function: Callable[[_Case], Any]) -> list[Any]:
-        title = None if args.no_progress else description
-        return map_cases(function, cases, processes=args.processes, description=title)
-
     with new_folder(
         args.folder,
         what="preparation",
@@ -146,16 +134,12 @@ def run(args: argparse.Namespace) -> int:
         inputs=filter(None, [source, *paths, settings.extraction.mask_folder]),
         overwrite=args.overwrite,
     ) as folder:
-        problems = filter(None, for_all("Checking", partial(_problem, settings)))
-        if lines := list(problems):
-            raise ValueError(
-                f"{len(lines)} of {len(cases)} images cannot be prepared. Nothing was "
-                "written.\n" + "\n".join(lines)
-            )
+        parallel.mapper(args, "Checking")(partial(_check, settings), cases)
         for part in ("images", "labels", "masks", "qc", "transforms"):
             if part != "labels" or any(case.label for case in cases):
                 (folder / part).mkdir()
-        records = for_all("Preparing", partial(_prepare_case, folder, settings))
+        prepare = partial(_prepare_case, folder, settings)
+        records = parallel.mapper(args, "Preparing")(prepare, cases)
         by_case = dict(zip([case.name for case in cases], records, strict=True))
         content = {**_circumstances(settings), "cases": by_case}
         write_whole(folder / PREPARED, to_json(content))
@@ -197,15 +181,11 @@ def _find_cases(source: Path, labels: Path | None) -> list[_Case]:
     return [_Case(name, path, found[name]) for name, path in images.items()]
 
 
-def _problem(settings: Settings, case: _Case) -> str:
-    """Return what is wrong with a case before the slow work, empty if nothing is."""
-    try:
-        image, _ = _read(case)
-        if settings.extraction.method == "mask":
-            settings.extraction.mask([case.name], image)
-    except (ValueError, OSError) as error:
-        return str(error)
-    return ""
+def _check(settings: Settings, case: _Case) -> None:
+    """Refuse what is wrong with a case, before the slow work."""
+    image, _ = _read(case)
+    if settings.extraction.method == "mask":
+        settings.extraction.mask([case.name], image)
 
 
 def _read(case: _Case) -> tuple[Volume, Volume | None]:
@@ -221,10 +201,7 @@ def _read(case: _Case) -> tuple[Volume, Volume | None]:
 def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, Any]:
     """Write all files of a case, and return what `preparation.json` says about it."""
     image, label = _read(case)
-    try:
-        prepared = prepare_volume(case.name, image, settings, label)
-    except ValueError as error:
-        raise ValueError(f"{case.image} cannot be prepared. {error}") from error
+    prepared = prepare_volume(case.name, image, settings, label)
     write_volume(folder / "images" / f"{case.name}_0000.nii.gz", prepared.image)
     mask = Volume(prepared.mask, image.affine)
     write_volume(folder / "masks" / f"{case.name}.nii.gz", mask)
@@ -236,40 +213,37 @@ def _prepare_case(folder: Path, settings: Settings, case: _Case) -> dict[str, An
     record = {
         "case": case.name,
         "source_sha256": digest,
-        "original": _as_json(grid_of(image)),
+        "original": _as_json(image),
         "crop": {
             "first": [part.start for part in prepared.box],
             "stop": [part.stop for part in prepared.box],
         },
-        "prepared": _as_json(grid_of(prepared.image)),
+        "prepared": _as_json(prepared.image),
         **_circumstances(settings),
     }
     write_whole(folder / "transforms" / f"{case.name}.json", to_json(record))
-    volume = float(prepared.mask.sum()) * image.voxel_volume / 1000
     return {
         "source_sha256": digest,
-        "brain_volume_ml": round(volume, 1),
+        "brain_volume_ml": round(prepared.brain_volume, 1),
         "warnings": prepared.warnings,
     }
 
 
-def _as_json(grid: Grid) -> dict[str, Any]:
-    """Return what a transform says of a grid."""
-    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
+def _as_json(volume: Volume) -> dict[str, Any]:
+    """Return what a transform says of the grid of a volume."""
+    return {"shape": list(volume.voxels.shape), "affine": volume.affine.tolist()}
 
 
 def _circumstances(settings: Settings) -> dict[str, Any]:
     """Return settings, without paths, and versions of all that voxels depend on."""
-    packages = ["nnunet-cel", "nibabel", "numpy", "SimpleITK"]
-    if settings.denoise:
-        packages.append("scikit-image")
+    packages = ("nnunet-cel", "nibabel", "numpy", "SimpleITK", "scikit-image")
     return {
         "settings": {
             "brain_extraction": settings.extraction.method,
             "n4": settings.n4,
             "denoise": settings.denoise,
             "spacing_mm": settings.spacing,
-            "margin_mm": settings.margin,
+            "margin_mm": MARGIN,
         },
         "versions": settings.extraction.versions(*packages),
     }

@@ -64,15 +64,14 @@ def draw_picture(
         prepared: What became of the image.
     """
     brain = to_ras(Volume(prepared.mask, original.affine)).voxels
-    lesions = _lesions(label)
-    before = _shown(original, brain, [(brain, BRAIN), *lesions])
-    after = _shown(prepared.image, None, _lesions(prepared.label))
+    before = _shown(original, label, brain)
+    after = _shown(prepared.image, prepared.label)
     box = box_around(brain)
     center = np.array([(part.start + part.stop) // 2 for part in box])
-    for lesion, _ in lesions:
-        if lesion.any():  # where the largest part of the lesions is
-            sums = (lesion.sum(axis=others) for others in ((1, 2), (0, 2), (0, 1)))
-            center = np.array([counts.argmax() for counts in sums])
+    lesion = before.masks[-1][0]
+    if label is not None and lesion.any():  # where the largest part of the lesions is
+        sums = (lesion.sum(axis=others) for others in ((1, 2), (0, 2), (0, 1)))
+        center = np.array([counts.argmax() for counts in sums])
     to_prepared = np.linalg.inv(after.image.affine) @ before.image.affine
     there = np.rint(to_prepared[:3, :3] @ center + to_prepared[:3, 3]).astype(int)
     there = np.clip(there, 0, np.array(after.gray.shape) - 1)
@@ -87,8 +86,8 @@ def draw_picture(
         index = int(box[2].start + share * (box[2].stop - box[2].start))
         height = before.image.affine[2] @ [*center[:2], index, 1]
         levels.append(before.panel(f"z = {height:.0f} mm", 2, index))
-    volume = prepared.mask.sum() * original.voxel_volume / 1000
-    facts = f"{_size(original)} to {_size(prepared.image)}  |  brain {volume:.0f} ml"
+    facts = f"{_size(original)} to {_size(prepared.image)}  |  brain "
+    facts += f"{prepared.brain_volume:.0f} ml"
     legend = {"outline of the brain mask": BRAIN}
     if label is not None:
         volume = (label.voxels > 0).sum() * original.voxel_volume / 1000
@@ -97,16 +96,11 @@ def draw_picture(
     return draw_sheet([planes, levels], title=title, facts=facts, legend=legend)
 
 
-def _lesions(label: Volume | None) -> list[tuple[Array, str]]:
-    """Return the mask of the lesions and its color, if there is a label map."""
-    return [] if label is None else [(to_ras(label).voxels > 0, LESION)]
-
-
-def _shown(
-    image: Volume, brain: Array | None, masks: list[tuple[Array, str]]
-) -> _Shown:
+def _shown(image: Volume, label: Volume | None, brain: Array | None = None) -> _Shown:
     """Return an image whose black is 0, and whose white is bright in the brain."""
     turned = to_ras(image)
+    masks = [] if brain is None else [(brain, BRAIN)]
+    masks += [] if label is None else [(to_ras(label).voxels > 0, LESION)]
     return _Shown(turned, to_gray(turned.voxels.clip(min=0), brain), masks)
 
 

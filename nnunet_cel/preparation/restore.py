@@ -3,7 +3,7 @@
 PRED is a label map, or a folder of them such as nnUNetv2_predict writes. ORIGINAL is
 the original image (NIfTI, NRRD, MetaImage or a folder with a DICOM series), or the JSON
 file in `transforms` that `nnunet-cel prepare` wrote. For a folder of label maps it is a
-folder of these, or the one that `nnunet-cel prepare` wrote. Names must be the same.
+folder of images, or the one that `nnunet-cel prepare` wrote. Names must be the same.
 
 Cases of `nnunet-cel convert cel` have other names than the scans; its linking table
 tells which is which.
@@ -16,7 +16,6 @@ tells which is which.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 from pathlib import Path
 
@@ -31,14 +30,13 @@ from nnunet_cel.files import (
     to_json,
     write_whole,
 )
-from nnunet_cel.resampling import Grid, grid_of, resample_labels
-from nnunet_cel.scans import find_images, is_single, refuse, walk_images
+from nnunet_cel.resampling import Grid, grid_of, resample_image, resample_labels
+from nnunet_cel.scans import find_images, is_single, refuse
 from nnunet_cel.volumes import (
     Volume,
     read_label_map,
     read_volume,
     split_ending,
-    to_nifti,
     write_volume,
 )
 
@@ -56,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "original",
         type=Path,
         metavar="ORIGINAL",
-        help="original image or transform, or folder of them",
+        help="original image or transform, or folder of images",
     )
     parser.add_argument(
         "-o",
@@ -93,9 +91,18 @@ def run(args: argparse.Namespace) -> int:
     if alone:
         ((name, path),) = predictions.items()
         out = args.out or path.with_name(f"{split_ending(path)[0]}_restored.nii.gz")
-        _check_file(out, [path, originals[name]], args.overwrite)
+        read = [os.path.realpath(file) for file in (path, originals[name])]
+        if (
+            not out.name.endswith((".nii.gz", ".nii"))
+            or os.path.realpath(out) in read
+            or (out.exists() and not args.overwrite)
+        ):
+            raise ValueError(
+                "The restored label map must be a new file (or --overwrite) that ends "
+                f"in .nii.gz or .nii, and none that is read. Got {out} instead."
+            )
         restored = _restored(path, originals[name])
-        write_whole(out, to_nifti(restored, compressed=out.name.endswith(".gz")))
+        write_volume(out, restored)
         print(f"Restored 1 label map to {out}")
         return 0
     if args.out is None:
@@ -135,31 +142,10 @@ def _scans_of_cases(predictions: dict[str, Path], table: Path) -> dict[str, Path
 
 def _find_originals(path: Path) -> dict[str, Path]:
     """Return original images or transforms by the names of their cases."""
-    if path.is_file() and path.suffix == ".json":
+    if path.suffix == ".json":
         return {path.stem: path}
-    folder = path / "transforms" if (path / "transforms").is_dir() else path
-    if folder.is_dir() and not is_single(folder):
-        records = sorted(folder.glob("[!.]*.json"))
-        # Beside images, JSON files are something else, such as nnU-Net's dataset.json.
-        if records and next(walk_images(folder), None) is None:
-            return {record.stem: record for record in records}
-    return find_images(path)
-
-
-def _check_file(out: Path, read: list[Path], overwrite: bool) -> None:
-    """Refuse a place for a restored label map, before any work."""
-    if not out.name.endswith((".nii.gz", ".nii")) or any(
-        os.path.realpath(out) == os.path.realpath(source) for source in read
-    ):
-        raise ValueError(
-            "The restored label map must be a file that ends in .nii.gz or .nii, and "
-            f"none that is read. Got {out} instead."
-        )
-    if out.exists() and not overwrite:
-        raise FileExistsError(
-            f"The file {out} exists and is not replaced without being told so. Choose "
-            "another one, or add --overwrite."
-        )
+    records = sorted(path.glob("transforms/[!.]*.json"))
+    return {record.stem: record for record in records} or find_images(path)
 
 
 def read_grids(path: Path) -> tuple[Grid, Grid]:
@@ -199,18 +185,10 @@ def _restored(prediction: Path, original: Path) -> Volume:
             )
     else:
         grid = grid_of(read_volume(original))
-    if not _overlap(own, grid):
+    everywhere = Volume(np.ones(own.shape, np.float32), own.affine)
+    if not resample_image(everywhere, grid).voxels.any():
         raise ValueError(
             f"The label map {prediction} must lie where its original {original} lies. "
             "They have no part of the world in common: is it the right one?"
         )
     return resample_labels(label, grid)
-
-
-def _overlap(first: Grid, second: Grid) -> bool:
-    """Return whether two grids can have a part of the world in common."""
-    ends = [(-0.5, size - 0.5) for size in first.shape]
-    corners = np.array([[*corner, 1] for corner in itertools.product(*ends)])
-    there = corners @ (np.linalg.inv(second.affine) @ first.affine).T[:, :3]
-    beyond = np.array(second.shape) - 0.5
-    return bool((there.max(axis=0) > -0.5).all() and (there.min(axis=0) < beyond).all())
