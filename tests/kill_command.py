@@ -22,9 +22,8 @@ from nnunet_cel import cli
 
 _MODULES = (
     "dataset_conversion.command",
-    "evaluation.compare_command",
+    "evaluation.comparison",
     "evaluation.dataset",
-    "evaluation.evaluate_command",
     "preparation.command",
     "preparation.restore",
     "report.build",
