@@ -87,9 +87,12 @@ def evaluate_case(
     predicted = find_lesions(predicted_mask, protocol.connectivity, box)
     true = find_lesions(reference_mask, protocol.connectivity, box)
     volume = reference.voxel_volume
-    *found, counts = match_lesions(true, predicted, protocol, volume)
+    hits, found, counts = match_lesions(true, predicted, protocol, volume)
     parts = []
-    for name, lesions, judged in zip(_STATUSES, (true, predicted), found, strict=True):
+    for name, lesions, judged in (
+        ("reference", true, hits),
+        ("prediction", predicted, found),
+    ):
         table = tabulate_lesions(lesions, reference.affine, protocol)
         table.insert(0, "map", name)
         # numbered from 1 as the largest

@@ -32,8 +32,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nnunet_cel.evaluation.dataset import add_options
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.options import add_options
 from nnunet_cel.evaluation.summary import (
     bootstrap_interval,
     summarize_metrics,
@@ -77,17 +77,10 @@ class Comparison:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.add_argument(
-        "evaluations",
-        type=Path,
-        nargs="+",
-        metavar="OUT_A",
-        help="folders of two or more evaluations",
+        "evaluations", type=Path, nargs="+", metavar="OUT_A", help="two or more folders"
     )
     parser.add_argument(
-        "--names",
-        nargs="+",
-        metavar="NAME",
-        help="names of the models (default: those of the folders)",
+        "--names", nargs="+", metavar="NAME", help="names in place of the folders'"
     )
     add_options(parser, "seed")
 
@@ -153,13 +146,9 @@ def compare_evaluations(
             f"{len(folders)} folders and the names {', '.join(names)}: give one name "
             "for each with --names."
         )
-    evaluations = {
-        name: read_evaluation(folder)
-        for name, folder in zip(names, folders, strict=True)
-    }
-    check_comparable(
-        {str(f): found for f, found in zip(folders, evaluations.values(), strict=True)}
-    )
+    found = [read_evaluation(folder) for folder in folders]
+    check_comparable(dict(zip(map(str, folders), found, strict=True)))
+    evaluations = dict(zip(names, found, strict=True))
     models: list[dict[str, Any]] = []
     tests: list[dict[str, Any]] = []
     for short, metric in METRICS.items():

@@ -19,10 +19,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_cel import parallel
-from nnunet_cel.evaluation.dataset import join_cases
+from nnunet_cel.evaluation.dataset import add_options, join_cases
 from nnunet_cel.evaluation.labels import Labels, read_labels
 from nnunet_cel.evaluation.lesions import find_lesions, is_dropped, tabulate_lesions
-from nnunet_cel.evaluation.options import add_options
 from nnunet_cel.evaluation.protocol import Protocol, load_protocol
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.scans import find_label_maps, pair_images
@@ -35,10 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS")
     parser.add_argument(
-        "--cases",
-        type=Path,
-        metavar="FILE",
-        help="table with a row for each case, .csv",
+        "--cases", type=Path, metavar="FILE", help="table with a row for each case"
     )
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder with the images"

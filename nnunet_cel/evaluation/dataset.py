@@ -33,7 +33,6 @@ import pandas as pd
 from nnunet_cel import parallel
 from nnunet_cel.evaluation.cases import count_reliability, evaluate_case
 from nnunet_cel.evaluation.labels import Labels, read_labels, read_probabilities
-from nnunet_cel.evaluation.options import add_options
 from nnunet_cel.evaluation.protocol import Protocol, load_protocol
 from nnunet_cel.evaluation.summary import (
     RESAMPLES,
@@ -54,6 +53,7 @@ __all__ = [
     "FOLDERS",
     "Evaluation",
     "add_arguments",
+    "add_options",
     "evaluate_folders",
     "join_cases",
     "run",
@@ -69,8 +69,37 @@ _PACKAGES = (
     *("nnunet-cel", "connected-components-3d", "nibabel", "numpy", "pandas", "scipy"),
 )
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "out": {"type": Path, "required": True, "metavar": "OUT", "help": "what to write"},
+    "protocol": {
+        "default": "paper",
+        "metavar": "NAME",
+        "help": "paper, anima, or a YAML file (default: %(default)s)",
+    },
+    "label": {
+        "type": int,
+        "metavar": "N",
+        "help": "value of lesion voxels; all others are background (default: 1, and "
+        "values that dataset.json does not explain are refused)",
+    },
+    "seed": {
+        "type": int,
+        "default": 0,
+        "metavar": "N",
+        "help": "seed of the bootstrap (default: %(default)s)",
+    },
+    "overwrite": {"action": "store_true", "help": "replace what was written before"},
+}
+
 Evaluation = Mapping[str, Any]
 """Content of each file by its name: a table (``.csv``) or a record (``.json``)."""
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add ``--out``, ``--overwrite`` and some other common options to a parser."""
+    for name in ("out", *names, "overwrite"):
+        flags = ["-o"] if name == "out" else []
+        parser.add_argument(*flags, f"--{name}", **_OPTIONS[name])
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,9 +134,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
-    wanted = args.wanted_lfdr
-    if not all(0 <= value <= 1 for value in wanted):
-        raise ValueError(f"A wanted LFDR must be from 0 to 1. Got {wanted} instead.")
     with new_folder(
         args.out,
         what="evaluation",
@@ -123,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
             label=args.label,
             ignore_label=args.ignore_label,
             subset=args.subset,
-            wanted_lfdr=wanted,
+            wanted_lfdr=args.wanted_lfdr,
             seed=args.seed,
             each=parallel.mapper(args, "Evaluating"),
         )
@@ -209,17 +235,17 @@ def evaluate_folders(
         ["case", "map", "lesion"], ascending=[True, False, True]
     )
     metrics = summarize_metrics(cases, seed=seed)
-    tables = {"cases.csv": cases, "lesions.csv": lesions, "summary.csv": metrics}
+    tables: dict[str, Any] = {
+        "cases.csv": cases,
+        "lesions.csv": lesions,
+        "summary.csv": metrics,
+    }
     thresholds = None
     if probabilities:
         curve = froc(found["sweep"])
         calibration = _calibrate(found["reliability"], lesions)
         thresholds = summarize_thresholds(curve, calibration, wanted_lfdr)
         tables |= {"froc.csv": curve, "calibration.csv": calibration}
-    shas = {
-        name: {"prediction": sha256(predicted), "reference": sha256(true)}
-        for name, (predicted, true) in pairs.items()
-    }
     summary = {
         "protocol": protocol.to_dict(),
         "label": labels.lesion,
@@ -232,11 +258,14 @@ def evaluate_folders(
         "thresholds": thresholds,
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "sha256": shas,
+        "sha256": {
+            name: {"prediction": sha256(predicted), "reference": sha256(true)}
+            for name, (predicted, true) in pairs.items()
+        },
     }
     folders = {"predictions": predictions, "references": references}
     paths = {name: str(folder.resolve()) for name, folder in folders.items()}
-    return {**tables, FOLDERS: paths, "summary.json": summary}
+    return tables | {FOLDERS: paths, "summary.json": summary}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:

@@ -136,14 +136,8 @@ def read_probabilities(path: Path, prediction: Array, labels: Labels) -> Array:
         Shape (X, Y, Z).
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it does not hold probabilities of that prediction.
+        ValueError: If it does not hold probabilities of that prediction, or is missing.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There are no probabilities {path}. Predict with --save_probabilities, or "
-            "evaluate without --probabilities."
-        )
     try:
         with path.open("rb") as file:  # numpy would leave a damaged one open
             content = np.load(file, allow_pickle=False)
@@ -151,7 +145,7 @@ def read_probabilities(path: Path, prediction: Array, labels: Labels) -> Array:
     except Exception as error:  # a damaged archive can fail anywhere in numpy
         raise ValueError(
             f"The probabilities {path} cannot be read: {error!r}. Predict the case "
-            "again with --save_probabilities."
+            "with --save_probabilities, or evaluate without --probabilities."
         ) from error
     shape = prediction.shape[::-1]
     fits = saved.ndim == 4 and saved.shape[1:] == shape and saved.dtype.kind == "f"
