@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -140,22 +139,6 @@ def test_direction_and_spacing_move_with_the_axes(rng: np.random.Generator) -> N
     assert places[0] == places[1]
 
 
-def test_probabilities_are_summed_up_by_lesion() -> None:
-    """Mean and maximum of each lesion, found or not, are those of its voxels."""
-    probabilities = np.zeros(SHAPE, dtype=np.float32)
-    probabilities[box(0, 0, 0)] = 0.6
-    probabilities[0, 0, 0] = 1.0
-    probabilities[box(6, 6, 4)] = 0.25
-    maps = volume(box(0, 0, 0)), volume(box(0, 0, 0), box(6, 6, 4))
-
-    _, lesions = evaluate(*maps, probabilities=probabilities)
-
-    table = lesions.set_index(["map", "lesion"])
-    assert table.loc[("prediction", 1), "mean_probability"] == pytest.approx(0.65)
-    assert table.loc[("prediction", 1), "max_probability"] == 1
-    assert sorted(table["mean_probability"]) == pytest.approx([0.25, 0.65, 0.65])
-
-
 def test_sweep_at_one_half_is_the_evaluation(rng: np.random.Generator) -> None:
     """At threshold 0.5 the sweep counts what the label map gives."""
     probabilities = rng.random(SHAPE, dtype=np.float32) ** 3
@@ -218,15 +201,3 @@ def test_surface_distances_by_hand() -> None:
     # A mask that fills the volume has its shell as surface, 2 from the middle.
     middle = np.pad(np.ones((1, 1, 1), dtype=bool), 2)
     assert surface_distances(middle, middle | True, (1, 1, 1))[1] >= 2
-
-
-def test_axes_and_direction_do_not_matter(rng: np.random.Generator) -> None:
-    """Flips, exchanged axes with their spacing, and exchanged masks change nothing."""
-    masks = [blob(rng, (6, 7, 8)) for _ in range(2)]
-    assert surface_distances(masks[0], masks[0], SPACING) == (0, 0)
-    expected = pytest.approx(surface_distances(*masks, SPACING))
-
-    assert surface_distances(*masks[::-1], SPACING) == expected
-    for axes in itertools.permutations(range(3)):
-        turned = [m.transpose(axes)[::-1] for m in masks]
-        assert surface_distances(*turned, [SPACING[a] for a in axes]) == expected

@@ -106,7 +106,7 @@ def test_axes_are_those_of_the_label_map(
     with pytest.raises(ValueError, match="cannot be read"):
         read_probabilities(path, EMPTY, Labels())
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="--save_probabilities"):
+    with pytest.raises(ValueError, match="--save_probabilities"):
         read_probabilities(path, EMPTY, Labels())
 
 

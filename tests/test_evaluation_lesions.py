@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from nnunet_cel.evaluation.lesions import (
-    Match,
     bounding_box,
     find_lesions,
     is_dropped,
@@ -26,7 +27,7 @@ def row(text: str) -> np.ndarray:
     return np.array([[[letter == "x" for letter in text]]])
 
 
-def match(reference: np.ndarray, predicted: np.ndarray, protocol: Protocol) -> Match:
+def match(reference: np.ndarray, predicted: np.ndarray, protocol: Protocol) -> Any:
     """Match the lesions of two masks with voxels of 1 mm3."""
     box = bounding_box(reference | predicted)
     lesions = [
@@ -39,8 +40,8 @@ def statuses(
     reference: str, predicted: str, protocol: Protocol = PAPER
 ) -> tuple[list[str], list[str]]:
     """Return what became of the lesions of two rows."""
-    found = match(row(reference), row(predicted), protocol)
-    return list(found.reference["status"]), list(found.predicted["status"])
+    true, found, _ = match(row(reference), row(predicted), protocol)
+    return list(true["status"]), list(found["status"])
 
 
 @pytest.mark.parametrize(("connectivity", "rank"), [(6, 1), (18, 2), (26, 3)])
@@ -49,8 +50,10 @@ def test_lesions_agree_with_scipy(
 ) -> None:
     """Sizes, centers and boxes are those of an independent labelling."""
     structure = ndimage.generate_binary_structure(3, rank)
-    for _ in range(100):
-        mask = rng.random(tuple(rng.integers(1, 8, 3))) < 0.25
+    # every second voxel: cc3d fails on some booleans
+    masks = [(np.indices((3, n, n)) % 2 == 0).all(axis=0) for n in (1, 3)]
+    masks += [rng.random(tuple(rng.integers(1, 8, 3))) < 0.25 for _ in range(50)]
+    for mask in masks:
         labels, number = ndimage.label(mask, structure)
         numbers = np.arange(number) + 1
         sizes = ndimage.sum_labels(mask, labels, numbers)
@@ -67,15 +70,6 @@ def test_lesions_agree_with_scipy(
         assert sorted(table[columns].to_numpy().round(9).tolist()) == sorted(
             theirs.round(9).tolist()
         )
-
-
-def test_every_second_voxel_is_a_lesion() -> None:
-    """The most lesions that fit into a small volume are all found, in any order."""
-    for shape in [(3, 1, 1), (1, 3, 5), (3, 3, 3)]:
-        mask = (np.indices(shape) % 2 == 0).all(axis=0)
-
-        for stored in (mask, np.asfortranarray(mask)):
-            assert len(find_lesions(stored, 26)) == mask.sum()
 
 
 def test_means_and_maxima_are_those_of_each_lesion() -> None:
@@ -112,17 +106,13 @@ def test_status_by_the_papers_rules(
 
 def test_overlap_is_with_lesions_that_count() -> None:
     """Dropped lesions are no partners; a protocol can count those on them as false."""
-    found = match(row("xx.xxx.."), row("xxxxxx.."), PAPER).predicted
+    found = match(row("xx.xxx.."), row("xxxxxx.."), PAPER)[1]
     counted = PAPER.model_copy(update={"on_dropped_reference": "counted"})
 
     assert found[["overlap_voxels", "partners"]].to_numpy().tolist() == [[3, 1]]
     assert statuses("xx......", "xxxx....", counted)[1] == ["false"]
-
-
-def test_one_prediction_can_hit_two_lesions() -> None:
-    """Both sides are counted on their own: two hits there, one here."""
-    counts = match(row("xxx..xxx"), row("..xxxx.."), PAPER).counts
-
+    # both sides are counted on their own: two hits there, one here
+    counts = match(row("xxx..xxx"), row("..xxxx.."), PAPER)[2]
     assert counts == Counts(tp=2, fp=2, fn=4, reference_hit=2, predicted_hit=1)
 
 
@@ -192,7 +182,7 @@ def test_anima_rule_agrees_with_its_loops(rng: np.random.Generator) -> None:
         update={"overlap": overlap, "above_mm3": 0.0}
     )
     seen = set()
-    for _ in range(300):
+    for _ in range(150):
         shape = tuple(rng.integers(3, 9, 3))
         noise = [ndimage.uniform_filter(rng.random(shape), 3) for _ in range(2)]
         masks = [n > np.quantile(n, rng.uniform(0.5, 0.9)) for n in noise]
@@ -214,7 +204,7 @@ def test_anima_rule_agrees_with_its_loops(rng: np.random.Generator) -> None:
         true, predicted = (list(m["status"] == "hit") for m in found[:2])
         assert true == anima_hits(table, overlap)
         assert predicted == anima_hits(table.T, overlap)
-        seen |= {(s, len(first) > 1) for s in found.reference["status"]}
+        seen |= {(s, len(first) > 1) for s in found[0]["status"]}
     assert {("hit", True), ("missed", True)} <= seen
 
 

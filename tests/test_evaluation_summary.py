@@ -1,17 +1,27 @@
-"""Tests of the summary over cases."""
+"""Tests of the summary over cases, of detection across thresholds, of calibration."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from nnunet_cel.evaluation.cases import (
+    THRESHOLDS,
+    count_reliability,
+    sweep_thresholds,
+)
+from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.evaluation.summary import (
     bootstrap_interval,
+    calibrate,
+    froc,
     summarize_scans,
     summarize_sizes,
+    summarize_thresholds,
     summarize_values,
 )
 
@@ -97,3 +107,135 @@ def test_sizes_by_hand() -> None:
     found = table["10 to 70"]
     assert (found["predicted_hit"], found["predicted_false"]) == (1, 1)
     assert math.isnan(table["70 to 500"]["sensitivity"]["value"])
+
+
+def lesions(*probabilities: float) -> np.ndarray:
+    """Return a volume with a lesion of 8 voxels for each probability."""
+    volume = np.zeros((3 * len(probabilities), 4, 4), dtype=np.float32)
+    for number, probability in enumerate(probabilities):
+        volume[3 * number : 3 * number + 2, 1:3, 1:3] = probability
+    return volume
+
+
+def make_curve(*scans: tuple[np.ndarray, np.ndarray]) -> pd.DataFrame:
+    """Return the curve of pairs of probabilities and truth."""
+    protocol = load_protocol("paper")
+    sweeps = [sweep_thresholds(*scan, protocol, 1.0) for scan in scans]
+    return froc(pd.concat(sweeps))
+
+
+def summarize(
+    curve: pd.DataFrame, *wanted: float, reliability: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """Return what is said of a curve, and of a calibration of voxels if there is."""
+    counts = count_reliability(np.zeros(1), np.zeros(1, dtype=bool))
+    table = calibrate({"voxels": counts if reliability is None else reliability})
+    return summarize_thresholds(curve, table, wanted)
+
+
+@pytest.fixture
+def curve() -> pd.DataFrame:
+    """Two scans: lesions of 0.9 and 0.3, a false one of 0.6; one of 0.7 found."""
+    first, second = lesions(0.9, 0.3, 0.6), lesions(0.7)
+    truth = first > 0
+    truth[6:] = False
+    return make_curve((first, truth), (second, second > 0))
+
+
+def test_froc_by_hand(curve: pd.DataFrame) -> None:
+    """Sensitivity, false lesions, precision and means are those counted by hand."""
+    assert list(curve["threshold"]) == list(THRESHOLDS)
+    expected = {
+        0.95: (0, 0, math.nan),
+        0.8: (1 / 3, 0, 1),
+        0.65: (2 / 3, 0, 1),
+        0.5: (2 / 3, 1 / 2, 2 / 3),
+        0.2: (1, 1 / 2, 3 / 4),
+    }
+    rows = curve.set_index("threshold")
+    for threshold, values in expected.items():
+        row = rows.loc[threshold]
+        found = (row["sensitivity"], row["false_lesions_per_scan"], row["precision"])
+        assert found == pytest.approx(values, nan_ok=True)
+    row = rows.loc[0.8]  # one of two lesions in the first scan, the second is blank
+    assert (row["L-sens"], row["LFDR"]) == ((1 / 2 + 0) / 2, (0 + 1) / 2)
+    assert row["DSC"] == pytest.approx((2 * 8 / 24 + 0) / 2)
+
+
+def test_area_and_thresholds_by_hand(curve: pd.DataFrame) -> None:
+    """The area has its three steps; the threshold finds most within the rate."""
+    found = summarize(curve, 0.0, 0.2)
+
+    assert found["average_precision"] == pytest.approx((1 + 1 + 0.75) / 3)
+    strict, loose = (entry["found"] for entry in found["for_lfdr"])
+    assert (strict["threshold"], strict["L-sens"]) == (0.65, 0.75)
+    assert (loose["threshold"], loose["L-sens"]) == (0.25, 1)
+    assert loose["LFDR"] <= 0.2
+
+
+def test_false_lesions_that_flow_together_stay_false() -> None:
+    """A false lesion of a higher threshold is still counted when it has merged."""
+    volume = lesions(0.9, 0.8)
+    truth = volume > 0.85
+    volume[2, 1:3, 1:3] = 0.3  # below this both are one lesion, which is a hit
+
+    row = make_curve((volume, truth)).set_index("threshold").loc[0.2]
+
+    assert (row["sensitivity"], row["false_lesions_per_scan"]) == (1, 1)
+
+
+def test_flood_earns_nothing() -> None:
+    """A threshold at which everything is lesion adds neither area nor a choice."""
+    truth = np.zeros((20, 20, 20), dtype=bool)
+    truth[2:4, 2:4, 2:4] = truth[10:12, 10:12, 10:12] = True
+    volume = np.full(truth.shape, 0.03, dtype=np.float32)
+    volume[2:4, 2:4, 2:4] = 0.9
+
+    curve = make_curve((volume, truth))
+
+    assert curve["sensitivity"].max() == 1
+    found = summarize(curve, 0.0)
+    assert found["average_precision"] == pytest.approx(0.5)
+    assert found["for_lfdr"][0]["found"]["L-sens"] == 0.5
+
+
+def test_ends_of_the_scale() -> None:
+    """Probability 1 and nothing else is an area of 1; no lesion, none."""
+    volume = lesions(1.0, 1.0)
+    perfect = summarize(make_curve((volume, volume > 0)), 1.0)
+    false = summarize(make_curve((volume, volume > 2)), 1.0)
+
+    assert perfect["average_precision"] == 1
+    assert math.isnan(false["average_precision"])
+    assert false["for_lfdr"] == [{"wanted": 1.0, "found": None}]
+
+
+def test_honest_probabilities_are_calibrated(
+    rng: np.random.Generator, curve: pd.DataFrame
+) -> None:
+    """Truth drawn with the stated probability gives an error near 0, doubts do not."""
+    probabilities = rng.random(200_000)
+    truth = rng.random(200_000) < probabilities
+
+    def error(values: np.ndarray) -> float:
+        counts = count_reliability(values, truth)
+        found = summarize(curve, reliability=counts)["calibration_error"]
+        return float(found["voxels"])
+
+    assert error(probabilities) < 0.01
+    assert error(probabilities**2) == pytest.approx(0.185, abs=0.02)
+    assert math.isnan(error(probabilities * 0))
+
+
+def test_calibration_by_hand() -> None:
+    """Each bin has its count, its mean probability and its share of lesion."""
+    probabilities = np.array([0.0, 0.05, 0.62, 0.68, 0.64, 1.0])
+    truth = np.array([True, False, True, True, False, True])
+
+    table = calibrate({"lesions": count_reliability(probabilities, truth)})
+
+    assert table.round(6).to_numpy().tolist() == [
+        ["lesions", 0.01, 0.1, 1, 0.05, 0],
+        ["lesions", 0.6, 0.7, 3, 0.646667, 0.666667],
+        ["lesions", 0.9, 1.0, 1, 1, 1],
+    ]

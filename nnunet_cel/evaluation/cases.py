@@ -4,6 +4,10 @@ The surface of a mask are its voxels that share a face with a voxel outside it; 
 the border of the volume is outside. A distance is that of voxel centers, from a
 surface voxel to the nearest one of the other surface.
 
+*False lesions so far* are the most that a scan has at a threshold or at any higher one.
+Below some threshold everything flows together into one lesion that touches all others.
+Counted as it is, it would be one hit and no false lesion.
+
 Reference: Maier-Hein et al. 2024, Metrics reloaded, Nat Methods 21:195-212.
 """
 
@@ -12,10 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 from scipy.spatial import KDTree
@@ -29,12 +31,22 @@ from nnunet_cel.evaluation.lesions import (
 )
 from nnunet_cel.evaluation.metrics import Counts, compute_metrics
 from nnunet_cel.evaluation.protocol import Protocol
-from nnunet_cel.evaluation.thresholds import count_reliability, sweep_thresholds
-from nnunet_cel.volumes import Volume
+from nnunet_cel.volumes import Array, Volume
 
-__all__ = ["evaluate_case", "surface_distances"]
+__all__ = [
+    "BINS",
+    "THRESHOLDS",
+    "count_reliability",
+    "evaluate_case",
+    "surface_distances",
+    "sweep_thresholds",
+]
 
-Array = npt.NDArray[Any]
+THRESHOLDS = (0.01, 0.02, *(round(0.05 * i, 2) for i in range(1, 20)), 0.98, 0.99)
+"""The thresholds that are tried."""
+
+BINS = np.array([THRESHOLDS[0], *np.arange(1, 11) / 10])
+"""Borders of the bins of probabilities; what is below them is left out as air."""
 
 _STATUSES = {
     "reference": ("hit", "missed", "dropped"),
@@ -61,8 +73,7 @@ def evaluate_case(
 
     Returns:
         ``cases``, ``lesions``: the rows of the files of that name. With probabilities
-        also what :func:`~nnunet_cel.evaluation.thresholds.sweep_thresholds` and
-        :func:`~nnunet_cel.evaluation.thresholds.count_reliability` of the voxels
+        also what :func:`sweep_thresholds` and :func:`count_reliability` of the voxels
         returned, as ``sweep`` and ``reliability``.
     """
     predicted_mask = prediction.voxels == labels.lesion
@@ -76,22 +87,21 @@ def evaluate_case(
     predicted = find_lesions(predicted_mask, protocol.connectivity, box)
     true = find_lesions(reference_mask, protocol.connectivity, box)
     volume = reference.voxel_volume
-    match = match_lesions(true, predicted, protocol, volume)
+    hits, found, counts = match_lesions(true, predicted, protocol, volume)
     parts = []
-    for name, lesions, found in (
-        ("reference", true, match.reference),
-        ("prediction", predicted, match.predicted),
+    for name, lesions, judged in (
+        ("reference", true, hits),
+        ("prediction", predicted, found),
     ):
         table = tabulate_lesions(lesions, reference.affine, protocol)
-        overlap = found["overlap_voxels"]
         table.insert(0, "map", name)
         # numbered from 1 as the largest
         order = table["voxels"].rank(method="first", ascending=False)
         table.insert(1, "lesion", order.astype(int))
-        table.insert(2, "status", found["status"])
-        table.insert(6, "overlap_voxels", overlap)
-        table.insert(7, "overlap_fraction", overlap / lesions.voxels)
-        table.insert(8, "partners", found["partners"])
+        table.insert(2, "status", judged["status"])
+        table.insert(6, "overlap_voxels", judged["overlap_voxels"])
+        table.insert(7, "overlap_fraction", judged["overlap_voxels"] / lesions.voxels)
+        table.insert(8, "partners", judged["partners"])
         if probabilities is not None:
             table["mean_probability"] = lesions.means(probabilities)
             table["max_probability"] = lesions.maxima(probabilities)
@@ -100,7 +110,7 @@ def evaluate_case(
     hd95, assd = surface_distances(
         predicted_mask[box], reference_mask[box], reference.spacing
     )
-    counts = replace(match.counts, hd95=hd95, assd=assd)
+    counts = replace(counts, hd95=hd95, assd=assd)
     row = compute_metrics(counts, protocol.edge_cases) | _count(counts, both, volume)
     tables = {"cases": pd.DataFrame([row]), "lesions": both}
     if probabilities is not None:
@@ -135,6 +145,64 @@ def surface_distances(
     hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
     assd = (there.sum() + back.sum()) / (len(there) + len(back))
     return float(hd95), float(assd)
+
+
+def sweep_thresholds(
+    probabilities: Array, reference: Array, protocol: Protocol, voxel_volume: float
+) -> pd.DataFrame:
+    """Return what a case has at every threshold, one row each.
+
+    False lesions, and LFDR with them, are those so far.
+
+    Args:
+        probabilities: Lesion probability, shape (X, Y, Z).
+        reference: Reference mask of the same shape.
+        protocol: The rules.
+        voxel_volume: Volume of a voxel in mm3.
+    """
+    box = bounding_box((probabilities > THRESHOLDS[0]) | reference)
+    connectivity = protocol.connectivity
+    true = find_lesions(reference, connectivity, box)
+    rows, false = [], 0
+    for threshold in reversed(THRESHOLDS):
+        found = find_lesions(probabilities > threshold, connectivity, box)
+        counts = match_lesions(true, found, protocol, voxel_volume)[2]
+        false = max(false, counts.predicted_false)
+        counts = replace(counts, predicted_false=false)
+        rows.append(
+            {
+                "threshold": threshold,
+                "hit": counts.reference_hit,
+                "lesions": counts.reference_lesions,
+                "false": false,
+                "predicted": counts.predicted,
+                "reference": counts.reference,
+                **compute_metrics(counts, protocol.edge_cases),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def count_reliability(probabilities: Array, truth: Array) -> pd.DataFrame:
+    """Return count, sum of probability and number of true ones in bins of 0.1.
+
+    Probabilities up to 0.01 are left out, as those of air.
+
+    Args:
+        probabilities: From 0 to 1, any shape.
+        truth: Whether each is lesion, same shape.
+    """
+    chosen = probabilities > BINS[0]
+    values, true = probabilities[chosen].astype(float), truth[chosen]
+    size = len(BINS) - 1
+    bins = np.clip(np.digitize(values, BINS) - 1, 0, size - 1)
+    return pd.DataFrame(
+        {
+            "count": np.bincount(bins, minlength=size),
+            "sum": np.bincount(bins, values, size),
+            "true": np.bincount(bins, true, size),
+        }
+    )
 
 
 def _count(

@@ -1,4 +1,10 @@
-"""Compares evaluations of several models on the same cases.
+"""Puts evaluations of several models side by side, with paired tests.
+
+OUT_A, OUT_B ... are folders that 'nnunet-cel evaluate' wrote for the same cases by the
+same protocol. OUT gets models.csv (means), tests.csv (differences, Wilcoxon tests) and
+comparison.json.
+
+    nnunet-cel compare OUT_A OUT_B -o OUT --names FCA-DenseNet U-Net
 
 Words:
 
@@ -14,6 +20,7 @@ another.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,21 +29,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from nnunet_cel.evaluation.dataset import add_options
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import (
     bootstrap_interval,
     summarize_metrics,
     summarize_values,
 )
-from nnunet_cel.evaluation.tables import plain, read_table
-from nnunet_cel.files import read_json
+from nnunet_cel.evaluation.tables import number, plain, read_table, write_table
+from nnunet_cel.files import new_folder, read_json, to_json, write_whole
+from nnunet_cel.volumes import Array
 
 __all__ = [
     "Comparison",
+    "add_arguments",
     "best_means",
     "check_comparable",
     "compare_evaluations",
@@ -44,9 +53,8 @@ __all__ = [
     "compare_pairs",
     "holm",
     "read_evaluation",
+    "run",
 ]
-
-Array = npt.NDArray[Any]
 
 _DECIMALS = 9  # of differences, so that rounding does not part what is equal
 
@@ -64,6 +72,57 @@ class Comparison:
     models: pd.DataFrame
     tests: pd.DataFrame
     summary: dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument(
+        "evaluations", type=Path, nargs="+", metavar="OUT_A", help="two or more folders"
+    )
+    parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="names in place of the folders'"
+    )
+    add_options(parser, "seed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    with new_folder(
+        args.out,
+        what="comparison",
+        mark="comparison.json",
+        inputs=args.evaluations,
+        overwrite=args.overwrite,
+    ) as folder:
+        comparison = compare_evaluations(
+            args.evaluations, names=args.names, seed=args.seed
+        )
+        write_table(folder / "models.csv", comparison.models)
+        write_table(folder / "tests.csv", comparison.tests)
+        write_whole(folder / "comparison.json", to_json(comparison.summary))
+    print(f"{_describe(comparison)}\nWrote {args.out}")
+    return 0
+
+
+def _describe(comparison: Comparison) -> str:
+    """Return the comparison as text, in the manner of the paper's tables."""
+    models, names = comparison.models, comparison.summary["models"]
+    cells = [
+        f"{number(row.mean)} ({number(row.sd)}){'*' if row.best else ' '}"
+        for row in models.itertuples()
+    ]
+    table = models.assign(cell=cells).pivot(
+        index="metric", columns="model", values="cell"
+    )
+    # in the order of the metrics and of the models
+    table = table.loc[models["metric"].unique(), names]
+    if len(names) == 2:
+        columns = {"mean_difference": "difference", "ci_low": "95 % CI from"}
+        columns |= {"ci_high": "to", "p": "p"}
+        tests = comparison.tests.set_index("metric")[list(columns)]
+        table = table.join(tests.map(number).rename(columns=columns))
+    text = table.rename_axis(index=None, columns=None).to_string()
+    return f"{comparison.summary['n']} cases, mean (SD), * best mean\n{text}"
 
 
 def compare_evaluations(
@@ -87,13 +146,9 @@ def compare_evaluations(
             f"{len(folders)} folders and the names {', '.join(names)}: give one name "
             "for each with --names."
         )
-    evaluations = {
-        name: read_evaluation(folder)
-        for name, folder in zip(names, folders, strict=True)
-    }
-    check_comparable(
-        {str(f): found for f, found in zip(folders, evaluations.values(), strict=True)}
-    )
+    found = [read_evaluation(folder) for folder in folders]
+    check_comparable(dict(zip(map(str, folders), found, strict=True)))
+    evaluations = dict(zip(names, found, strict=True))
     models: list[dict[str, Any]] = []
     tests: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
@@ -104,8 +159,8 @@ def compare_evaluations(
         rows = [summarize_values(v, seed=seed) for v in values.values()]
         best = best_means([row["mean"] for row in rows], metric.better)
         models += [
-            {"metric": short, "model": name, "best": number in best, **row}
-            for number, (name, row) in enumerate(zip(names, rows, strict=True))
+            {"metric": short, "model": name, "best": i in best, **row}
+            for i, (name, row) in enumerate(zip(names, rows, strict=True))
         ]
         pairs = itertools.combinations(names, 2)
         tests += compare_pairs(short, values, pairs, seed=seed)
@@ -199,12 +254,8 @@ def compare_pairs(
         seed: Seed of the bootstrap.
     """
     rows: list[dict[str, Any]] = [
-        {
-            "metric": short,
-            "first": first,
-            "second": second,
-            **compare_pair(values[first], values[second], seed=seed),
-        }
+        {"metric": short, "first": first, "second": second}
+        | compare_pair(values[first], values[second], seed=seed)
         for first, second in pairs
     ]
     better = METRICS[short].better
@@ -221,12 +272,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Reference: Holm 1979, Scand J Stat 6:65-70.
     """
-    p = np.asarray(p_values, dtype=float)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]  # NaN come last
-    factors = np.arange(len(order), 0, -1)
-    corrected = np.full(len(p), math.nan)
-    corrected[order] = np.maximum.accumulate(p[order] * factors).clip(max=1)
-    return [float(value) for value in corrected]
+    p = pd.Series(p_values, dtype=float)
+    rising = p.dropna().sort_values()
+    corrected = (rising * np.arange(len(rising), 0, -1)).cummax().clip(upper=1)
+    return [float(value) for value in corrected.reindex(p.index)]
 
 
 def best_means(means: Sequence[float], better: str) -> set[int]:
@@ -236,10 +285,10 @@ def best_means(means: Sequence[float], better: str) -> set[int]:
         means: Means of one metric.
         better: Which values are better: ``higher``, ``lower`` or ``zero``.
     """
-    sign = {"higher": 1, "lower": -1, "zero": -1}[better]
-    scores = [sign * (abs(m) if better == "zero" else m) for m in means]
-    known = [score for score in scores if not math.isnan(score)]
-    return {i for i, score in enumerate(scores) if known and score == max(known)}
+    scores = np.array(means, dtype=float)
+    scores = {"higher": scores, "lower": -scores, "zero": -abs(scores)}[better]
+    best = np.fmax.reduce(scores, initial=-math.inf)
+    return set(np.flatnonzero(scores == best).tolist())
 
 
 def check_comparable(

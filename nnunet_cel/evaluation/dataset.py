@@ -1,63 +1,66 @@
-"""Evaluates all cases of a folder, or counts their lesions without a reference.
+r"""Compares predictions with references, voxel by voxel and lesion by lesion.
 
-Files of an evaluation:
+PREDICTIONS and REFERENCES are folders with one label map for each case, under the same
+names (nnU-Net's output folder and labelsTs).
 
-- ``cases.csv``: one row for each case, ``lesions.csv``: one for each lesion.
-- ``summary.csv``: one row for each metric; ``summary.json``: the same, with the
+    nnunet-cel evaluate PREDICTIONS nnUNet_raw/Dataset502_CEL/labelsTs -o OUT
+    nnunet-cel evaluate PREDICTIONS REFERENCES -o OUT --protocol anima -np 4
+
+Files in OUT:
+
+- cases.csv: one row for each case, lesions.csv: one for each lesion.
+- summary.csv: one row for each metric; summary.json: the same, with the
   protocol, the versions and all that concerns scans and sizes.
-- ``froc.csv``, ``calibration.csv``: detection at other thresholds and calibration,
+- froc.csv, calibration.csv: detection at other thresholds and calibration,
   with probabilities only.
-- ``folders.json``: where predictions and references are on this computer, for commands
+- folders.json: where predictions and references are on this computer, for commands
   that come after. Names of folders may tell more than others should know, so they stand
   nowhere else, and only you may read this file.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from nnunet_cel.evaluation.cases import evaluate_case
+from nnunet_cel import parallel
+from nnunet_cel.evaluation.cases import count_reliability, evaluate_case
 from nnunet_cel.evaluation.labels import Labels, read_labels, read_probabilities
-from nnunet_cel.evaluation.lesions import find_lesions, is_dropped, tabulate_lesions
-from nnunet_cel.evaluation.protocol import Protocol
+from nnunet_cel.evaluation.protocol import Protocol, load_protocol
 from nnunet_cel.evaluation.summary import (
     RESAMPLES,
+    calibrate,
+    froc,
     summarize_metrics,
     summarize_scans,
     summarize_sizes,
-)
-from nnunet_cel.evaluation.tables import plain, write_table
-from nnunet_cel.evaluation.thresholds import (
-    calibrate,
-    count_reliability,
-    froc,
     summarize_thresholds,
 )
-from nnunet_cel.files import sha256, to_json, write_whole
+from nnunet_cel.evaluation.tables import plain, write_table
+from nnunet_cel.files import new_folder, sha256, to_json, write_whole
 from nnunet_cel.parallel import try_cases
-from nnunet_cel.scans import find_label_maps, pair_cases, pair_images
-from nnunet_cel.volumes import check_same_grid, read_label_map, read_volume
+from nnunet_cel.scans import pair_cases
+from nnunet_cel.volumes import check_same_grid, read_label_map
 
 __all__ = [
     "FOLDERS",
-    "WANTED_LFDR",
     "Evaluation",
-    "count_lesions",
+    "add_arguments",
+    "add_options",
     "evaluate_folders",
+    "join_cases",
+    "run",
     "write_evaluation",
 ]
 
-WANTED_LFDR = (0.1, 0.2, 0.3, 0.4, 0.5)
-"""For each of these a threshold is looked for."""
+_WANTED_LFDR = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 FOLDERS = "folders.json"
 """Name of the file that says where predictions and references are."""
@@ -66,20 +69,124 @@ _PACKAGES = (
     *("nnunet-cel", "connected-components-3d", "nibabel", "numpy", "pandas", "scipy"),
 )
 
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "out": {"type": Path, "required": True, "metavar": "OUT", "help": "what to write"},
+    "protocol": {
+        "default": "paper",
+        "metavar": "NAME",
+        "help": "paper, anima, or a YAML file (default: %(default)s)",
+    },
+    "label": {
+        "type": int,
+        "metavar": "N",
+        "help": "value of lesion voxels; all others are background (default: 1, and "
+        "values that dataset.json does not explain are refused)",
+    },
+    "seed": {
+        "type": int,
+        "default": 0,
+        "metavar": "N",
+        "help": "seed of the bootstrap (default: %(default)s)",
+    },
+    "overwrite": {"action": "store_true", "help": "replace what was written before"},
+}
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What the evaluation of a data set found.
+Evaluation = Mapping[str, Any]
+"""Content of each file by its name: a table (``.csv``) or a record (``.json``)."""
 
-    Args:
-        tables: The content of each ``.csv`` file by its name without the ending.
-        summary: Content of ``summary.json``.
-        folders: Content of ``folders.json``.
-    """
 
-    tables: Mapping[str, pd.DataFrame]
-    summary: dict[str, Any]
-    folders: Mapping[str, str]
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add ``--out``, ``--overwrite`` and some other common options to a parser."""
+    for name in ("out", *names, "overwrite"):
+        flags = ["-o"] if name == "out" else []
+        parser.add_argument(*flags, f"--{name}", **_OPTIONS[name])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS")
+    parser.add_argument("references", type=Path, metavar="REFERENCES")
+    add_options(parser, "protocol", "label", "seed")
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="use the .npz files of nnUNetv2_predict --save_probabilities",
+    )
+    parser.add_argument(
+        "--wanted-lfdr",
+        type=float,
+        nargs="+",
+        default=_WANTED_LFDR,
+        metavar="X",
+        help="look for thresholds with these LFDR (default: 0.1 0.2 0.3 0.4 0.5)",
+    )
+    parser.add_argument(
+        "--ignore-label",
+        type=int,
+        metavar="N",
+        help="value of reference voxels to leave out (default: as in dataset.json)",
+    )
+    parser.add_argument(
+        "--subset", action="store_true", help="allow references without a prediction"
+    )
+    parallel.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    with new_folder(
+        args.out,
+        what="evaluation",
+        mark="cases.csv",
+        inputs=(args.predictions, args.references),
+        overwrite=args.overwrite,
+    ) as folder:
+        evaluation = evaluate_folders(
+            args.predictions,
+            args.references,
+            load_protocol(args.protocol),
+            probabilities=args.probabilities,
+            label=args.label,
+            ignore_label=args.ignore_label,
+            subset=args.subset,
+            wanted_lfdr=args.wanted_lfdr,
+            seed=args.seed,
+            each=parallel.mapper(args, "Evaluating"),
+        )
+        write_evaluation(evaluation, folder)
+    print(f"{_describe(evaluation)}\nWrote {args.out}")
+    return 0
+
+
+def _describe(evaluation: Evaluation) -> str:
+    """Return what was found as text."""
+    summary, metrics = evaluation["summary.json"], evaluation["summary.csv"]
+    titles = {"mean": "mean", "sd": "SD", "median": "median"}
+    titles |= {"ci_low": "95 % CI from", "ci_high": "to", "n": "cases"}
+    table = metrics[list(titles)].rename(columns=titles)
+    units = metrics["unit"].map(lambda unit: f" ({unit})" if unit else "")
+    table.index = metrics["metric"] + units
+    protocol = summary["protocol"]
+    lines = [
+        f"{summary['n']} cases, protocol {protocol['name']} {protocol['version']}",
+        table.to_string(float_format="{:.3f}".format, na_rep="-"),
+    ]
+    for kind, name in (("sensitivity", "with"), ("specificity", "without")):
+        share = summary["scans"][kind]
+        text = f"Scans {name} lesions called so: {share['count']} of {share['n']}"
+        if share["n"]:
+            text += f" (95 % CI {share['ci_low']:.3f} to {share['ci_high']:.3f})"
+        lines.append(text)
+    if summary["thresholds"] is not None:
+        precision = summary["thresholds"]["average_precision"]
+        lines.append(f"Average precision of lesions: {precision:.3f}")
+        for entry in summary["thresholds"]["for_lfdr"]:
+            text = "no threshold"
+            if found := entry["found"]:
+                text = "threshold {threshold:g}, L-sens {L-sens:.3f}, DSC {DSC:.3f}"
+                text = text.format(**found)
+            lines.append(f"LFDR {entry['wanted']:g}: {text}")
+    return "\n".join(lines)
 
 
 def evaluate_folders(
@@ -91,10 +198,9 @@ def evaluate_folders(
     label: int | None = None,
     ignore_label: int | None = None,
     subset: bool = False,
-    wanted_lfdr: Sequence[float] = WANTED_LFDR,
+    wanted_lfdr: Sequence[float] = _WANTED_LFDR,
     seed: int = 0,
-    processes: int = 1,
-    description: str | None = None,
+    each: Any = try_cases,
 ) -> Evaluation:
     """Compare all predictions of a folder with their references.
 
@@ -110,8 +216,7 @@ def evaluate_folders(
         subset: Whether references without a prediction are left out.
         wanted_lfdr: Lesion false discovery rates to look for a threshold for.
         seed: Seed of the bootstrap.
-        processes: Number of processes.
-        description: Title of a progress bar, None for no bar.
+        each: What applies a function to all cases.
 
     Raises:
         FileNotFoundError: If a folder is missing.
@@ -122,25 +227,25 @@ def evaluate_folders(
     labels = read_labels(
         [references, references.parent, predictions], lesion=label, ignore=ignore_label
     )
-    results = try_cases(
-        partial(_evaluate_files, protocol, labels, probabilities),
-        [(name, *files) for name, files in pairs.items()],
-        processes=processes,
-        description=description,
-    )
-    found = _join(list(pairs), results)
+    function = partial(_evaluate_files, protocol, labels, probabilities)
+    results = each(function, [(name, *files) for name, files in pairs.items()])
+    found = join_cases(pairs, results)
     cases = found["cases"]
     lesions = found["lesions"].sort_values(
         ["case", "map", "lesion"], ascending=[True, False, True]
     )
     metrics = summarize_metrics(cases, seed=seed)
-    tables = {"cases": cases, "lesions": lesions, "summary": metrics}
+    tables: dict[str, Any] = {
+        "cases.csv": cases,
+        "lesions.csv": lesions,
+        "summary.csv": metrics,
+    }
     thresholds = None
     if probabilities:
         curve = froc(found["sweep"])
         calibration = _calibrate(found["reliability"], lesions)
         thresholds = summarize_thresholds(curve, calibration, wanted_lfdr)
-        tables |= {"froc": curve, "calibration": calibration}
+        tables |= {"froc.csv": curve, "calibration.csv": calibration}
     summary = {
         "protocol": protocol.to_dict(),
         "label": labels.lesion,
@@ -158,65 +263,23 @@ def evaluate_folders(
             for name, (predicted, true) in pairs.items()
         },
     }
-    folders = {
-        "predictions": str(predictions.resolve()),
-        "references": str(references.resolve()),
-    }
-    return Evaluation(tables, summary, folders)
+    folders = {"predictions": predictions, "references": references}
+    paths = {name: str(folder.resolve()) for name, folder in folders.items()}
+    return tables | {FOLDERS: paths, "summary.json": summary}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write the files of an evaluation to a folder that exists."""
-    for name, table in evaluation.tables.items():
-        write_table(folder / f"{name}.csv", table)
-    write_whole(folder / FOLDERS, to_json(dict(evaluation.folders)), mode=0o600)
-    write_whole(folder / "summary.json", to_json(plain(evaluation.summary)))
+    for name, content in evaluation.items():
+        if isinstance(content, pd.DataFrame):
+            write_table(folder / name, content)
+        else:
+            mode = 0o600 if name == FOLDERS else 0o666
+            write_whole(folder / name, to_json(plain(content)), mode=mode)
 
 
-def count_lesions(
-    predictions: Path,
-    protocol: Protocol,
-    *,
-    images: Path | None = None,
-    label: int | None = None,
-    processes: int = 1,
-    description: str | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count and measure the lesions of all label maps of a folder.
-
-    Args:
-        predictions: Folder with one label map for each case.
-        protocol: Its connectivity, smallest lesion and size bins.
-        images: Folder with the images, ``CASE.nii.gz`` or ``CASE_0000.nii.gz`` and so
-            on; None for no intensities.
-        label: Value of lesion voxels; None is 1, see
-            :func:`~nnunet_cel.evaluation.labels.read_labels`.
-        processes: Number of processes.
-        description: Title of a progress bar, None for no bar.
-
-    Returns:
-        One row for each lesion, the largest of a case first, and one row for each case,
-        those without lesions included.
-
-    Raises:
-        FileNotFoundError: If a folder is missing.
-        ValueError: If files are missing or damaged; the message lists all of them.
-    """
-    maps = find_label_maps(predictions)
-    labels = read_labels([predictions, predictions.parent], lesion=label)
-    pictures = pair_images(images, list(maps)) if images is not None else {}
-    done = try_cases(
-        partial(_count_case, protocol, labels),
-        [(path, pictures.get(name, {})) for name, path in maps.items()],
-        processes=processes,
-        description=description,
-    )
-    found = _join(list(maps), done)
-    return found["lesions"], found["cases"]
-
-
-def _join(
-    cases: Sequence[str], results: Sequence[Mapping[str, pd.DataFrame]]
+def join_cases(
+    cases: Iterable[str], results: Sequence[Mapping[str, pd.DataFrame]]
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of all cases, joined, with the case in the first column."""
     return {
@@ -258,30 +321,3 @@ def _calibrate(reliability: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame
     )
     voxels = reliability.groupby("row")[list(found)].sum()
     return calibrate({"voxels": voxels, "lesions": found})
-
-
-def _count_case(
-    protocol: Protocol, labels: Labels, task: tuple[Path, Mapping[str, Path]]
-) -> dict[str, pd.DataFrame]:
-    """Return lesions and sums of a case."""
-    path, images = task
-    volume = read_label_map(path)
-    labels.check(path, volume.voxels)
-    lesions = find_lesions(volume.voxels == labels.lesion, protocol.connectivity)
-    table = tabulate_lesions(lesions, volume.affine, protocol)
-    for channel, image in images.items():
-        picture = read_volume(image)
-        check_same_grid(f"The image {image}", picture, volume)
-        column = f"intensity_{channel}" if channel else "intensity"
-        table[column] = lesions.means(picture.voxels)
-    dropped = is_dropped(lesions, protocol, volume.voxel_volume)
-    ml = table["volume_mm3"] / 1000
-    row = {
-        "lesions": (~dropped).sum(),
-        "volume_ml": ml[~dropped].sum(),
-        "dropped": dropped.sum(),
-        "dropped_ml": ml[dropped].sum(),
-    }
-    table = table[~dropped].sort_values("voxels", ascending=False, kind="stable")
-    table.insert(0, "lesion", np.arange(1, len(table) + 1))
-    return {"lesions": table, "cases": pd.DataFrame([row])}

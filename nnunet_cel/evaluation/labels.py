@@ -13,20 +13,17 @@ opened, because opening a pickle can run code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nnunet_cel.files import read_json
 from nnunet_cel.schema import Model, parse
+from nnunet_cel.volumes import Array
 
 __all__ = ["Labels", "read_labels", "read_probabilities"]
-
-Array = npt.NDArray[Any]
 
 
 class _DataSet(Model, extra="ignore"):
@@ -60,8 +57,7 @@ class Labels:
         """
         if self.known is None:
             return
-        strange = sorted(set(np.unique(voxels).tolist()) - self.known)
-        if strange:
+        if strange := sorted(set(np.unique(voxels).tolist()) - self.known):
             raise ValueError(
                 f"The label map {path} must have no values but "
                 f"{', '.join(map(str, sorted(self.known)))}. Got "
@@ -78,9 +74,8 @@ class Labels:
         """
         if count == 1:
             return 0  # one region, without background
-        if not self.regions and self.lesion < count:
-            return self.lesion
-        for channel, value in enumerate(self.regions):
+        values: Sequence[int | list[int]] = self.regions or range(count)
+        for channel, value in enumerate(values):
             if value in (self.lesion, [self.lesion]):
                 return channel
         raise ValueError(
@@ -107,8 +102,7 @@ def read_labels(
     """
     meanings: dict[str, int | list[int]] = {}
     files = [folder / "dataset.json" for folder in folders]
-    path = next((file for file in files if file.is_file()), None)
-    if path is not None:
+    for path in [file for file in files if file.is_file()][:1]:
         meanings = parse(_DataSet, read_json(path), str(path)).labels
     ignored = meanings.get("ignore")
     if ignore is None and isinstance(ignored, int):
@@ -142,14 +136,8 @@ def read_probabilities(path: Path, prediction: Array, labels: Labels) -> Array:
         Shape (X, Y, Z).
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it does not hold probabilities of that prediction.
+        ValueError: If it does not hold probabilities of that prediction, or is missing.
     """
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"There are no probabilities {path}. Predict with --save_probabilities, or "
-            "evaluate without --probabilities."
-        )
     try:
         with path.open("rb") as file:  # numpy would leave a damaged one open
             content = np.load(file, allow_pickle=False)
@@ -157,21 +145,19 @@ def read_probabilities(path: Path, prediction: Array, labels: Labels) -> Array:
     except Exception as error:  # a damaged archive can fail anywhere in numpy
         raise ValueError(
             f"The probabilities {path} cannot be read: {error!r}. Predict the case "
-            "again with --save_probabilities."
+            "with --save_probabilities, or evaluate without --probabilities."
         ) from error
-    expected = prediction.shape[::-1]
-    if saved.ndim != 4 or saved.shape[1:] != expected or saved.dtype.kind != "f":
+    shape = prediction.shape[::-1]
+    fits = saved.ndim == 4 and saved.shape[1:] == shape and saved.dtype.kind == "f"
+    # NaN is not in between
+    if not fits or not ((saved >= 0) & (saved <= 1 + 1e-3)).all():
         raise ValueError(
-            f"The probabilities {path} must have the shape (classes, "
-            f"{', '.join(map(str, expected))}), that of the label map in reverse. Got "
-            f"{saved.shape} of {saved.dtype} instead: they are of another prediction."
+            f"The probabilities {path} must be numbers from 0 to 1 of the shape "
+            f"(classes, {', '.join(map(str, shape))}), that of the label map in "
+            f"reverse. Got {saved.shape} of {saved.dtype}: they are of another "
+            "prediction."
         )
     chosen = np.asarray(saved[labels.channel(path, len(saved))].transpose(2, 1, 0))
-    if not (chosen.min() >= 0 and chosen.max() <= 1 + 1e-3):
-        raise ValueError(
-            f"The probabilities {path} must be from 0 to 1. Got values from "
-            f"{chosen.min():g} to {chosen.max():g} instead."
-        )
     mask = prediction == labels.lesion
     if mask.any():
         # Only their order is compared, because a label map may come from any threshold,

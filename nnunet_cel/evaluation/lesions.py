@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import cc3d
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import ndimage
 
 from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import Overlap, Protocol
+from nnunet_cel.volumes import Array
 
 __all__ = [
     "Box",
     "Lesions",
-    "Match",
     "bounding_box",
     "find_lesions",
     "is_dropped",
@@ -38,7 +37,6 @@ __all__ = [
     "tabulate_lesions",
 ]
 
-Array = npt.NDArray[Any]
 Box = tuple[slice, slice, slice]
 
 _TOLERANCE = 1e-6  # of volumes and fractions, which are rounded
@@ -73,21 +71,6 @@ class Lesions:
         numbers = np.arange(1, len(self) + 1)
         found = ndimage.maximum(values[self.box], self.labels, numbers)
         return np.asarray(found, dtype=float)
-
-
-class Match(NamedTuple):
-    """What became of the lesions of both maps.
-
-    Args:
-        reference: One row for each reference lesion: `status`, `overlap_voxels` (in
-            lesions of the other map that are not dropped) and number of `partners`.
-        predicted: The same of each predicted lesion.
-        counts: How many voxels and lesions there are of each kind.
-    """
-
-    reference: pd.DataFrame
-    predicted: pd.DataFrame
-    counts: Counts
 
 
 def bounding_box(mask: Array) -> Box:
@@ -155,7 +138,7 @@ def is_dropped(lesions: Lesions, protocol: Protocol, voxel_volume: float) -> Arr
 
 def match_lesions(
     reference: Lesions, predicted: Lesions, protocol: Protocol, voxel_volume: float
-) -> Match:
+) -> tuple[pd.DataFrame, pd.DataFrame, Counts]:
     """Return which lesions were hit, missed, false, ignored and dropped.
 
     A lesion can have several partners, and both sides are judged on their own.
@@ -165,6 +148,11 @@ def match_lesions(
         predicted: Lesions of the prediction, in the same box.
         protocol: The rules.
         voxel_volume: Volume of a voxel in mm3.
+
+    Returns:
+        One row for each reference lesion: `status`, `overlap_voxels` (in lesions of the
+        other map that are not dropped) and number of `partners`; the same of each
+        predicted lesion; how many voxels and lesions there are of each kind.
     """
     dropped_reference = is_dropped(reference, protocol, voxel_volume)
     dropped_predicted = is_dropped(predicted, protocol, voxel_volume)
@@ -175,37 +163,28 @@ def match_lesions(
         axis=1,
         return_counts=True,
     )
-    numbers = np.arange(len(predicted))
-    ignored = np.isin(numbers, second[dropped_reference[first]])
-    ignored &= protocol.on_dropped_reference == "ignored"
+    on_dropped = np.zeros(len(predicted), dtype=bool)
+    on_dropped[second[dropped_reference[first]]] = True
     kept = ~dropped_reference[first] & ~dropped_predicted[second]
     first, second, shared = first[kept], second[kept], shared[kept]
-    sizes, overlap = (reference.voxels, predicted.voxels), protocol.overlap
-    true = _judge(first, second, shared, sizes, overlap)
-    found = _judge(second, first, shared, sizes[::-1], overlap)
-    true["status"] = np.select(
-        [dropped_reference, true["status"] == "hit"], ["dropped", "hit"], "missed"
-    )
-    found["status"] = np.select(
-        [
-            dropped_predicted,
-            found["status"] == "hit",
-            ignored & (found["partners"] == 0),
-        ],
-        ["dropped", "hit", "ignored"],
-        "false",
-    )
+    sizes = reference.voxels, predicted.voxels
+    true = _judge(first, second, shared, *sizes, protocol.overlap, "missed")
+    true.loc[dropped_reference, "status"] = "dropped"
+    found = _judge(second, first, shared, *sizes[::-1], protocol.overlap, "false")
+    if protocol.on_dropped_reference == "ignored":
+        found.loc[on_dropped & (found["partners"] == 0), "status"] = "ignored"
+    found.loc[dropped_predicted, "status"] = "dropped"
     tp = int(np.count_nonzero(both))
     counts = Counts(
         tp=tp,
-        fp=int(predicted.voxels.sum()) - tp,
-        fn=int(reference.voxels.sum()) - tp,
+        fp=int(sizes[1].sum()) - tp,
+        fn=int(sizes[0].sum()) - tp,
         reference_hit=int((true["status"] == "hit").sum()),
         reference_missed=int((true["status"] == "missed").sum()),
         predicted_hit=int((found["status"] == "hit").sum()),
         predicted_false=int((found["status"] == "false").sum()),
     )
-    return Match(true, found, counts)
+    return true, found, counts
 
 
 def size_bins(volumes: Array, borders: tuple[float, ...]) -> pd.Categorical:
@@ -229,27 +208,23 @@ def _judge(
     lesion: Array,
     partner: Array,
     shared: Array,
-    sizes: tuple[Array, Array],
+    own: Array,
+    others: Array,
     overlap: Overlap,
+    failed: str,
 ) -> pd.DataFrame:
-    """Return status (hit or not), overlap and partners of the lesions of one side.
+    """Return status (``hit`` or `failed`), overlap and partners of one side's lesions.
 
-    Args:
-        lesion: Number of the lesion in each pair, shape (P,).
-        partner: Number of its partner, shape (P,).
-        shared: Voxels that they share, shape (P,).
-        sizes: Voxels of each lesion of this and of the other side.
-        overlap: The rule.
+    `lesion`, `partner` and `shared` are the numbers of both lesions of each pair and
+    the voxels they share; `own` and `others` the voxels of all lesions of each side.
     """
-    own, others = sizes
     covered = np.bincount(lesion, shared, len(own))
     hit = covered > 0
     if overlap.rule == "fraction":
         hit = covered >= own * overlap.fraction * (1 - _TOLERANCE)
     elif overlap.rule == "anima":
-        outside = (
-            1 - np.bincount(partner, shared, len(others))[partner] / others[partner]
-        )
+        inside = np.bincount(partner, shared, len(others))
+        outside = (1 - inside / others)[partner]
         pairs = pd.DataFrame({"lesion": lesion, "shared": shared, "outside": outside})
         pairs = pairs.sort_values("shared", ascending=False, kind="stable")
         before = pairs.groupby("lesion")["shared"].cumsum() - pairs["shared"]
@@ -262,7 +237,7 @@ def _judge(
         hit[pairs["lesion"][refused]] = False
     return pd.DataFrame(
         {
-            "status": np.where(hit, "hit", ""),
+            "status": np.where(hit, "hit", failed),
             "overlap_voxels": covered.astype(int),
             "partners": np.bincount(lesion, minlength=len(own)),
         }

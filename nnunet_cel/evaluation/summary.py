@@ -4,35 +4,46 @@ Every metric is computed in each case first and summed up over cases then; voxel
 never pooled. A case in which a metric has no value (NaN) is left out of that metric,
 and `n` says how many were left. Sensitivity by lesion size pools lesions, because most
 cases have few of a size.
+
+Words:
+
+- *threshold*: voxels with a lesion probability above it are lesion.
+- *flooded*: the predictions of all scans together hold more than ten times the lesion
+  volume of the references. Hits say nothing then.
+- *FROC*: lesion sensitivity against false lesions per scan, over all thresholds.
+- *calibration*: whether of the voxels with probability p a share of p is lesion.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from nnunet_cel.evaluation.cases import BINS
 from nnunet_cel.evaluation.metrics import METRICS
+from nnunet_cel.volumes import Array
 
 __all__ = [
     "RESAMPLES",
     "bootstrap_interval",
+    "calibrate",
+    "froc",
     "summarize_metrics",
     "summarize_scans",
     "summarize_sizes",
+    "summarize_thresholds",
     "summarize_values",
 ]
-
-Array = npt.NDArray[Any]
 
 RESAMPLES = 10_000
 """Number of bootstrap samples."""
 
+_FLOODED = 10.0
 _BLOCK = 2_000_000  # drawn at once, to bound memory
 
 
@@ -67,18 +78,10 @@ def summarize_values(values: Array, *, seed: int = 0) -> dict[str, float | int]:
         values: One for each case; NaN are left out.
         seed: Seed of the bootstrap.
     """
-    known = pd.Series(values[~np.isnan(values)])
+    known = pd.Series(values).dropna()
     low, high = bootstrap_interval(known.to_numpy(), seed=seed)
-    return {
-        "n": len(known),
-        "mean": float(known.mean()),
-        "sd": float(known.std()),
-        "median": float(known.median()),
-        "min": float(known.min()),
-        "max": float(known.max()),
-        "ci_low": low,
-        "ci_high": high,
-    }
+    found = known.agg(["mean", "std", "median", "min", "max"]).rename({"std": "sd"})
+    return {"n": len(known), **found.to_dict(), "ci_low": low, "ci_high": high}
 
 
 def bootstrap_interval(values: Array, *, seed: int = 0) -> tuple[float, float]:
@@ -144,6 +147,97 @@ def summarize_sizes(lesions: pd.DataFrame) -> dict[str, Any]:
             "predicted_false": counts.get((name, "prediction", "false"), 0),
         }
     return table
+
+
+def froc(sweeps: pd.DataFrame) -> pd.DataFrame:
+    """Return detection at every threshold, one row each, thresholds rising.
+
+    `sensitivity` is that of the lesions of all scans, `precision` the share of hit
+    reference lesions among them and the false lesions so far, `volume_ratio` predicted
+    over reference volume. `L-sens`, `LFDR` and `DSC` are means over scans by the
+    protocol, LFDR from the false lesions so far: at that threshold it is at most this.
+
+    Args:
+        sweeps: What :func:`~nnunet_cel.evaluation.cases.sweep_thresholds` returned,
+            of all scans.
+    """
+    scans = sweeps.groupby("threshold")
+    sums, means = scans.sum(numeric_only=True), scans.mean(numeric_only=True)
+    curve = pd.DataFrame(
+        {
+            "sensitivity": sums["hit"] / sums["lesions"],
+            "false_lesions_per_scan": means["false"],
+            "precision": sums["hit"] / (sums["hit"] + sums["false"]),
+            "volume_ratio": sums["predicted"]
+            / sums["reference"].where(lambda v: v > 0),
+        }
+    )
+    return curve.join(means[["L-sens", "LFDR", "DSC"]]).reset_index()
+
+
+def calibrate(counts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return mean probability and share of true ones in each bin that is not empty.
+
+    Args:
+        counts: What :func:`~nnunet_cel.evaluation.cases.count_reliability` returned, by
+            its name in the table.
+    """
+    bins = pd.concat(counts, names=["level"]).reset_index("level")
+    table = pd.DataFrame(
+        {
+            "level": bins["level"],
+            "from": BINS[bins.index],
+            "to": BINS[bins.index + 1],
+            "count": bins["count"],
+            "mean_probability": bins["sum"] / bins["count"],
+            "observed": bins["true"] / bins["count"],
+        }
+    )
+    return table[table["count"] > 0].reset_index(drop=True)
+
+
+def summarize_thresholds(
+    curve: pd.DataFrame, calibration: pd.DataFrame, wanted_lfdr: Sequence[float]
+) -> dict[str, Any]:
+    """Return what is said about thresholds.
+
+    - `average_precision`: area under precision over sensitivity, in steps, without
+      thresholds at which the predictions are flooded; NaN if there are no lesions.
+    - `for_lfdr`: for each wanted LFDR the threshold with the highest L-sens whose LFDR
+      is at most that. Of equals it is the one with the lowest LFDR, then the highest.
+      Flooded ones are left out. None if no threshold is left.
+    - `calibration_error`: mean distance of probability and observed share, NaN without
+      data. Bins below 0.1 are left out: nearly all voxels are in there, and would hide
+      the others.
+
+    Args:
+        curve: What :func:`froc` returned.
+        calibration: What :func:`calibrate` returned.
+        wanted_lfdr: Values from 0 to 1.
+    """
+    falling = curve[curve["volume_ratio"] <= _FLOODED].iloc[::-1]
+    sensitivity = falling["sensitivity"].cummax()
+    steps = sensitivity.diff().fillna(sensitivity)
+    area = (steps * falling["precision"].fillna(0)).sum()
+    ranked = falling.dropna(subset="L-sens").sort_values(
+        ["L-sens", "LFDR", "threshold"], ascending=[False, True, False]
+    )[["threshold", "LFDR", "L-sens", "DSC"]]
+    chosen = []
+    for wanted in wanted_lfdr:
+        rows = ranked[ranked["LFDR"] <= wanted].to_dict("records")
+        chosen.append({"wanted": wanted, "found": rows[0] if rows else None})
+    errors = {}
+    for level in ("voxels", "lesions"):
+        of_level = calibration["level"] == level
+        rows = calibration[of_level & (calibration["from"] >= BINS[1])]
+        distance = (rows["mean_probability"] - rows["observed"]).abs()
+        total = rows["count"].sum() or math.nan
+        errors[level] = float((distance * rows["count"]).sum() / total)
+    return {
+        "average_precision": area if curve["sensitivity"].notna().any() else math.nan,
+        "for_lfdr": chosen,
+        "calibration_error": errors,
+    }
 
 
 def _proportion(successes: int, total: int) -> dict[str, float | int]:
