@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -27,20 +27,7 @@ from nnunet_cel.phantom.subject import Kind
 from nnunet_cel.volumes import Volume, write_volume
 
 
-@dataclass(frozen=True)
-class TinySubject(SourceSubject):
-    """Also has a label map as in old releases."""
-
-    @property
-    def shifted_lesions(self) -> Volume:
-        """The lesions, with a rounding error in the affine."""
-        voxels, affine = self.lesions
-        shift = np.zeros((4, 4))
-        shift[:3, 3] = 2e-4
-        return Volume(voxels, affine + shift)
-
-
-def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySubject:
+def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> SourceSubject:
     """Make a subject of a few voxels on an oblique grid.
 
     It has a lesion of six voxels, number 1 of the kind ``"wmh"`` other pathology, too.
@@ -60,7 +47,7 @@ def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySu
     raw = raw.astype(np.float32 if index % 2 else np.int16)
     if kind == "wmh" and index == 1:
         label[3:5, 5, 1] = 2
-    return TinySubject(
+    return SourceSubject(
         raw=Volume(raw, affine),
         brain_image=Volume(raw * brain.astype(raw.dtype), affine),
         t1=Volume(rng.integers(50, 150, shape).astype(np.int16), affine),
@@ -69,29 +56,15 @@ def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySu
     )
 
 
-def _renamed(name: str, rename: Callable[[str, int], str], number: int) -> Slot:
-    """Return a slot of a newest layout with other paths, without those made empty."""
-    slot = layouts.LAYOUTS[name].slot(number)
-    files = {rename(path, number): content for path, content in slot.files.items()}
-    files.pop("", None)
-    return replace(slot, files=files)
+def _variant(name: str, rename: Callable[[str, int], str]) -> Layout:
+    """Return a newest layout with other paths, without those made empty."""
 
+    def slot(number: int) -> Slot:
+        newest = layouts.LAYOUTS[name].slot(number)
+        files = {rename(path, number): what for path, what in newest.files.items()}
+        return replace(newest, files={path: files[path] for path in files if path})
 
-def _variant(name: str, rename: Callable[[str, int], str], **changes: object) -> Layout:
-    return replace(
-        layouts.LAYOUTS[name], slot=partial(_renamed, name, rename), **changes
-    )
-
-
-def _isbi_hoisted(path: str, number: int) -> str:
-    """The folders of the first subject lie one level up."""
-    return path.replace("training01/", "", 1)
-
-
-def _isbi_by_time_point(path: str, number: int) -> str:
-    """A folder for each time point."""
-    file = PurePosixPath(path)
-    return str(file.parent.parent / file.name.split("_")[1] / file.name)
+    return replace(layouts.LAYOUTS[name], slot=slot)
 
 
 def _isbi_flat(path: str, number: int) -> str:
@@ -113,51 +86,35 @@ _MSSEG_OLD_IDS = (
     *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
     *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
 )
+_OLD_RAW = "Unprocessed training dataset/TrainingDataset_MSSEG/{}"
+_MSSEG_OLD = {  # of the portal of 2016, by the names of the files of today
+    # the training set
+    "msseg2016-old": {
+        "FLAIR": f"{_OLD_RAW}/3DFLAIR.nii",
+        "Consensus": f"{_OLD_RAW}/Consensus.nii",
+        "FLAIR_preprocessed": (
+            "Pre-processed training dataset/{}/FLAIR_preprocessed.nii"
+        ),
+    },
+    # the same with a folder of its own for label maps
+    "msseg2016-old-masks": {
+        "FLAIR_preprocessed": "Pre-processed/{}/FLAIR_preprocessed.nii.gz",
+        "Consensus": "ManualSegmentation/{}/Consensus.nii.gz",
+    },
+    # the test set, without preprocessed images
+    "msseg2016-old-test": {
+        "FLAIR": "MSSEG-1 test/{}_1/3DFLAIR.nii.gz",
+        "Consensus": "MSSEG-1 test/{}_1/Consensus.nii.gz",
+    },
+}
 
 
-def _msseg_slot(number: int, files: dict[str, str]) -> Slot:
-    return replace(layouts.LAYOUTS["msseg2016"].slot(number), files=files)
-
-
-def _msseg_old(number: int) -> Slot:
-    """The training set of the portal of 2016."""
+def _msseg_old(layout: str, path: str, number: int) -> str:
     name = _MSSEG_OLD_IDS[number]
-    raw = f"Unprocessed training dataset/TrainingDataset_MSSEG/{name}"
-    files = {
-        f"{raw}/3DFLAIR.nii": "raw",
-        f"{raw}/Consensus.nii": "shifted_lesions",
-        f"Pre-processed training dataset/{name}/FLAIR_preprocessed.nii": "brain_image",
-    }
-    return _msseg_slot(number, files)
-
-
-def _msseg_old_masks(number: int) -> Slot:
-    """The same with a folder of its own for label maps."""
-    name = _MSSEG_OLD_IDS[number]
-    files = {
-        f"Pre-processed/{name}/FLAIR_preprocessed.nii.gz": "brain_image",
-        f"ManualSegmentation/{name}/Consensus.nii.gz": "shifted_lesions",
-    }
-    return _msseg_slot(number, files)
-
-
-def _msseg_old_test(number: int) -> Slot:
-    """The test set of the portal of 2016, without preprocessed images."""
-    path = next(iter(layouts.LAYOUTS["msseg2016"].slot(15 + number).files))
-    center = path.split("Center_")[1][:2]
-    # The first name is an original one.
-    initials = "BRPO" if number == 0 else f"X{chr(65 + number % 26)}YZ"
-    folder = f"MSSEG-1 test/{center}{45 + number:03d}{initials}_1"
-    files = {
-        f"{folder}/3DFLAIR.nii.gz": "raw",
-        f"{folder}/Consensus.nii.gz": "shifted_lesions",
-    }
-    return _msseg_slot(15 + number, files)
-
-
-def _wmh_portal(path: str, number: int) -> str:
-    """The training set of the portal of 2017: one archive for each scanner."""
-    return path.removeprefix("training/").removeprefix("Amsterdam/")
+    if layout == "msseg2016-old-test":
+        name = f"{name[:2]}{45 + number:03d}BRP{chr(79 + number)}"
+    file = PurePosixPath(path).name.removesuffix(".nii.gz")
+    return _MSSEG_OLD[layout].get(file, "").format(name)
 
 
 def _wmh_yucca(path: str, number: int) -> str:
@@ -202,20 +159,17 @@ def _csv(number: int) -> Slot:
     return Slot({image: "raw", label: "lesions"}, _CEL_AXES[number % 4], patient)
 
 
-_MSSEG, _CEL = layouts.LAYOUTS["msseg2016"], layouts.LAYOUTS["cel-bids"]
-
+_CEL = layouts.LAYOUTS["cel-bids"]
 LAYOUTS = {
     **layouts.LAYOUTS,
-    "isbi2015-hoisted": _variant("isbi2015", _isbi_hoisted),
-    "isbi2015-timepoints": _variant("isbi2015", _isbi_by_time_point),
     "isbi2015-flat": _variant("isbi2015", _isbi_flat),
     "msseg2016-lowercase": _variant("msseg2016", _msseg_lower_case),
-    "msseg2016-old": replace(_MSSEG, slot=_msseg_old, lesion_free=frozenset()),
-    "msseg2016-old-masks": replace(_MSSEG, slot=_msseg_old_masks),
-    "msseg2016-old-test": replace(
-        _MSSEG, slot=_msseg_old_test, lesion_free=frozenset({25})
+    **{name: _variant("msseg2016", partial(_msseg_old, name)) for name in _MSSEG_OLD},
+    # the portal of 2017: one archive for each scanner
+    "wmh2017-portal": _variant(
+        "wmh2017",
+        lambda path, _: path.removeprefix("training/").removeprefix("Amsterdam/"),
     ),
-    "wmh2017-portal": _variant("wmh2017", _wmh_portal),
     "wmh2017-yucca": _variant("wmh2017", _wmh_yucca),
     "cel-pairs": replace(_CEL, slot=_pairs, tables=None),
     "cel-subjects": replace(_CEL, slot=_subjects, tables=None),
@@ -243,13 +197,10 @@ def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Pat
     chosen = LAYOUTS[layout]
     slots = [chosen.slot(number) for number in range(n)]
     if empty:
-        for path in (path for slot in slots for path in slot.files):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).touch()
         tables = chosen.tables(slots) if chosen.tables else {}
-        for path, text in tables.items():
+        for path in (*tables, *(path for slot in slots for path in slot.files)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
+            (folder / path).write_text(tables.get(path, ""))
     else:
         make_subject = partial(make_tiny_subject, chosen.kind)
         layouts.write_source_tree(folder, chosen, n, make_subject)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -26,7 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_cel import parallel
-from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
+from nnunet_cel.dataset_conversion.raw_dataset import MARK, write_case, write_header
+from nnunet_cel.files import new_folder
 from nnunet_cel.phantom.anatomy import Grid, load_template
 from nnunet_cel.phantom.head import make_source_subject
 from nnunet_cel.phantom.layouts import LAYOUTS, write_source_tree
@@ -138,33 +138,35 @@ def run(args: argparse.Namespace) -> int:
             "environment variable nnUNet_raw."
         )
     load_template()
-    folder = write_raw_dataset(
-        Path(parent) / f"Dataset{number:03d}_{data_set.name}",
-        _make_cases(args),
-        channel=data_set.channel,
-        extra={
-            "description": (
-                f"Synthetic {data_set.channel} images with {data_set.lesions}, made "
-                "from the MNI152 template by nnunet-cel. No patient data."
-            ),
-            "phantom": {
-                "kind": args.kind,
-                "seed": args.seed,
-                "spacing_mm": args.spacing,
-                "training_cases": args.train,
-                "lesion_free_training_cases": args.lesion_free,
-                "test_cases": args.test,
-                "numpy": np.__version__,
-            },
+    folder = Path(parent) / f"Dataset{number:03d}_{data_set.name}"
+    extra = {
+        "description": (
+            f"Synthetic {data_set.channel} images with {data_set.lesions}, made "
+            "from the MNI152 template by nnunet-cel. No patient data."
+        ),
+        "phantom": {
+            "kind": args.kind,
+            "seed": args.seed,
+            "spacing_mm": args.spacing,
+            "training_cases": args.train,
+            "lesion_free_training_cases": args.lesion_free,
+            "test_cases": args.test,
+            "numpy": np.__version__,
         },
-        overwrite=args.overwrite,
-    )
+    }
+    with new_folder(
+        folder, what="data set", mark=MARK, overwrite=args.overwrite
+    ) as unfinished:
+        _write_cases(unfinished, args)
+        write_header(
+            unfinished, data_set.channel, {"background": 0, "lesion": 1}, extra
+        )
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
 
 
-def _make_cases(args: argparse.Namespace) -> Iterator[RawCase]:
-    """Make the cases of a data set, one by one.
+def _write_cases(folder: Path, args: argparse.Namespace) -> None:
+    """Make the cases of a data set, and write them one by one.
 
     The last of the training cases are those without lesions, the last numbers are the
     test cases. A subject depends on kind, seed, its number and spacing only.
@@ -179,11 +181,12 @@ def _make_cases(args: argparse.Namespace) -> Iterator[RawCase]:
             spacing=args.spacing,
             lesions=not args.train - args.lesion_free < number <= args.train,
         )
-        yield RawCase(
-            identifier=f"{data_set.name}_{number:03d}",
-            image=Volume(subject.image, subject.affine),
-            label=Volume(subject.label, subject.affine),
-            split="train" if number <= args.train else "test",
+        write_case(
+            folder,
+            f"{data_set.name}_{number:03d}",
+            Volume(subject.image, subject.affine),
+            Volume(subject.label, subject.affine),
+            "train" if number <= args.train else "test",
         )
 
 
