@@ -71,9 +71,9 @@ def make_phantom(
         spacing: Voxel edge in mm.
         kind: ``"wmh"`` (FLAIR) or ``"cel"`` (CE-T1w).
     """
-    subject = make_subject(kind, _SEED, index, spacing=spacing)
-    image = subject.image.T[None].astype(np.float32)
-    return image, subject.label.T[None].astype(np.int16)
+    subject = make_subject(kind, _SEED, index, spacing=spacing, head=False)
+    image = subject.brain_image.voxels.T[None].astype(np.float32)
+    return image, subject.lesions.voxels.T[None].astype(np.int16)
 
 
 def make_plans(image: np.ndarray, *, spacing: float, **settings: Any) -> dict[str, Any]:

@@ -16,17 +16,19 @@ import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import filelock
+import yaml
 
 __all__ = [
     "locked",
     "new_folder",
     "read_json",
     "read_table",
+    "read_yaml",
     "sha256",
     "to_csv",
     "to_json",
@@ -74,7 +76,7 @@ def new_folder(
     if not overwrite and not empty:
         raise FileExistsError(
             f"The {what} {folder} exists and is not replaced without being told so. "
-            "Choose another folder, or add --overwrite."
+            f"Choose another folder{', or add --overwrite' if mark else ''}."
         )
     known = folder.is_dir() and (mark is None or (folder / mark).is_file())
     if not known and not empty:
@@ -141,6 +143,7 @@ def locked(path: Path | str, message: str) -> Iterator[None]:
         ValueError: If another process holds the lock.
         OSError: If the file cannot be made.
     """
+    lock: AbstractContextManager[Any]
     try:
         lock = filelock.FileLock(path).acquire(timeout=0)
     except filelock.Timeout:
@@ -227,6 +230,37 @@ def read_json(path: Path | str) -> Any:
         ) from error
 
 
+class _YamlLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML takes the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"it has the key {twice!r} twice{node.start_mark}")
+        return node
+
+
+def read_yaml(path: Path | str, what: str) -> Any:
+    """Return the content of a YAML file; nothing in it is run.
+
+    Args:
+        path: The file.
+        what: What to call it in messages, for example ``"study"``.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not YAML, or has a key twice; the message names it.
+    """
+    try:
+        return yaml.load(Path(path).read_bytes(), _YamlLoader)
+    # The others come from dates, numbers and nesting that Python cannot hold.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ValueError(f"The {what} {path} is not YAML: {reason}.") from error
+
+
 def sha256(path: Path | str) -> str:
     """Return the SHA-256 of a file; of a folder, that of its files' in name order.
 
@@ -237,7 +271,6 @@ def sha256(path: Path | str) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     for file in sorted(path.iterdir()):
-        hidden = file.name.startswith(".") or file.name == "Thumbs.db"
-        if file.is_file() and not hidden:
+        if file.is_file() and not file.name.startswith((".", "Thumbs.db")):
             digest.update(bytes.fromhex(sha256(file)))
     return digest.hexdigest()

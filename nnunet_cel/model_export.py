@@ -4,10 +4,6 @@ A checkpoint `.pth` of nnU-Net is a pickle: whoever loads it runs what its autho
 there. `export` writes the weights of a model folder as numbers and text, `import`
 builds a model folder from them that nnUNetv2_predict and -pretrained_weights take, and
 `inspect` says what a checkpoint holds without running it, or refuses it.
-
-    nnunet-cel weights export MODEL_FOLDER EXPORT
-    nnunet-cel weights import EXPORT MODEL_FOLDER
-    nnunet-cel weights inspect checkpoint_final.pth --plans plans.json
 """
 
 from __future__ import annotations
@@ -15,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +21,7 @@ from nnunetv2.utilities.label_handling.label_handling import (
     determine_num_input_channels,
 )
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from pydantic import Field, model_validator
+from pydantic import AliasPath, Field, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -44,7 +41,7 @@ _LAYERS = (
 )
 Name = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
 Trainer = Annotated[str, Field(pattern=r"^(FCADense|nnUNet)Trainer\w*$")]
-Numbers = list[int | float]
+Axes = Sequence[Annotated[int, Field(ge=0, le=2)]]
 
 
 class _Known(Model, extra="ignore"):
@@ -60,10 +57,7 @@ class _Architecture(_Known):
     def _check_layers(self) -> _Architecture:
         for layer in map(self.arch_kwargs.get, self.imported):
             if layer is not None and not re.fullmatch(_LAYERS, str(layer)):
-                raise ValueError(
-                    "What a network imports must be a layer of torch. Got "
-                    f"{layer!r:.100} instead."
-                )
+                raise ValueError(f"must import layers of torch. Got {layer!r:.100}.")
         return self
 
 
@@ -72,8 +66,7 @@ class _Configuration(_Known):
     preprocessor_name: Name
     batch_size: int | None = None
     patch_size: list[int]
-    median_image_size_in_voxels: Numbers | None = None
-    spacing: Numbers
+    spacing: list[int | float]
     normalization_schemes: list[Name]
     use_mask_for_norm: list[bool]
     resampling_fn_data: Name
@@ -82,7 +75,6 @@ class _Configuration(_Known):
     resampling_fn_data_kwargs: dict[str, Any]
     resampling_fn_seg_kwargs: dict[str, Any]
     resampling_fn_probabilities_kwargs: dict[str, Any]
-    batch_dice: bool | None = None
     architecture: _Architecture
     nnunet_cel: Settings = Settings()
 
@@ -92,12 +84,9 @@ class _Plans(_Known):
 
     dataset_name: Name
     plans_name: Name
-    original_median_spacing_after_transp: Numbers | None = None
-    original_median_shape_after_transp: Numbers | None = None
     image_reader_writer: Name
     transpose_forward: list[int]
     transpose_backward: list[int]
-    experiment_planner_used: Name | None = None
     label_manager: Name | None = None
     foreground_intensity_properties_per_channel: dict[str, dict[str, int | float]]
     configurations: dict[Name, _Configuration] = Field(max_length=1)
@@ -113,10 +102,6 @@ class _Dataset(_Known):
     file_ending: Annotated[str, Field(pattern=r"^(\.[A-Za-z0-9]{1,8}){1,2}$")]
 
 
-class _File(_Known):
-    sha256: str
-
-
 class Manifest(_Known):
     """What `model.json` says: all that folds have in common, and their files.
 
@@ -127,15 +112,10 @@ class Manifest(_Known):
     version: Literal[1]
     trainer: Trainer
     configuration: Name
-    mirroring_axes: list[Annotated[int, Field(ge=0, le=2)]] | None
+    mirroring_axes: Axes | None
     plans: _Plans
     dataset: _Dataset
-    files: dict[Annotated[str, Field(pattern="^([0-9]{1,3}|all)$")], _File]
-
-
-class _Initial(_Known):
-    configuration: Name
-    dataset_json: Any = None
+    files: dict[Annotated[str, Field(pattern="^([0-9]{1,3}|all)$")], dict[str, Any]]
 
 
 class Checkpoint(_Known, arbitrary_types_allowed=True):
@@ -143,19 +123,20 @@ class Checkpoint(_Known, arbitrary_types_allowed=True):
 
     network_weights: dict[str, Tensor] = Field(min_length=1)
     trainer_name: Trainer
-    init_args: _Initial
-    inference_allowed_mirroring_axes: tuple[int, ...] | list[int] | None = None
+    configuration: Name = Field(
+        validation_alias=AliasPath("init_args", "configuration")
+    )
+    dataset: Any = Field(None, validation_alias=AliasPath("init_args", "dataset_json"))
+    inference_allowed_mirroring_axes: Axes | None = None
     current_epoch: int | None = None
 
 
 class _Skipped:
     """Stands in for numpy's numbers, of which only the log of the training is made."""
 
-    def __init__(self, *content: object) -> None:
-        """Take any content."""
+    def __init__(self, *content: object) -> None: ...
 
-    def __setstate__(self, state: object) -> None:
-        """Take any state."""
+    def __setstate__(self, state: object) -> None: ...
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -191,60 +172,49 @@ def read_manifest(path: Path) -> Manifest:
     return parse(Manifest, read_json(path), str(path))
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what is to be done, and the arguments of each."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    add = actions.add_parser("export", help="write numbers and text").add_argument
+    add("source", metavar="MODEL_FOLDER", type=Path, help="in nnUNet_results")
+    add("out", metavar="OUT", type=Path, help="folder to write")
+    add("-f", dest="folds", nargs="+", metavar="FOLD", help="default: all trained ones")
+    add("-chk", dest="checkpoint", default=FINAL, help="default: %(default)s")
+    add("--overwrite", action="store_true", help="replace an earlier export")
+
+    add = actions.add_parser("import", help="build a model folder").add_argument
+    add("source", metavar="EXPORT", type=Path, help="folder of an export")
+    add("out", metavar="OUT_MODEL_FOLDER", type=Path, help="model folder to write")
+    add("--sha256", metavar="HEX", help="refuse a model.json with another SHA-256")
+
+    add = actions.add_parser("inspect", help="look at a checkpoint").add_argument
+    add("source", metavar="FILE.pth", type=Path)
+    add("--plans", metavar="PLANS.json", type=Path, help="plans that it must fit")
+    add("--tensors", action="store_true", help="list every tensor with its shape")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    action = {"export": _export, "import": _import, "inspect": _inspect}[args.action]
+    try:
+        action(args)
+    except RuntimeError as error:  # what torch and nnU-Net say of what does not fit
+        raise ValueError(
+            f"The weights in {args.source} must be finite, and those of the network "
+            f"that trainer and plans describe. They are not: {error}"
+        ) from error
+    return 0
+
+
 def _dump(record: Model) -> dict[str, Any]:
     return record.model_dump(by_alias=True, exclude_unset=True)
 
 
-def _build(
-    manifest: Manifest, weights: dict[str, Tensor], source: Path
-) -> tuple[nn.Module, dict[str, str]]:
-    """Return nnU-Net's network with the weights, and of each tensor the first name."""
-    dataset, plans = _dump(manifest.dataset), PlansManager(_dump(manifest.plans))
-    configuration = plans.get_configuration(manifest.configuration)
-    try:
-        trainer = recursive_find_trainer_class_by_name(manifest.trainer)
-        network: nn.Module = trainer.build_network_architecture(
-            plans,
-            configuration,
-            determine_num_input_channels(plans, configuration, dataset),
-            plans.get_label_manager(dataset).num_segmentation_heads,
-            enable_deep_supervision=False,
-        )
-        tensors: dict[int, str] = {}
-        first = {
-            name: tensors.setdefault(id(tensor), name)
-            for name, tensor in network.state_dict(keep_vars=True).items()
-        }
-        tied = {n: weights[first[n]] for n in first if first[n] in weights}
-        network.load_state_dict(tied | weights)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights in {source} must be those of the network that trainer and "
-            f"plans describe. They are not: {error}"
-        ) from error
-    _check_finite(network.state_dict(), source)
-    return network, first
-
-
-def _check_finite(weights: dict[str, Tensor], source: Path) -> None:
-    """Refuse weights with NaN or infinity, of which predictions could only be NaN."""
-    for name, tensor in weights.items():
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(
-                f"The weights must be finite numbers. {name!r} in {source} has NaN or "
-                "infinity: the training diverged, or the file is damaged."
-            )
-
-
-def _fit(
-    read: Checkpoint, plans: dict[str, Any], dataset: Any, source: Path
-) -> tuple[Manifest, dict[str, Tensor]]:
-    """Return the model that a checkpoint is of, and each of its weights once."""
-    name, axes = read.init_args.configuration, read.inference_allowed_mirroring_axes
-    try:
-        entry = PlansManager(plans).get_configuration(name).configuration
-    except RuntimeError as error:
-        raise ValueError(f"The plans must be those of {source}. {error}") from error
+def _describe(read: Checkpoint, plans: dict[str, Any], dataset: Any) -> Manifest:
+    """Return the model that a checkpoint is of, without its files."""
+    name = read.configuration
+    entry = PlansManager(plans).get_configuration(name).configuration
     architecture = entry.get("architecture", {})
     architecture.get("arch_kwargs", {}).pop("pretrained_file", None)  # a path
     content = {
@@ -252,48 +222,40 @@ def _fit(
         "version": 1,
         "trainer": read.trainer_name,
         "configuration": name,
-        "mirroring_axes": None if axes is None else list(axes),
+        "mirroring_axes": read.inference_allowed_mirroring_axes,
         "plans": plans | {"configurations": {name: entry}},
         "dataset": dataset,
         "files": {},
     }
-    manifest = parse(Manifest, content, "the model")
-    network, first = _build(manifest, read.network_weights, source)
-    return manifest, {n: w for n, w in network.state_dict().items() if first[n] == n}
+    return parse(Manifest, content, "the model")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what is to be done, and the arguments of each."""
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+def _build(
+    manifest: Manifest, weights: dict[str, Tensor]
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Return nnU-Net's network with the weights, and each tensor by its first name.
 
-    export = actions.add_parser("export", help="write weights as safetensors and JSON")
-    export.set_defaults(act=_export)
-    add = export.add_argument
-    add("model", metavar="MODEL_FOLDER", type=Path, help="in nnUNet_results")
-    add("out", metavar="OUT", type=Path, help="folder to write")
-    add("-f", dest="folds", nargs="+", metavar="FOLD", help="default: all trained ones")
-    add("-chk", dest="checkpoint", default=FINAL, help="default: %(default)s")
-    add("--overwrite", action="store_true", help="replace an earlier export")
-
-    build = actions.add_parser("import", help="build a model folder from an export")
-    build.set_defaults(act=_import)
-    add = build.add_argument
-    add("source", metavar="EXPORT", type=Path, help="folder of an export")
-    add("out", metavar="OUT_MODEL_FOLDER", type=Path, help="model folder to write")
-    add("--sha256", metavar="HEX", help="refuse a model.json with another SHA-256")
-
-    inspect = actions.add_parser("inspect", help="look at a checkpoint, do not run it")
-    inspect.set_defaults(act=_inspect)
-    add = inspect.add_argument
-    add("file", metavar="FILE.pth", type=Path)
-    add("--plans", metavar="PLANS.json", type=Path, help="plans that it must fit")
-    add("--tensors", action="store_true", help="list every tensor with its shape")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Run the command and return its exit status."""
-    args.act(args)
-    return 0
+    Raises:
+        RuntimeError: If the weights are not those of the network, or not finite.
+    """
+    dataset, plans = _dump(manifest.dataset), PlansManager(_dump(manifest.plans))
+    configuration = plans.get_configuration(manifest.configuration)
+    trainer = recursive_find_trainer_class_by_name(manifest.trainer)
+    network: nn.Module = trainer.build_network_architecture(
+        plans,
+        configuration,
+        determine_num_input_channels(plans, configuration, dataset),
+        plans.get_label_manager(dataset).num_segmentation_heads,
+        enable_deep_supervision=False,
+    )
+    own = network.state_dict(keep_vars=True)
+    first = {tensor: name for name, tensor in reversed(own.items())}
+    tied = {n: weights[first[t]] for n, t in own.items() if first[t] in weights}
+    network.load_state_dict(tied | weights)
+    for name, tensor in weights.items():  # predictions could only be NaN
+        if not tensor.isfinite().all():
+            raise RuntimeError(f"{name!r} has NaN or infinity")
+    return network, {name: tensor.detach() for tensor, name in first.items()}
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -302,39 +264,30 @@ def _export(args: argparse.Namespace) -> None:
     The same checkpoints give the same bytes. What prediction needs goes along. Training
     logs, splits, names of cases, paths and the optimizer's state stay behind.
     """
-    folder, out, checkpoint = args.model, args.out, args.checkpoint
-    plans = read_json(folder / "plans.json")
-    dataset = read_json(folder / "dataset.json")
-    trained = sorted(path.parent.name for path in folder.glob(f"fold_*/{checkpoint}"))
-    folds = args.folds or [name.removeprefix("fold_") for name in trained]
+    folder, out = args.source, args.out
+    trained = sorted(folder.glob(f"fold_*/{args.checkpoint}"))
+    folds = args.folds or [file.parent.name.removeprefix("fold_") for file in trained]
     if not folds:
         raise FileNotFoundError(
-            f"The model folder must have folders fold_X with {checkpoint}. {folder} "
-            "has none: name the folder TRAINER__PLANS__CONFIGURATION."
+            f"The model folder must have fold_X/{args.checkpoint}. {folder} has none."
         )
-    models, files = [], {}
+    plans, dataset = (read_json(folder / f"{n}.json") for n in ("plans", "dataset"))
+    manifest, files = None, {}
     with new_folder(
         out, what="export", mark=MANIFEST, inputs=[folder], overwrite=args.overwrite
     ) as unfinished:
         for fold in folds:
-            source = folder / f"fold_{fold}" / checkpoint
-            model, weights = _fit(read_checkpoint(source), plans, dataset, source)
-            models.append(model)
-            if model != models[0]:
-                raise ValueError(
-                    "The folds of a model must have the same trainer, configuration "
-                    f"and mirroring. {source} differs from the folds before it: choose "
-                    "folds with -f."
-                )
+            read = read_checkpoint(folder / f"fold_{fold}" / args.checkpoint)
+            # as nnU-Net takes them, trainer and mirroring of the first fold count
+            manifest = manifest or _describe(read, plans, dataset)
             target = unfinished / f"fold_{fold}.safetensors"
-            write_whole(target, save(weights))
+            write_whole(target, save(_build(manifest, read.network_weights)[1]))
             files[fold] = {"sha256": sha256(target)}
-        content = _dump(models[0]) | {"files": files}
+        content = _dump(manifest) | {"files": files}
         write_whole(unfinished / MANIFEST, to_json(content))
-        parse(Manifest, content, MANIFEST)
     print(
-        f"Wrote the weights of fold {', '.join(folds)} ({models[0].trainer}, "
-        f"{models[0].configuration}) to {out}\n"
+        f"Wrote the weights of fold {', '.join(folds)} ({manifest.trainer}, "
+        f"{manifest.configuration}) to {out}\n"
         f"SHA-256 of {MANIFEST}, to publish elsewhere: {sha256(out / MANIFEST)}"
     )
 
@@ -352,69 +305,57 @@ def _import(args: argparse.Namespace) -> None:
             f"{sha256(path)}: this is not the export that its author meant."
         )
     manifest = read_manifest(path)
-    plans, given = manifest.plans, manifest.mirroring_axes
-    axes = None if given is None else tuple(given)
-    if out.is_dir() and any(out.iterdir()):
-        raise FileExistsError(
-            f"The model folder {out} holds files, which are not replaced: choose "
-            "another one."
-        )
+    checkpoint = {  # what nnU-Net reads to predict and to fine-tune
+        "init_args": {"configuration": manifest.configuration},
+        "trainer_name": manifest.trainer,
+        "inference_allowed_mirroring_axes": manifest.mirroring_axes,
+    }
     with new_folder(out, what="model folder", inputs=[path.parent]) as unfinished:
         for fold, entry in manifest.files.items():
             file = path.with_name(f"fold_{fold}.safetensors")
-            if sha256(file) != entry.sha256:
+            if sha256(file) != entry.get("sha256"):
                 raise ValueError(
                     f"The SHA-256 of {file} must be the one in {MANIFEST}. It is not: "
                     "the file is damaged or was changed. Get the export again."
                 )
-            network, _ = _build(manifest, load_file(file), file)
-            checkpoint = {  # what nnU-Net reads to predict and to fine-tune
-                "network_weights": network.state_dict(),
-                "init_args": {"configuration": manifest.configuration},
-                "trainer_name": manifest.trainer,
-                "inference_allowed_mirroring_axes": axes,
-            }
+            weights = _build(manifest, load_file(file))[0].state_dict()
             (unfinished / f"fold_{fold}").mkdir()
-            torch.save(checkpoint, unfinished / f"fold_{fold}" / FINAL)
-        write_whole(unfinished / "plans.json", to_json(_dump(plans)))
-        write_whole(unfinished / "dataset.json", to_json(_dump(manifest.dataset)))
-    model = f"{manifest.trainer}__{plans.plans_name}__{manifest.configuration}"
+            target = unfinished / f"fold_{fold}" / FINAL
+            torch.save(checkpoint | {"network_weights": weights}, target)
+        for name in ("plans", "dataset"):
+            content = _dump(getattr(manifest, name))
+            write_whole(unfinished / f"{name}.json", to_json(content))
     print(
         f"Wrote fold {', '.join(manifest.files)} to {out}\n"
         f"To predict:   nnUNetv2_predict_from_modelfolder -m {shlex.quote(str(out))} "
-        f"-f {' '.join(manifest.files)} -i INPUT -o OUTPUT\n"
-        f"nnUNetv2_predict finds it as $nnUNet_results/{plans.dataset_name}/{model}"
+        f"-f {' '.join(manifest.files)} -i INPUT -o OUTPUT"
     )
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    read = read_checkpoint(args.file)
-    weights, axes = read.network_weights, read.inference_allowed_mirroring_axes
+    read = read_checkpoint(args.source)
+    weights = read.network_weights
     # a tied tensor counts once; batch normalization counts its own batches
     statistics = ("running_mean", "running_var", "num_batches_tracked")
     parameters = {
-        (tensor.data_ptr(), tensor.shape): tensor.numel()
+        tensor.data_ptr(): tensor.numel()
         for name, tensor in weights.items()
         if not name.endswith(statistics)
     }
-    types = {name: str(t.dtype).removeprefix("torch.") for name, t in weights.items()}
-    rows = {
-        "trainer": read.trainer_name,
-        "configuration": read.init_args.configuration,
-        "epochs": read.current_epoch,
-        "mirroring axes": ", ".join(map(str, axes or [])) or "none",
-        "tensors": len(weights),
-        "parameters": f"{sum(parameters.values()):,}",
-        "types": ", ".join(sorted(set(types.values()))),
-    }
-    if args.tensors:
-        rows |= {n: f"{types[n]} {list(tensor.shape)}" for n, tensor in weights.items()}
-    for name, text in rows.items():
-        line = f"{name:<15} {text}"  # without what terminals would obey
-        print("".join(letter if letter.isprintable() else "?" for letter in line))
-    _check_finite(weights, args.file)
+    axes = ", ".join(map(str, read.inference_allowed_mirroring_axes or []))
+    print(
+        f"trainer         {read.trainer_name}\n"
+        f"configuration   {read.configuration}\n"
+        f"epochs          {read.current_epoch}\n"
+        f"mirroring axes  {axes or 'none'}\n"
+        f"tensors         {len(weights)}\n"
+        f"parameters      {sum(parameters.values()):,}"
+    )
+    for name, tensor in weights.items() if args.tensors else ():
+        # repr, because terminals obey what may stand in a name
+        print(f"{name!r} {str(tensor.dtype)[6:]} {list(tensor.shape)}")
     if args.plans is not None:
         beside = args.plans.with_name("dataset.json")
-        dataset = read_json(beside) if beside.is_file() else read.init_args.dataset_json
-        _fit(read, read_json(args.plans), dataset, args.file)
+        dataset = read_json(beside) if beside.is_file() else read.dataset
+        _build(_describe(read, read_json(args.plans), dataset), weights)
         print("fits the plans  yes")

@@ -1,19 +1,14 @@
 """Draws slices of scans with outlines: the one renderer of all such pictures.
 
-Words:
-
-- *slice*: a plane of a volume as it is looked at, rows from top to bottom. The
-  patient's right side, and the front in sagittal slices, are on the left.
-- *panel*: a square of pixels that shows a slice, or a part of it.
-- *sheet*: panels in rows, with a title above and a legend below.
-
-True positive is red, false positive green and false negative yellow, as in Figure 7 of
-the paper.
+A *slice* is a plane of a volume as it is looked at: the patient's right side, and the
+front in sagittal slices, are on the left. A *panel* is a square of pixels that shows a
+slice or a part of it, a *sheet* has panels in rows.
 """
 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -32,7 +27,6 @@ from nnunet_cel.volumes import read_volume
 
 __all__ = [
     "AGREEMENT_COLORS",
-    "AGREEMENT_NAMES",
     "PANEL",
     "Outline",
     "Panel",
@@ -49,15 +43,12 @@ Array = npt.NDArray[Any]
 PANEL = 240
 """Edge of a panel in pixels."""
 
-AGREEMENT_COLORS = {"tp": "#e61a1a", "fp": "#1abf33", "fn": "#ffe61a"}
-"""Color of each kind of voxel where a prediction is held against a reference."""
-
-AGREEMENT_NAMES = {
-    "tp": "true positive",
-    "fp": "false positive",
-    "fn": "false negative",
+AGREEMENT_COLORS = {
+    "true positive": "#e61a1a",
+    "false positive": "#1abf33",
+    "false negative": "#ffe61a",
 }
-"""Full name of each kind."""
+"""Color of each kind of voxel of a prediction, as in Figure 7 of the paper."""
 
 _BAR = 10  # length of the bar in mm
 _BRIGHT = 99.5  # percentile of the intensities that is white
@@ -93,8 +84,8 @@ class Panel:
         gray: Brightness, uint8, shape (H, W).
         size: Height and width of a voxel in mm.
         edge: Edge of the square that is shown, in mm.
-        middle: Its middle in mm, down and to the right from the upper left corner of
-            the slice; None for the middle of the slice.
+        middle: Its middle in mm from the top and from the left of the slice; None for
+            the middle of the slice.
         outlines: What is drawn over it, the last one on top.
         sides: Letters of the left and of the right edge.
         frame: Left, top and edge in mm of a square frame, None without one.
@@ -143,19 +134,17 @@ def to_gray(voxels: Array, inside: Array | None = None) -> Array:
 def draw_background(panel: Panel) -> Image.Image:
     """Return what lies below the outlines, RGB: the slice, sides, bar and frame."""
     picture = _enlarge(panel.gray, panel, Image.Resampling.BICUBIC).convert("RGB")
-    step = PANEL / panel.edge
+    step, (top, left) = PANEL / panel.edge, panel.corner
     draw = ImageDraw.Draw(picture)
-    write = partial(draw.text, fill=_TEXT, stroke_width=1, stroke_fill=_BACKGROUND)
+    look: dict[str, Any] = {"stroke_width": 1, "stroke_fill": _BACKGROUND}
+    write = partial(draw.text, fill=_TEXT, font=_font(12), **look)
     if panel.frame is not None:
-        top, left = panel.corner
-        x, y = (panel.frame[0] - left) * step, (panel.frame[1] - top) * step
-        size = panel.frame[2] * step
+        x, y, size = np.subtract(panel.frame, (left, top, 0)) * step
         draw.rectangle((x, y, x + size, y + size), outline=_TEXT)
-    end = 10 + _BAR * step
-    draw.line((10, PANEL - 10, end, PANEL - 10), fill=_TEXT, width=2)
-    write((10, PANEL - 27), f"{_BAR} mm", font=_font(11))
-    write((6, 4), panel.sides[0], font=_font(12))
-    write((PANEL - 6, 4), panel.sides[1], font=_font(12), anchor="ra")
+    draw.line((10, PANEL - 10, 10 + _BAR * step, PANEL - 10), fill=_TEXT, width=2)
+    write((10, PANEL - 27), f"{_BAR} mm")
+    write((6, 4), panel.sides[0])
+    write((PANEL - 6, 4), panel.sides[1], anchor="ra")
     return picture
 
 
@@ -194,22 +183,21 @@ def draw_sheet(
     """
     width = max(len(row) for row in rows) * (PANEL + _GAP) + _GAP
     height = _HEAD + len(rows) * (PANEL + _NAME) + (_FOOT if legend else 0)
-    picture = Image.new("RGB", (width, height), _BACKGROUND)
+    picture, font = Image.new("RGB", (width, height), _BACKGROUND), _font(12)
     draw = ImageDraw.Draw(picture)
     draw.text((_GAP, 8), title, fill=_TEXT, font=_font(15))
-    draw.text((width - _GAP, 10), facts, fill=_FAINT, font=_font(12), anchor="ra")
+    draw.text((width - _GAP, 10), facts, fill=_FAINT, font=font, anchor="ra")
     for line, row in enumerate(rows):
         for column, panel in enumerate(row):
-            place = (_GAP + column * (PANEL + _GAP), _HEAD + line * (PANEL + _NAME))
+            x, y = _GAP + column * (PANEL + _GAP), _HEAD + line * (PANEL + _NAME)
             outlines = draw_outlines(panel)
-            picture.paste(draw_background(panel), place)
-            picture.paste(outlines, place, outlines)
-            below = (place[0], place[1] + PANEL + 4)
-            draw.text(below, panel.name, fill=_FAINT, font=_font(12))
+            picture.paste(draw_background(panel), (x, y))
+            picture.paste(outlines, (x, y), outlines)
+            draw.text((x, y + PANEL + 4), panel.name, fill=_FAINT, font=font)
     end = float(_GAP)
     for text, color in (legend or {}).items():
-        draw.text((end, height - _FOOT + 2), text, fill=color, font=_font(12))
-        end += _font(12).getlength(text) + 3 * _GAP
+        draw.text((end, height - _FOOT + 2), text, fill=color, font=font)
+        end += font.getlength(text) + 3 * _GAP
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
@@ -232,8 +220,7 @@ def save_overlays(
     index = int(area.argmax()) if area.any() else true.shape[2] // 2
     gray, (x, y, _) = cut_slice(to_gray(scan.voxels), 2, index), scan.spacing
     edge = max(gray.shape[0] * y, gray.shape[1] * x)
-    bare = Panel("image", gray, size=(y, x), edge=edge)
-    panels = [bare]
+    panels = [Panel("image", gray, size=(y, x), edge=edge)]
     for name, path in predictions.items():
         mask = to_ras(read_volume(path)).voxels > 0
         kinds = (mask & true, mask & ~true, ~mask & true)
@@ -244,22 +231,19 @@ def save_overlays(
             for kind, color in zip(kinds, AGREEMENT_COLORS.values(), strict=True)
         ]
         title = f"{name.replace('_', ' ')}, DSC {dice:.2f}"
-        panels.append(replace(bare, name=title, outlines=outlines))
-    legend = {AGREEMENT_NAMES[kind]: color for kind, color in AGREEMENT_COLORS.items()}
-    write_whole(file, draw_sheet([panels], title="", legend=legend))
+        panels.append(replace(panels[0], name=title, outlines=outlines))
+    write_whole(file, draw_sheet([panels], title="", legend=AGREEMENT_COLORS))
 
 
 def _enlarge(values: Array, panel: Panel, how: Image.Resampling) -> Image.Image:
     """Return values of the voxels of a slice at the pixels of its panel."""
     top, left = (mm / size for mm, size in zip(panel.corner, panel.size, strict=True))
     height, width = (panel.edge / size for size in panel.size)
-    box = np.array([left, top, left + width, top + height])
     # Whole voxels around the square; what lies beyond the slice becomes 0.
-    x, y = np.floor(box[:2]).astype(int).tolist()
-    x_end, y_end = np.ceil(box[2:]).astype(int).tolist()
-    cropped = Image.fromarray(values).crop((x, y, x_end, y_end))
-    within = tuple((box - [x, y, x, y]).tolist())
-    return cropped.resize((PANEL, PANEL), how, box=within)
+    x, y = math.floor(left), math.floor(top)
+    around = (x, y, math.ceil(left + width), math.ceil(top + height))
+    box = (left - x, top - y, left + width - x, top + height - y)
+    return Image.fromarray(values).crop(around).resize((PANEL, PANEL), how, box=box)
 
 
 @lru_cache

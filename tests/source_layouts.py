@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,13 +21,12 @@ import SimpleITK as sitk
 from nibabel.eulerangles import euler2mat
 
 from nnunet_cel.phantom import layouts
-from nnunet_cel.phantom.head import SourceSubject
-from nnunet_cel.phantom.layouts import Layout, Slot
-from nnunet_cel.phantom.subject import Kind
+from nnunet_cel.phantom.layouts import VISITS, Layout, Slot
+from nnunet_cel.phantom.subject import Kind, Subject
 from nnunet_cel.volumes import Volume, write_volume
 
 
-def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> SourceSubject:
+def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> Subject:
     """Make a subject of a few voxels on an oblique grid.
 
     It has a lesion of six voxels, number 1 of the kind ``"wmh"`` other pathology, too.
@@ -47,7 +46,7 @@ def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> Source
     raw = raw.astype(np.float32 if index % 2 else np.int16)
     if kind == "wmh" and index == 1:
         label[3:5, 5, 1] = 2
-    return SourceSubject(
+    return Subject(
         raw=Volume(raw, affine),
         brain_image=Volume(raw * brain.astype(raw.dtype), affine),
         t1=Volume(rng.integers(50, 150, shape).astype(np.int16), affine),
@@ -56,18 +55,18 @@ def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> Source
     )
 
 
-def _variant(name: str, rename: Callable[[str, int], str]) -> Layout:
+def _variant(name: str, rename: Callable[[str], str]) -> Layout:
     """Return a newest layout with other paths, without those made empty."""
+    layout = layouts.LAYOUTS[name]
+    slots = []
+    for slot in layout.slots:
+        files = {rename(path): content for path, content in slot.files.items()}
+        files.pop("", None)
+        slots.append(replace(slot, files=files))
+    return replace(layout, slots=slots)
 
-    def slot(number: int) -> Slot:
-        newest = layouts.LAYOUTS[name].slot(number)
-        files = {rename(path, number): what for path, what in newest.files.items()}
-        return replace(newest, files={path: files[path] for path in files if path})
 
-    return replace(layouts.LAYOUTS[name], slot=slot)
-
-
-def _isbi_flat(path: str, number: int) -> str:
+def _isbi_flat(path: str) -> str:
     """Compressed, in folders that count by subject."""
     file = PurePosixPath(path)
     subject, time_point = (int(part[-2:]) for part in file.name.split("_")[:2])
@@ -75,49 +74,7 @@ def _isbi_flat(path: str, number: int) -> str:
     return f"ISBI_Training_{first + time_point:02d}/{file.name}.gz"
 
 
-def _msseg_lower_case(path: str, number: int) -> str:
-    for part in ("Training", "Testing"):
-        path = path.replace(f"MSSEG-{part}/{part}", part.lower())
-    return path
-
-
-_MSSEG_OLD_IDS = (
-    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
-    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
-    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
-)
-_OLD_RAW = "Unprocessed training dataset/TrainingDataset_MSSEG/{}"
-_MSSEG_OLD = {  # of the portal of 2016, by the names of the files of today
-    # the training set
-    "msseg2016-old": {
-        "FLAIR": f"{_OLD_RAW}/3DFLAIR.nii",
-        "Consensus": f"{_OLD_RAW}/Consensus.nii",
-        "FLAIR_preprocessed": (
-            "Pre-processed training dataset/{}/FLAIR_preprocessed.nii"
-        ),
-    },
-    # the same with a folder of its own for label maps
-    "msseg2016-old-masks": {
-        "FLAIR_preprocessed": "Pre-processed/{}/FLAIR_preprocessed.nii.gz",
-        "Consensus": "ManualSegmentation/{}/Consensus.nii.gz",
-    },
-    # the test set, without preprocessed images
-    "msseg2016-old-test": {
-        "FLAIR": "MSSEG-1 test/{}_1/3DFLAIR.nii.gz",
-        "Consensus": "MSSEG-1 test/{}_1/Consensus.nii.gz",
-    },
-}
-
-
-def _msseg_old(layout: str, path: str, number: int) -> str:
-    name = _MSSEG_OLD_IDS[number]
-    if layout == "msseg2016-old-test":
-        name = f"{name[:2]}{45 + number:03d}BRP{chr(79 + number)}"
-    file = PurePosixPath(path).name.removesuffix(".nii.gz")
-    return _MSSEG_OLD[layout].get(file, "").format(name)
-
-
-def _wmh_yucca(path: str, number: int) -> str:
+def _wmh_yucca(path: str) -> str:
     """Rearranged for yucca, without the original images."""
     if "/orig/" in path:
         return ""
@@ -127,53 +84,93 @@ def _wmh_yucca(path: str, number: int) -> str:
     return path.replace("Amsterdam/GE3T", "Amsterdam/Train_GE3T")
 
 
-_CEL_AXES = ("RAS", "LPS", "PSR", "LAS")
+_MSSEG, _CEL = layouts.LAYOUTS["msseg2016"], layouts.LAYOUTS["cel-bids"]
+_MSSEG_TRAINING = (
+    *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
+    *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
+    *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
+)
+_MSSEG_TEST = ("01045BRPO", *(f"030{i}XYZA" for i in range(46, 51)))  # one is original
 
 
-def _pairs(number: int) -> Slot:
-    """Folders imagesTr and labelsTr."""
-    name = layouts.patient_name(number)
-    files = {
-        f"imagesTr/{name}_0000.nii.gz": "raw",
-        f"labelsTr/{name}.nii.gz": "lesions",
-    }
-    return Slot(files, _CEL_AXES[number % 4], name)
+def _msseg_old(ids: Sequence[str], **files: str) -> Layout:
+    """Return a layout of the portal of 2016; ``{}`` stands for a patient."""
+    slots = [
+        replace(slot, files={path.format(name): what for what, path in files.items()})
+        for name, slot in zip(ids, _MSSEG.slots, strict=False)
+    ]
+    return replace(_MSSEG, slots=slots)
 
 
-def _subjects(number: int) -> Slot:
-    """A folder for each subject."""
-    name = layouts.patient_name(number)
-    files = {f"{name}/T1_gado.nii.gz": "raw", f"{name}/lesions.nii.gz": "lesions"}
-    return Slot(files, _CEL_AXES[number % 4], name)
-
-
-def _csv(number: int) -> Slot:
+def _csv_files(patient: str, session: str, number: int) -> dict[str, str]:
     """NIfTI, NRRD and MetaImage, listed in a table."""
-    patient, session = layouts.visit(number)
     name = patient + (f" visit {session}" if session else "")
     image, label = (
         (f"from PACS/{name}/T1 gado.nii.gz", f"from PACS/{name}/T1 gado seg.nii.gz"),
         (f"scans 2019/{name}.nrrd", f"scans 2019/{name}_seg.nrrd"),
         (f"old/{name}.mha", f"old/labels/{name}.nii"),
     )[number % 3]
-    return Slot({image: "raw", label: "lesions"}, _CEL_AXES[number % 4], patient)
+    return {image: "raw", label: "lesions"}
 
 
-_CEL = layouts.LAYOUTS["cel-bids"]
+_CEL_AXES = ("RAS", "LPS", "PSR", "LAS")
+_PATIENTS = [*dict.fromkeys(patient for patient, _, _ in VISITS)]
+
+
+def _cel(image: str, label: str) -> Layout:
+    """Return a layout with two files for each patient."""
+    slots = [
+        Slot(
+            {image.format(name): "raw", label.format(name): "lesions"},
+            _CEL_AXES[number % 4],
+            name,
+        )
+        for number, name in enumerate(_PATIENTS)
+    ]
+    return Layout("cel", "", slots)
+
+
 LAYOUTS = {
     **layouts.LAYOUTS,
     "isbi2015-flat": _variant("isbi2015", _isbi_flat),
-    "msseg2016-lowercase": _variant("msseg2016", _msseg_lower_case),
-    **{name: _variant("msseg2016", partial(_msseg_old, name)) for name in _MSSEG_OLD},
-    # the portal of 2017: one archive for each scanner
+    "msseg2016-lowercase": _variant(
+        "msseg2016",
+        lambda path: re.sub("MSSEG-.+?/(.+?)/", lambda m: f"{m[1].lower()}/", path),
+    ),
+    "msseg2016-old": _msseg_old(
+        _MSSEG_TRAINING,
+        raw="Unprocessed training dataset/TrainingDataset_MSSEG/{}/3DFLAIR.nii",
+        lesions="Unprocessed training dataset/TrainingDataset_MSSEG/{}/Consensus.nii",
+        brain_image="Pre-processed training dataset/{}/FLAIR_preprocessed.nii",
+    ),
+    # the same with a folder of its own for label maps
+    "msseg2016-old-masks": _msseg_old(
+        _MSSEG_TRAINING,
+        brain_image="Pre-processed/{}/FLAIR_preprocessed.nii.gz",
+        lesions="ManualSegmentation/{}/Consensus.nii.gz",
+    ),
+    # without preprocessed images
+    "msseg2016-old-test": _msseg_old(
+        _MSSEG_TEST,
+        raw="MSSEG-1 test/{}_1/3DFLAIR.nii.gz",
+        lesions="MSSEG-1 test/{}_1/Consensus.nii.gz",
+    ),
+    # the training set of the portal of 2017: one archive for each scanner
     "wmh2017-portal": _variant(
         "wmh2017",
-        lambda path, _: path.removeprefix("training/").removeprefix("Amsterdam/"),
+        lambda path: path.removeprefix("training/").removeprefix("Amsterdam/"),
     ),
     "wmh2017-yucca": _variant("wmh2017", _wmh_yucca),
-    "cel-pairs": replace(_CEL, slot=_pairs, tables=None),
-    "cel-subjects": replace(_CEL, slot=_subjects, tables=None),
-    "cel-csv": replace(_CEL, slot=_csv, tables=layouts.case_table),
+    "cel-pairs": _cel("imagesTr/{}_0000.nii.gz", "labelsTr/{}.nii.gz"),
+    "cel-subjects": _cel("{}/T1_gado.nii.gz", "{}/lesions.nii.gz"),
+    "cel-csv": replace(
+        _CEL,
+        slots=[
+            replace(slot, files=_csv_files(slot.patient, VISITS[number][1], number))
+            for number, slot in enumerate(_CEL.slots)
+        ],
+        tables=layouts.case_table,
+    ),
 }
 """All layouts by name."""
 
@@ -195,9 +192,9 @@ def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Pat
     Empty files are enough where only their names matter.
     """
     chosen = LAYOUTS[layout]
-    slots = [chosen.slot(number) for number in range(n)]
+    slots = chosen.slots[:n]
     if empty:
-        tables = chosen.tables(slots) if chosen.tables else {}
+        tables = chosen.tables(slots)
         for path in (*tables, *(path for slot in slots for path in slot.files)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(tables.get(path, ""))
@@ -223,7 +220,7 @@ def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Pat
         decoy.parent.mkdir(parents=True, exist_ok=True)
         if not decoy.exists():
             write_volume(decoy, Volume(np.ones((2, 3, 2), np.int16), np.eye(4)))
-    for path in chosen.slot(0).files:
+    for path in chosen.slots[0].files:
         _add_dirt(folder, path)
     return folder
 

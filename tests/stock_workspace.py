@@ -8,20 +8,22 @@ import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from nnunet_cel.settings import BLOCK
 
-TRAIN = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans", "-device", "cpu")
 MODEL = ("-tr", "FCADenseTrainer", "-p", "FCADensePlans")
+TRAIN = (*MODEL, "-device", "cpu")
 PREDICT = ("-device", "cpu", "-npp", "1", "-nps", "1")
 SHORT = {"max_epochs": 2, "iterations_per_epoch": 2, "validation_iterations": 1}
 DENSE = {"down_layers": [2, 2], "bottleneck_layers": 2, "stem_features": 8}
-SMALL = {
+UNET: dict[str, Any] = {"features": [4, 8]}
+SMALL: dict[str, dict[str, Any]] = {
     "FCADenseNet": DENSE,
     "FCDenseNet": DENSE,
-    "UNet": {"features": [4, 8]},
-    "ResUNet": {"features": [4, 8]},
-    "AttentionUNet": {"features": [4, 8]},
+    "UNet": UNET,
+    "ResUNet": UNET,
+    "AttentionUNet": UNET,
     "TransUNet": {
         "backbone_layers": [1, 1],
         "backbone_features": [128, 128],
@@ -35,24 +37,18 @@ SMALL = {
 
 
 class Workspace:
-    """nnU-Net's three folders with two tiny data sets, and its commands."""
+    """nnU-Net's three folders, and its commands."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for name in ("raw", "preprocessed", "results"):
-            (root / name).mkdir()
         self.environment = {
             key: value
             for key, value in os.environ.items()
             if not key.lower().startswith("nnunet")
-        } | {
-            "nnUNet_raw": str(root / "raw"),
-            "nnUNet_preprocessed": str(root / "preprocessed"),
-            "nnUNet_results": str(root / "results"),
-            "nnUNet_def_n_proc": "1",
-            "nnUNet_n_proc_DA": "1",
-            "OMP_NUM_THREADS": "1",  # too small for threads to pay
-        }
+        } | {"nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "1", "OMP_NUM_THREADS": "1"}
+        for name in ("raw", "preprocessed", "results"):
+            (root / name).mkdir()
+            self.environment[f"nnUNet_{name}"] = str(root / name)
 
     def call(self, command: str, *options: str, expect: int = 0, **env: str) -> str:
         """Run a command, check its exit status and return what it printed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import types
+from unittest.mock import Mock
 
 import pytest
 
@@ -12,7 +13,7 @@ from nnunet_cel import cli
 
 
 @pytest.fixture
-def command(monkeypatch):
+def command(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
     """A sub-command `fake`, whose `run` a test replaces."""
     module = types.ModuleType("fake_command", "Does nothing.\n\nAt length.")
     module.add_arguments = lambda parser: parser.add_argument("number", type=int)
@@ -22,38 +23,22 @@ def command(monkeypatch):
     return module
 
 
-def fail_with(error: BaseException):
-    """Return a function that raises `error`, whatever it is given."""
-
-    def run(args):
-        raise error
-
-    return run
-
-
-@pytest.mark.parametrize("error", [ValueError, FileNotFoundError, OSError])
-def test_prints_errors(command, capsys, error):
-    """An error with a message for users is printed in one line, without a traceback."""
-    command.run = fail_with(error("it must be so"))
-
-    status = cli.main(["fake", "3"])
-
-    message = "nnunet-cel fake: error: it must be so\n"
-    assert (status, capsys.readouterr().err) == (1, message)
-
-
-def test_returns_the_status(command):
-    """That of the sub-command, or what shells expect of Control-C; bugs get through."""
+def test_status(command: types.ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    """That of the sub-command; errors for users are a line; bugs get through."""
     assert cli.main(["fake", "3"]) == 3
-    command.run = fail_with(KeyboardInterrupt())
+    for error in (ValueError("so"), FileNotFoundError("so")):
+        command.run = Mock(side_effect=error)
+        assert cli.main(["fake", "3"]) == 1
+        assert capsys.readouterr().err == "nnunet-cel fake: error: so\n"
+    command.run = Mock(side_effect=KeyboardInterrupt)  # what shells expect of Control-C
     assert cli.main(["fake", "3"]) == 130
-    command.run = fail_with(AttributeError("bug"))
+    command.run = Mock(side_effect=AttributeError("bug"))
     with pytest.raises(AttributeError, match="bug"):
         cli.main(["fake", "3"])
 
 
 @pytest.mark.parametrize("arguments", [[], ["fkae"], ["fake"], ["fake", "x"], ["--no"]])
-def test_refuses_wrong_usage(command, arguments):
+def test_refuses_wrong_usage(command: types.ModuleType, arguments: list[str]) -> None:
     """Wrong usage ends with status 2."""
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -62,7 +47,7 @@ def test_refuses_wrong_usage(command, arguments):
 
 
 @pytest.mark.parametrize("name", list(cli._COMMANDS))
-def test_every_command_has_help(capsys, name):
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Each sub-command can be loaded, explains itself and is listed with its line."""
     for arguments in ([name, "-h"], ["-h"]):
         with pytest.raises(SystemExit) as stopped:
@@ -74,7 +59,7 @@ def test_every_command_has_help(capsys, name):
     assert f" {name} {cli._COMMANDS[name][0]} " in f"{shown} "
 
 
-def test_help_loads_no_command():
+def test_help_loads_no_command() -> None:
     """The help is instant: it loads neither the sub-commands nor what they need."""
     code = """if True:
         import sys
@@ -87,6 +72,4 @@ def test_help_loads_no_command():
         raise SystemExit(bool({"torch", "numpy", *modules} & set(sys.modules)))
     """
 
-    process = subprocess.run([sys.executable, "-c", code], check=False)
-
-    assert process.returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -143,8 +143,15 @@ def test_three_sources_become_one_data_set(
 def test_clinic_s_scans_bear_no_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing in the data set tells a patient's name; the linking table does."""
+    """Nothing in the data set tells a patient's name; the linking table does.
+
+    That holds for a scan that is left out as well: three voxels are no lesion.
+    """
     source = make_tree(tmp_path / "source", "cel-bids", 12)
+    (file,) = source.rglob("sub-DoeJane_label-lesion_mask.nii.gz")
+    voxels, affine = read_volume(file)
+    voxels[tuple(np.argwhere(voxels)[3:].T)] = 0
+    write_volume(file, Volume(voxels, affine))
     sources = contents(source)
     assert any(b"DOE" in text.upper() for text in sources.values())
 
@@ -157,36 +164,19 @@ def test_clinic_s_scans_bear_no_names(
         assert not any(word in name for word in NAMES)
         assert not any(word.encode() in content for word in NAMES), name
     table = Path("Dataset502_CEL_linking_table.csv")
-    assert "DoeJane" in table.read_text()
+    (left_out,) = (row for row in table.read_text().splitlines() if "left out" in row)
+    assert "DoeJane" in left_out
     assert table.stat().st_mode & 0o077 == 0
-    assert f"{table} says which case is which patient" in capsys.readouterr().out
-    header = json.loads((folder / "dataset.json").read_text())
-    assert header["numTraining"] + len(list((folder / "imagesTs").iterdir())) == 12
-    assert contents(source) == sources
-
-
-def test_clinic_s_scan_without_lesion_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Three voxels are not enough; the number, not the name, is said and recorded."""
-    source = make_tree(tmp_path / "source", "cel-pairs")
-    file = source / "labelsTr" / "Doe_Jane.nii.gz"
-    voxels, affine = read_volume(file)
-    voxels[tuple(np.argwhere(voxels)[3:].T)] = 0
-    write_volume(file, Volume(voxels, affine))
-
-    assert convert(tmp_path / "raw", "cel", source, "--test-fraction", 0) == 0
-
-    folder = tmp_path / "raw" / "Dataset502_CEL"
     printed = capsys.readouterr().out
-    assert "Left out: 1 of 6 scans, no lesion of 4 voxels or more" in printed
-    assert "Doe_Jane" not in printed
-    table = Path("Dataset502_CEL_linking_table.csv").read_text()
-    assert "Doe_Jane" in next(line for line in table.splitlines() if "left out" in line)
+    assert f"{table} says which case is which patient" in printed
+    assert "Left out: 1 of 12 scans, no lesion of 4 voxels or more" in printed
+    assert not any(word in printed for word in NAMES)
     record = json.loads((folder / "conversion.json").read_text())
     assert record["excluded"] == ["no lesion of 4 voxels or more"]
-    assert len(record["cases"]) == 5
-    assert not (folder / "imagesTs").exists()
+    header = json.loads((folder / "dataset.json").read_text())
+    n_test = len(list((folder / "imagesTs").iterdir()))
+    assert header["numTraining"] + n_test == len(record["cases"]) == 11
+    assert contents(source) == sources
 
 
 def test_converting_twice_gives_the_same_bytes(tmp_path: Path) -> None:

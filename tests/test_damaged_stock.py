@@ -2,90 +2,92 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stock_workspace import SHORT, SMALL, TRAIN
+from stock_workspace import MODEL, PREDICT, TRAIN, Workspace
 
-from nnunet_cel.settings import BLOCK
+pytestmark = pytest.mark.campaign
 
 TINY = "Dataset501_Tiny"
-MODEL = "results/Dataset501_Tiny/FCADenseTrainer__FCADensePlans__2d"
-PLAN = (
-    *("-d", "501", "-pl", "FCADensePlanner", "-c", "2d", "--verify_dataset_integrity"),
-    *("-np", "1", "-npfp", "1", "--clean"),
-)
-FIT = ("501", "2d", "0", *TRAIN)
-PREDICT = (
-    *("-d", "501", "-c", "2d", "-f", "0", "-tr", "FCADenseTrainer"),
-    *("-p", "FCADensePlans", "-i", f"{{}}/raw/{TINY}/imagesTs", "-o", "{}/out"),
-    *("-device", "cpu", "-npp", "1", "-nps", "1"),
-)
-CASES = [
-    (f"raw/{TINY}/imagesTr/case_01_0000.nii.gz", "noise", "plan", PLAN),
-    (f"raw/{TINY}/imagesTr/case_01_0000.nii.gz", "half", "plan", PLAN),
-    (f"raw/{TINY}/labelsTr/case_00.nii.gz", "empty", "plan", PLAN),
-    (f"raw/{TINY}/dataset.json", "half", "plan", PLAN),
-    (f"preprocessed/{TINY}/FCADensePlans.json", "settings", "train", FIT),
-    (f"preprocessed/{TINY}/FCADensePlans_2d/case_01.b2nd", "half", "train", FIT),
-    (f"preprocessed/{TINY}/splits_final.json", "list", "train", FIT),
-    (f"{MODEL}/fold_0/checkpoint_final.pth", "half", "train", (*FIT, "--c")),
-    (f"{MODEL}/fold_0/checkpoint_final.pth", "half", "predict", PREDICT),
-    (f"{MODEL}/plans.json", "settings", "predict", PREDICT),
-    (f"{MODEL}/dataset.json", "list", "predict", PREDICT),
-    (f"raw/{TINY}/imagesTs/case_00_0000.nii.gz", "empty", "predict", PREDICT),
-    (f"raw/{TINY}/imagesTs/case_00_0000.nii.gz", "half", "predict", PREDICT),
-]
+RAW, PREPROCESSED = f"raw/{TINY}", f"preprocessed/{TINY}"
+RESULTS = f"results/{TINY}/FCADenseTrainer__FCADensePlans__2d"
+COMMANDS = {
+    "nnUNetv2_plan_and_preprocess": (
+        *("-d", "501", "-pl", "FCADensePlanner", "-c", "2d", "-np", "1", "-npfp", "1"),
+        *("--verify_dataset_integrity", "--clean"),
+    ),
+    "nnUNetv2_train": ("501", "2d", "0", *TRAIN),
+    "nnUNetv2_train --c": ("501", "2d", "0", *TRAIN, "--c"),
+    "nnUNetv2_predict": (
+        *("-d", "501", "-c", "2d", "-f", "0", *MODEL, *PREDICT),
+        *("-i", f"{RAW}/imagesTs", "-o", "out"),
+    ),
+}
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "noise": lambda content: b"\x93noise" * (len(content) // 6),
+    "list": lambda content: b"[1, 2]",
+    "setting": lambda content: content.replace(b'"gamma"', b'"gama"'),
+}
 
 
-@pytest.mark.campaign
-def test_stock_commands_tell_which_file_is_damaged(
-    planned_folders: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def whole(planned_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A planned data set and a trained fold, with plans that the network needs."""
+    work = Workspace(tmp_path_factory.mktemp("damaged"))
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(planned_folders / name, work.root / name, dirs_exist_ok=True)
+    work.shorten(TINY, "FCADensePlans")
+    work.call("nnUNetv2_train", *COMMANDS["nnUNetv2_train"])
+    return work
+
+
+@pytest.fixture
+def workspace(whole: Workspace, tmp_path: Path) -> Iterator[Workspace]:
+    """The same, put back in order afterwards."""
+    spare = shutil.copytree(whole.root, tmp_path / "spare")
+    yield whole
+    shutil.rmtree(whole.root)
+    shutil.copytree(spare, whole.root)
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "damage"),
+    [
+        (
+            "nnUNetv2_plan_and_preprocess",
+            f"{RAW}/imagesTr/case_01_0000.nii.gz",
+            "noise",
+        ),
+        ("nnUNetv2_plan_and_preprocess", f"{RAW}/imagesTr/case_01_0000.nii.gz", "half"),
+        ("nnUNetv2_plan_and_preprocess", f"{RAW}/labelsTr/case_00.nii.gz", "empty"),
+        ("nnUNetv2_plan_and_preprocess", f"{RAW}/dataset.json", "half"),
+        ("nnUNetv2_train", f"{PREPROCESSED}/FCADensePlans.json", "setting"),
+        ("nnUNetv2_train", f"{PREPROCESSED}/FCADensePlans_2d/case_01.b2nd", "half"),
+        ("nnUNetv2_train", f"{PREPROCESSED}/splits_final.json", "list"),
+        ("nnUNetv2_train --c", f"{RESULTS}/fold_0/checkpoint_final.pth", "half"),
+        ("nnUNetv2_predict", f"{RESULTS}/fold_0/checkpoint_final.pth", "half"),
+        ("nnUNetv2_predict", f"{RESULTS}/plans.json", "setting"),
+        ("nnUNetv2_predict", f"{RESULTS}/dataset.json", "list"),
+        ("nnUNetv2_predict", f"{RAW}/imagesTs/case_00_0000.nii.gz", "empty"),
+        ("nnUNetv2_predict", f"{RAW}/imagesTs/case_00_0000.nii.gz", "half"),
+    ],
+)
+def test_command_tells_which_file_is_damaged(
+    workspace: Workspace, command: str, file: str, damage: str
 ) -> None:
-    """Every command ends in time, fails, names the file, and predicts nothing."""
-    whole = tmp_path / "whole"
-    for name in ("raw", "preprocessed", "results"):
-        shutil.copytree(planned_folders / name, whole / name)
-    plans = whole / "preprocessed" / TINY / "FCADensePlans.json"
-    content = json.loads(plans.read_text())
-    for configuration in content["configurations"].values():
-        configuration[BLOCK] = configuration.get(BLOCK, {}) | SHORT
-        architecture = configuration["architecture"]
-        name = architecture["network_class_name"].rpartition(".")[2]
-        architecture["arch_kwargs"] |= SMALL[name]
-        configuration["batch_size"] = 4
-    plans.write_text(json.dumps(content))
-    folders = ("raw", "preprocessed", "results")
-    environment = os.environ | {f"nnUNet_{n}": str(whole / n) for n in folders}
-    environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1"}
-    train = shutil.which("nnUNetv2_train", path=Path(sys.executable).parent)
-    subprocess.run([str(train), *FIT], env=environment, check=True, capture_output=True)
-    (tmp_path / "cases.json").write_text(json.dumps(CASES))
+    """It ends in time, fails, names the file, and predicts nothing."""
+    path = workspace.root / file
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
 
-    script = Path(__file__).with_name("stock_damaged.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(tmp_path / "cases.json")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=900,
-    )
+    said = workspace.call(command.split()[0], *COMMANDS[command], expect=1)
 
-    wrong = []
-    results = json.loads(done.stdout.splitlines()[-1])
-    for (file, damage, command, _), (status, said, name) in zip(
-        CASES, results, strict=True
-    ):
-        stem = name.partition(".")[0]
-        # nnU-Net hands over plans without their path, and opens checkpoints itself.
-        words = (name, stem, "configuration '2d'", "checkpoint file is corrupted")
-        named = any(word in said for word in words)
-        if status in (None, 0) or not named:
-            wrong.append(f"{command}, {file}, {damage}: {status}\n{said[-1500:]}")
-    assert not wrong, "\n\n".join(wrong)
+    # nnU-Net hands over plans without their path, and opens checkpoints itself.
+    stem = path.name.partition(".")[0]
+    words = (path.name, stem, "configuration '2d'", "checkpoint file is corrupted")
+    assert any(word in said for word in words), said[-1500:]
+    assert not list(workspace.root.glob("out/*.nii.gz"))

@@ -140,8 +140,9 @@ def test_what_differs_is_refused(
         ("paper", moved, "same references. They differ in 003"),
     ):
         folder = write(tmp_path / message.split()[1], other, name)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=message) as caught:
             compare_evaluations([three[0], folder])
+        assert f"{three[0]}/cases.csv and {folder}/cases.csv" in str(caught.value)
     for number, names in ((2, ["a"]), (2, ["a", "a"]), (1, None)):
         with pytest.raises(ValueError, match=r"at least two models.*--names"):
             compare_evaluations(three[:number], names=names)

@@ -139,6 +139,7 @@ def test_wrong_values_are_refused(
         ("", "a mapping"),
         ("- a list", "a mapping"),
         ("name: [", "is not YAML"),
+        ("name: a\nname: b", r"mine.yaml is not YAML: .*'name' twice.*line 1"),
         ("!!python/object/apply:os.getcwd []", "is not YAML"),
     ],
 )

@@ -69,13 +69,3 @@ def test_last_time_point_with_a_mask_is_taken(tree: Path) -> None:
     missing = r"mask of rater 1 and 2.*\n.*02_04_flair_pp\.nii\n.*03_05_flair_pp\.nii\n"
     with pytest.raises(ValueError, match=missing):
         find_cases(tree, rater="union")
-
-
-def test_copies_and_other_folders_are_refused(tree: Path, tmp_path: Path) -> None:
-    """Two copies of a scan, and a folder without any."""
-    (tree / "training02_04_flair_pp.nii").touch()
-    with pytest.raises(ValueError, match="one file of a kind for each case"):
-        find_cases(tree)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"training01_01_flair_pp\.nii.*holds none"):
-        find_cases(tmp_path / "empty")

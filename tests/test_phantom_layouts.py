@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from source_layouts import LAYOUTS, make_tiny_subject, write_tree
 
 from nnunet_cel.phantom import layouts
-from nnunet_cel.phantom.head import SourceSubject
 from nnunet_cel.phantom.layouts import MARKER, write_source_tree
+from nnunet_cel.phantom.subject import Subject
 from nnunet_cel.volumes import Volume, read_label_map, read_volume, same_grid
 
 EXPECTED = {
@@ -93,7 +93,7 @@ def test_same_bytes_for_any_number_of_scans_and_processes(
     more = files(write(tmp_path / "more", layout, 3))
 
     chosen = LAYOUTS[layout]
-    paths = [path for i in range(chosen.size) for path in chosen.slot(i).files]
+    paths = [path for slot in chosen.slots for path in slot.files]
     assert len(paths) == len(set(paths))
     tables = {"cases.csv", "participants.tsv"}
     assert once.keys() - tables <= more.keys()
@@ -109,7 +109,7 @@ def test_voxels_stay_where_they_are(tmp_path: Path, layout: str) -> None:
 
     subject = make_tiny_subject(LAYOUTS[layout].kind, 2)
     expected = points(subject.label, subject.label.voxels == 1)
-    paths = LAYOUTS[layout].slot(2).files
+    paths = LAYOUTS[layout].slots[2].files
     image = next(path for path, what in paths.items() if what[:3] in ("raw", "bra"))
     label = next(
         path for path, what in paths.items() if what[:3] in ("les", "lab", "shi")
@@ -141,7 +141,7 @@ def test_thin_slices_become_thick_for_wmh(tmp_path: Path) -> None:
     values = np.arange(4 * 5 * 9, dtype=np.float32).reshape(4, 5, 9)
     volume = Volume(values, np.eye(4))
     mask = Volume((values > 100).astype(np.uint8), volume.affine)
-    subject = SourceSubject(volume, volume, volume, mask, mask)
+    subject = Subject(volume, volume, volume, mask, mask)
 
     folder = write_source_tree(
         tmp_path / "tree", LAYOUTS["wmh2017"], 1, lambda _, lesions: subject
@@ -159,7 +159,7 @@ def test_thin_slices_become_thick_for_wmh(tmp_path: Path) -> None:
 def test_slots_go_round_subjects_and_sites() -> None:
     """Numbers of scans, and which come first, are those of the originals."""
     isbi, msseg, wmh = (
-        [next(iter(layout.slot(number).files)) for number in range(layout.size)]
+        [next(iter(slot.files)) for slot in layout.slots]
         for layout in map(LAYOUTS.get, ("isbi2015", "msseg2016", "wmh2017"))
     )
     scans = [path.rsplit("training", 1)[1][:5] for path in isbi]
@@ -241,7 +241,7 @@ def test_tree_is_replaced_whole_and_only_on_request(tmp_path: Path) -> None:
 def test_failure_leaves_nothing(tmp_path: Path) -> None:
     """A tree appears whole or not at all."""
 
-    def make(number: int, *, lesions: bool) -> SourceSubject:
+    def make(number: int, *, lesions: bool) -> Subject:
         if number == 1:
             raise ValueError("no second subject")
         return make_tiny_subject("cel", number)

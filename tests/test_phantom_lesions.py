@@ -1,69 +1,107 @@
-"""Tests of the lesions of synthetic subjects."""
+"""Tests of lesions and vessels in the space of the template."""
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from nnunet_cel.phantom.anatomy import Grid
-from nnunet_cel.phantom.subject import Kind, Subject, make_subject, warp_tissue
+from nnunet_cel.phantom.anatomy import Tissue, draw_tissue, load_template
+from nnunet_cel.phantom.lesions import (
+    Lesion,
+    draw_enhancing_lesions,
+    draw_hyperintensities,
+    draw_lesion,
+    draw_vessels,
+)
 
 pytest.importorskip("nilearn", reason="the extra `demo`")
 
-KINDS: tuple[Kind, ...] = ("wmh", "cel")
+
+@pytest.fixture(scope="module")
+def tissue() -> Tissue:
+    """Return the tissues of a subject."""
+    return draw_tissue(np.random.default_rng(0))
 
 
-@cache
-def subject(kind: Kind, index: int, spacing: float = 4.0) -> Subject:
-    """Return a subject of seed 0, made once."""
-    return make_subject(kind, 0, index, spacing=spacing)
+def all_white() -> Tissue:
+    """Return tissues that are nothing but white matter."""
+    shape = load_template().brain.shape
+    return Tissue(np.zeros(shape), np.ones(shape), np.zeros(shape, np.uint8))
 
 
-def white_matter(subject: Subject) -> np.ndarray:
-    """Return the fraction of white matter, before lesions, at 2 mm."""
-    return warp_tissue(subject.record, Grid.of_spacing(2.0)).white
+def together(lesions: list[Lesion]) -> np.ndarray:
+    """Return how much of each voxel of the template lesions fill."""
+    filled = np.zeros(load_template().brain.shape)
+    for box, share, _ in lesions:
+        filled[box] = np.maximum(filled[box], share)
+    return filled
 
 
-def volume(subject: Subject) -> float:
-    """Return the volume of the lesions in ml."""
-    return float(subject.label.sum() * abs(np.linalg.det(subject.affine)) / 1000)
+def test_lesion_has_the_volume_of_its_sphere(rng: np.random.Generator) -> None:
+    """Ellipsoids of radius 5 mm in nothing but white matter fill 524 mm3 on average."""
+    lesions = [draw_lesion(rng, all_white(), "deep", 5.0, bright=2.0) for _ in range(9)]
+
+    mean = np.mean([share.sum() for _, share, _ in lesions])
+    assert mean == pytest.approx(4 / 3 * np.pi * 5**3, rel=0.1)
+    assert all((bright == 2).all() for *_, bright in lesions)
 
 
-@pytest.mark.parametrize("index", range(6))
-def test_hyperintensities_lie_in_white_matter(index: int) -> None:
-    """White matter is where white matter hyperintensities are."""
-    chosen = subject("wmh", index, 2.0)
+def test_ring_is_filled_and_dark_inside(rng: np.random.Generator) -> None:
+    """The whole lesion is its share, rim and center."""
+    ring = draw_lesion(rng, all_white(), "deep", 6.0, bright=2.0, core=0.5)
 
-    assert (white_matter(chosen)[chosen.label > 0] > 0.5).mean() > 0.8
+    center = (ring.share.shape[0] // 2,) * 3
+    assert ring.share[center] == 1
+    assert ring.bright[center] == 0.5
+    inside = ring.share > 0.5
+    assert (ring.bright[inside & ~ndimage.binary_erosion(inside)] == 2).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "low", "high"), [("wmh", 1.5, 40.0), ("cel", 0.05, 2.0)]
-)
-def test_lesion_volume_is_realistic(kind: Kind, low: float, high: float) -> None:
-    """The total volume in ml stays within the range of patients."""
-    volumes = [volume(subject(kind, index, 2.0)) for index in range(6)]
+def test_hyperintensities_lie_in_white_matter(
+    rng: np.random.Generator, tissue: Tissue
+) -> None:
+    """Their volume is that of patients and differs from subject to subject."""
+    drawn = [draw_hyperintensities(rng, tissue) for _ in range(8)]
+    filled = [together(lesions) for lesions in drawn]
 
-    assert low <= min(volumes)
-    assert max(volumes) <= high
+    assert all(5 <= len(lesions) <= 25 for lesions in drawn)
+    volumes = [whole.sum() / 1000 for whole in filled]  # ml
+    assert min(volumes) > 1.0
+    assert max(volumes) < 40
     assert max(volumes) > 1.5 * min(volumes)
+    for whole in filled:
+        assert (tissue.white[whole > 0.5] > 0.5).mean() > 0.8
 
 
-def test_volume_does_not_depend_on_spacing() -> None:
-    """The same lesions are drawn at every voxel size."""
-    assert volume(subject("wmh", 3, 2.0)) == pytest.approx(
-        volume(subject("wmh", 3, 4.0)), rel=0.2
-    )
+def test_enhancing_lesions_keep_off_vessels_and_each_other(
+    rng: np.random.Generator, tissue: Tissue
+) -> None:
+    """They are few and small, and what is taken is marked."""
+    for _ in range(4):
+        vessels = draw_vessels(rng)
+        taken = vessels.copy()
+        lesions = draw_enhancing_lesions(rng, tissue, taken)
+
+        assert 1 <= len(lesions) <= 6
+        whole = together(lesions)
+        assert 0.02 < whole.sum() / 1000 < 5  # ml
+        np.testing.assert_allclose(taken, vessels + whole, atol=1e-5)
+        assert not (vessels[whole > 0.5] > 0.5).any()
 
 
-@pytest.mark.parametrize("index", range(4))
-def test_lesions_are_brighter_than_white_matter(index: int) -> None:
-    """In both modalities the median lesion voxel stands out."""
-    for kind in KINDS:
-        chosen = subject(kind, index, 2.0)
-        tissue = chosen.image[(white_matter(chosen) > 0.9) & (chosen.label == 0)]
-        lesion = chosen.image[chosen.label > 0]
+def test_vessels_run_in_sulci_and_not_through_white_matter(
+    rng: np.random.Generator,
+) -> None:
+    """A few ml in all, most of them in fluid and cortex."""
+    template = load_template()
+    cover = draw_vessels(rng)
 
-        assert np.median(lesion) > 1.15 * np.median(tissue)
+    assert cover.min() == 0
+    assert cover.max() <= 1
+    assert not cover[~template.brain].any()
+    assert 3 < cover.sum() / 1000 < 40  # ml
+    assert np.average(template.white, weights=cover) < 0.15
+    # veins that run to the ventricles are in white matter, thin and few
+    inside = (cover > 0.2) & (template.white > 0.9)
+    assert inside.sum() > 20

@@ -1,152 +1,186 @@
-"""Tests of synthetic subjects."""
+"""Tests of synthetic subjects, most at 2 mm."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+import io
 from functools import cache
 
+import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from nnunet_cel.phantom.anatomy import Grid
-from nnunet_cel.phantom.subject import (
-    Kind,
-    Subject,
-    draw_subject,
-    make_subject,
-    warp_tissue,
-)
-from nnunet_cel.phantom.vessels import paint_vessels
+from nnunet_cel.phantom.subject import Kind, Subject, make_subject
+from nnunet_cel.volumes import Volume, same_grid
 
 pytest.importorskip("nilearn", reason="the extra `demo`")
 
 KINDS: tuple[Kind, ...] = ("wmh", "cel")
-GRID = Grid.of_spacing(4.0)
+VOLUMES = ("raw", "brain_image", "t1", "label", "second_lesions")
 
 
 @cache
-def subject(kind: Kind, index: int, spacing: float = 4.0) -> Subject:
+def subject(kind: Kind, index: int) -> Subject:
     """Return a subject of seed 0, made once."""
-    return make_subject(kind, 0, index, spacing=spacing)
+    return make_subject(kind, 0, index, spacing=2.0)
 
 
-@pytest.mark.parametrize("index", range(4))
-def test_tissue_sums_to_one_inside_and_zero_outside(index: int) -> None:
-    """Every voxel of the brain is made of the three tissues, air of none."""
-    tissue = warp_tissue(draw_subject("wmh", 0, index), GRID)
-    whole = tissue.gray + tissue.white + tissue.fluid
-
-    np.testing.assert_allclose(whole[tissue.brain], 1.0, atol=1e-3)
-    assert (whole[~tissue.brain] == 0).all()
+def brain_of(subject: Subject) -> np.ndarray:
+    """Return where the brain is."""
+    return subject.brain_image.voxels > 0
 
 
-def test_more_fluid_weight_means_more_fluid() -> None:
-    """Atrophy widens the sulci."""
-    record = draw_subject("wmh", 0, 0)
-    little, much = (
-        warp_tissue(replace(record, fluid_weight=weight), GRID).fluid.sum()
-        for weight in (1.0, 2.0)
-    )
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the overlap of two masks."""
+    return float(2 * (first & second).sum() / (first.sum() + second.sum()))
 
-    assert much > 1.1 * little
+
+def places(volume: Volume) -> set[tuple[float, ...]]:
+    """Return where the voxels of lesions are in mm."""
+    found = nib.affines.apply_affine(volume.affine, np.argwhere(volume.voxels == 1))
+    return set(map(tuple, found.round(3)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_same_seed_gives_same_voxels(kind: Kind) -> None:
-    """A subject depends on seed and index alone."""
+def test_same_seed_gives_same_voxels_on_one_grid(kind: Kind) -> None:
+    """A subject depends on kind, seed, index and spacing alone."""
     first = subject(kind, 1)
-    again = make_subject(kind, 0, 1, spacing=4.0)
+    again, other = (make_subject(kind, seed, 1, spacing=2.0) for seed in (0, 1))
 
-    assert again.image.tobytes() == first.image.tobytes()
-    assert again.label.tobytes() == first.label.tobytes()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_other_seed_or_index_gives_another_subject(kind: Kind) -> None:
-    """No two subjects are alike."""
-    first = subject(kind, 1)
-
-    for seed, index in ((0, 2), (1, 1)):
-        other = make_subject(kind, seed, index, spacing=4.0)
-        assert (other.label != first.label).any()
-        assert other.record.unit != first.record.unit
-        brains = (other.image > 0) & (first.image > 0)
-        ratio = other.image[brains] / other.record.unit
-        assert np.abs(ratio - first.image[brains] / first.record.unit).mean() > 0.05
+    for name in VOLUMES:
+        volume = getattr(first, name)
+        assert same_grid(volume, first.raw)
+        assert volume.spacing == (2, 2, 2)
+        assert volume.voxels.tobytes() == getattr(again, name).voxels.tobytes()
+        assert volume.voxels.tobytes() != getattr(other, name).voxels.tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("index", range(4))
-def test_background_is_zero_and_brain_is_whole(kind: Kind, index: int) -> None:
-    """Air is exactly zero, all faces of the volume but the lowest are air."""
-    image = subject(kind, index).image
+def test_skull_is_removed_and_air_is_zero(kind: Kind) -> None:
+    """The image of the brain is that of the head, which ends in air and neck."""
+    chosen = subject(kind, 1)
+    image, brain = chosen.raw.voxels, brain_of(chosen)
 
-    assert image.dtype in (np.int16, np.float32)
-    assert image.min() == 0
-    assert 1.1e6 < (image > 0).sum() * 64 < 1.95e6  # mm3
-    for face in (image[0], image[-1], image[:, 0], image[:, -1], image[..., -1]):
-        assert (face == 0).all()
+    assert (chosen.brain_image.voxels[brain] == image[brain]).all()
+    assert not chosen.brain_image.voxels[~brain].any()
+    assert 1.1e6 < brain.sum() * 8 < 1.95e6  # mm3
+    assert chosen.raw.voxels.dtype in (np.int16, np.float32)
+    assert 50 < np.median(image[brain]) < 3000
+    tissue = image > 0.3 * image[brain].mean()
+    for face in (tissue[0], tissue[-1], tissue[:, 0], tissue[:, -1], tissue[..., -1]):
+        assert not face.any()
+    assert tissue[..., 0].any()
+    assert 0 < (np.stack([image[0], image[-1]]) > 0).mean() < 0.15
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("index", range(4))
-def test_lesions_lie_inside_the_brain(kind: Kind, index: int) -> None:
-    """The label map is binary and holds nothing but brain."""
-    chosen = subject(kind, index)
+def test_dark_bone_lies_between_brain_and_bright_scalp(kind: Kind) -> None:
+    """Going out from the brain there is bone, then fat brighter than bone."""
+    chosen = subject(kind, 1)
+    brain = brain_of(chosen)
+    distance = ndimage.distance_transform_edt(~brain, sampling=2.0)
+    distance[..., : brain.shape[2] // 2] = 0  # the neck
 
-    assert chosen.label.dtype == np.uint8
-    assert set(np.unique(chosen.label)) == {0, 1}
-    assert (chosen.image[chosen.label > 0] > 0).all()
-
-
-@pytest.mark.parametrize("index", range(4))
-def test_vessels_look_like_lesions_and_are_not_labeled(index: int) -> None:
-    """Vessels are as bright as lesions, and the label map holds none of them."""
-    chosen = subject("cel", index, 2.0)
-    record, grid = chosen.record, Grid.of_spacing(2.0)
-    bright = chosen.image / record.unit
-    cover, _ = paint_vessels(record.vessels, record.deformation, grid)
-    vessels = (cover > 0.5) & (chosen.image > 0)
-
-    assert vessels.sum() > 300
-    assert (chosen.label[vessels] > 0).mean() < 0.05  # where a lesion covers one
-    assert np.median(bright[vessels]) > 1.2
-    lesion = np.percentile(bright[chosen.label > 0], 75)
-    assert np.percentile(bright[vessels], 75) > 0.8 * lesion
+    for volume in (chosen.raw, chosen.t1):
+        profile = [
+            volume.voxels[(distance > low) & (distance <= low + 2)].mean()
+            for low in range(0, 20, 2)
+        ]
+        bone = int(np.argmin(profile[:6]))
+        assert profile[bone] < 0.4 * np.median(volume.voxels[brain])
+        assert max(profile[bone:]) > 2 * profile[bone]
 
 
-def test_ring_is_labeled_with_its_center() -> None:
-    """The label of a ring-enhancing lesion is filled although its center is dark."""
-    records = (draw_subject("cel", 0, index) for index in range(60))
-    index, ring = next(
-        (number, lesion)
-        for number, record in enumerate(records)
-        for lesion in record.lesions
-        if lesion.core is not None and lesion.radius > 4.5
+@pytest.mark.parametrize(
+    ("kind", "bright", "low", "high"), [("cel", 1.2, 0.6, 1.1), ("wmh", 1.1, 0, 0.95)]
+)
+def test_lesions_are_bright_in_the_image_and_not_in_t1(
+    kind: Kind, bright: float, low: float, high: float
+) -> None:
+    """Enhancing ones are inconspicuous in T1w, hyperintensities of FLAIR are dark."""
+    chosen = subject(kind, 2)
+    lesions, brain = chosen.label.voxels == 1, brain_of(chosen)
+
+    image, t1 = (
+        np.median(volume.voxels[lesions]) / np.percentile(volume.voxels[brain], 80)
+        for volume in (chosen.raw, chosen.t1)
     )
-    chosen = subject("cel", index, 1.0)
-    center = chosen.record.deformation.to_subject(ring.center[None])[0]
-    i, j, k = np.rint(center - chosen.affine[:3, 3]).astype(int)
+    assert brain[lesions].all()
+    assert image > bright
+    assert low < t1 < high
 
-    box = slice(i - 1, i + 2), slice(j - 1, j + 2), slice(k - 1, k + 2)
-    assert chosen.label[box].all()
-    assert np.median(chosen.image[box]) / chosen.record.unit < 1.2
+
+def test_vessels_look_like_lesions_and_are_not_labeled() -> None:
+    """More voxels are as bright as lesions outside of them than inside."""
+    chosen = subject("cel", 2)
+    lesions, image = chosen.label.voxels == 1, chosen.brain_image.voxels
+
+    bright = image > np.median(image[lesions])
+    assert (bright & ~lesions).sum() > 2 * (bright & lesions).sum()
+    # without contrast agent they are not there
+    t1 = chosen.t1.voxels
+    vessels = bright & ~ndimage.binary_dilation(lesions, iterations=2)
+    assert np.median(t1[vessels]) < np.percentile(t1[brain_of(chosen)], 80)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_subject_without_lesions_has_an_empty_label(kind: Kind) -> None:
-    """Confounders alone are no lesions."""
-    chosen = make_subject(kind, 0, 1, spacing=4.0, lesions=False)
+def test_raters_agree_on_most(kind: Kind) -> None:
+    """The second rater outlines the same lesions, but not exactly."""
+    chosen = subject(kind, 2)
 
-    assert chosen.label.sum() == 0
-    assert bool(chosen.record.vessels) == (kind == "cel")
+    assert 0.7 < dice(chosen.label.voxels == 1, chosen.second_lesions.voxels == 1) < 1
+    assert (chosen.lesions.voxels == (chosen.label.voxels == 1)).all()
 
 
-def test_units_and_number_formats_differ() -> None:
-    """Scanners differ in the unit of intensity and in how they store it."""
-    records = [draw_subject("wmh", 0, index) for index in range(12)]
+def test_one_in_four_has_other_pathology() -> None:
+    """Number 1 first: label 2 is off the lesions and bright in FLAIR."""
+    assert 2 not in subject("wmh", 2).label.voxels
+    assert 2 not in subject("cel", 1).label.voxels
 
-    units = [record.unit for record in records]
-    assert 100 <= min(units) < max(units) <= 2000
-    assert max(units) > 3 * min(units)
-    assert {record.integer for record in records} == {True, False}
+    chosen = subject("wmh", 1)
+    other, brain = chosen.label.voxels == 2, brain_of(chosen)
+    far = ndimage.distance_transform_edt(chosen.label.voxels != 1, sampling=2.0)
+    assert ndimage.label(other, np.ones((3, 3, 3)))[1] == 1
+    assert far[other].min() > 2
+    assert chosen.raw.voxels[other].mean() > 1.1 * chosen.raw.voxels[brain].mean()
+    assert not chosen.second_lesions.voxels[other].any()
+    assert not chosen.lesions.voxels[other].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_brain_alone_has_the_same_lesions(kind: Kind) -> None:
+    """Without room for the head the grid is smaller, and lesions stay in place."""
+    whole = subject(kind, 2)
+    alone = make_subject(kind, 0, 2, spacing=2.0, head=False)
+
+    assert alone.raw.voxels.size < 0.75 * whole.raw.voxels.size
+    assert brain_of(alone).sum() == brain_of(whole).sum()
+    assert places(alone.label) == places(whole.label)
+
+
+def test_subject_without_lesions_has_empty_label_maps() -> None:
+    """Neither rater finds anything where vessels alone are bright."""
+    chosen = make_subject("cel", 0, 0, spacing=4.0, lesions=False)
+
+    assert not chosen.label.voxels.any()
+    assert not chosen.second_lesions.voxels.any()
+    image = chosen.brain_image.voxels
+    assert image.max() > 1.3 * np.percentile(image[image > 0], 80)
+
+
+@pytest.mark.slow
+def test_brain_can_be_extracted() -> None:
+    """The Brain Extraction Tool finds the brain in the head."""
+    brainextractor = pytest.importorskip("brainextractor", reason="the extra `bet`")
+    chosen = make_subject("wmh", 0, 1)
+    image = nib.Nifti1Image(chosen.t1.voxels.astype(np.float32), chosen.t1.affine)
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        tool = brainextractor.BrainExtractor(img=image)
+        tool.run(iterations=500)
+    found = np.zeros(image.shape, dtype=bool)
+    voxels = np.round(tool.surface.voxelized(1).fill().points).astype(int)
+    found[tuple(voxels[(voxels < image.shape).all(axis=1)].T)] = True
+
+    assert dice(found, brain_of(chosen)) >= 0.93

@@ -6,7 +6,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 from PIL import Image, ImageColor
@@ -23,6 +22,7 @@ from nnunet_cel.pictures import (
     save_overlays,
     to_gray,
 )
+from nnunet_cel.volumes import Volume, write_volume
 
 RED = "#ff0000"
 
@@ -118,27 +118,17 @@ def test_any_range_of_intensities(low: float, high: float) -> None:
     assert gray.max() == 255
     assert gray[0, 0, 0] == round(max(0, -low) / (high - min(low, 0)) * 255 - 0.5)
     assert not to_gray(np.zeros((2, 2, 2))).any()
+    skin = np.array([100.0, 50, 1000])  # bright skin does not make the brain dark
+    assert to_gray(skin, skin < 1000)[1] > 120 > to_gray(skin)[1]
 
 
-def test_white_is_what_is_bright_inside() -> None:
-    """Bright skin does not make the brain dark."""
-    image = np.array([[[100.0, 50.0, 1000.0]]])
-
-    assert to_gray(image, np.array([[[1, 1, 0]]])).ravel().tolist()[1] > 120
-    assert to_gray(image).ravel().tolist()[1] < 20
-
-
-@pytest.mark.parametrize("title", ["p1", "$x_1", "病人_1", "a" * 300])
-def test_sheets(title: str) -> None:
-    """Panels in rows; the same bytes each time, whatever the title."""
+def test_sheets() -> None:
+    """Panels in rows, whatever the title."""
     panel = make(np.ones((24, 48), dtype=bool))
     rows = [[panel, panel], [panel]]
 
-    content = draw_sheet(rows, title=title, facts="1 ml", legend={"lesion": RED})
+    content = draw_sheet(rows, title="$病_1" * 99, facts="1 ml", legend={"lesion": RED})
 
-    assert content == draw_sheet(
-        rows, title=title, facts="1 ml", legend={"lesion": RED}
-    )
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image)
     red = (pixels == ImageColor.getrgb(RED)).all(axis=2)
@@ -148,14 +138,13 @@ def test_sheets(title: str) -> None:
 
 def test_overlays_have_a_panel_for_every_model(tmp_path: Path) -> None:
     """5 x 5 voxels of 10 pixels; shifted by two, 2 of 5 rows are wrong on each side."""
-    image = np.random.default_rng(0).uniform(1, 2, (24, 24, 5))
-    reference = np.zeros(image.shape)
+    reference = np.zeros((24, 24, 5))
     reference[4:9, 4:9, 2] = reference[4, 4, 1] = 1
-    volumes = {"i": image, "r": reference, "off": np.roll(reference, 2, axis=0)}
+    volumes = {"i": reference + 1, "r": reference, "off": np.roll(reference, 2, axis=0)}
     files = {name: tmp_path / f"{name}.nii.gz" for name in volumes}
     for name, voxels in volumes.items():
-        axes = np.diag([-1, -1, 1, 1])  # which are turned to RAS
-        nibabel.save(nibabel.Nifti1Image(voxels, axes), files[name])
+        axes = np.diag([-1.0, -1, 1, 1])  # which are turned to RAS
+        write_volume(files[name], Volume(voxels.astype(np.uint8), axes))
 
     save_overlays(
         tmp_path / "case.png",
@@ -166,9 +155,9 @@ def test_overlays_have_a_panel_for_every_model(tmp_path: Path) -> None:
 
     with Image.open(tmp_path / "case.png") as picture:
         pixels = np.asarray(picture)[34:274]  # the panels, without the legend
-    for kind, voxels in {"tp": 25 + 15, "fp": 10, "fn": 10}.items():
-        color = ImageColor.getrgb(AGREEMENT_COLORS[kind])
-        assert (pixels == color).all(axis=2).sum() == voxels * 100
-    red = (pixels == ImageColor.getrgb(AGREEMENT_COLORS["tp"])).all(axis=2).any(axis=0)
+    colors = [ImageColor.getrgb(color) for color in AGREEMENT_COLORS.values()]
+    shown = [(pixels == color).all(axis=2) for color in colors]
+    assert [mask.sum() for mask in shown] == [(25 + 15) * 100, 1000, 1000]
+    red = shown[0].any(axis=0)
     first = np.flatnonzero(red)[0] - (8 + 240 + 8)
     assert first == 40  # index 4 is right, and so on the left

@@ -7,26 +7,21 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from reports import evaluate, run, write_maps
 
-from nnunet_cel.evaluation.dataset import evaluate_folders, write_evaluation
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.evaluation.tables import read_table
-from nnunet_cel.report.build import write_report
 from nnunet_cel.volumes import Volume, write_volume
 
 HOSTILE = "<script>alert('case')<+script>\"&amp;$x$"
 SHAPE = (24, 22, 20)
 VOID = {"link", "meta", "input", "br", "img"}
-
-Make = Callable[..., Path]
 
 
 class Page(HTMLParser):
@@ -47,10 +42,6 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep an element without content."""
-        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         """Check that elements are closed in order."""
@@ -81,50 +72,23 @@ def lesion(*boxes: tuple[int, int, int]) -> np.ndarray:
     return mask
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Make:
-    """Write an evaluation of label maps and return its folder."""
-
-    def write(
-        references: list[np.ndarray],
-        predictions: list[np.ndarray],
-        *,
-        names: list[str] | None = None,
-        folder: str = "p",
-        probabilities: bool = False,
-    ) -> Path:
-        names = names or [f"case{i}" for i in range(len(references))]
-        for place, masks in (("r", references), (folder, predictions)):
-            (tmp_path / place).mkdir(exist_ok=True)
-            for name, mask in zip(names, masks, strict=True):
-                volume = Volume(mask, np.diag([2.0, 2, 2, 1]))
-                write_volume(tmp_path / place / f"{name}.nii.gz", volume)
-                soft = np.stack([1 - 0.9 * mask, 0.9 * mask]).transpose(0, 3, 2, 1)
-                if probabilities and place == folder:
-                    np.savez(tmp_path / place / f"{name}.npz", probabilities=soft)
-        evaluation = evaluate_folders(
-            tmp_path / folder,
-            tmp_path / "r",
-            load_protocol(),
-            probabilities=probabilities,
-        )
-        out = tmp_path / f"evaluation of {folder}"
-        out.mkdir()
-        write_evaluation(evaluation, out)
-        return out
-
-    return write
+A, B = (2, 2, 2), (12, 12, 12)
+NOTHING = lesion()
+IMAGE = np.arange(NOTHING.size, dtype=np.int16).reshape(SHAPE)
 
 
-def write_images(folder: Path, names: list[str], rng: np.random.Generator) -> Path:
-    """Write an image of each case."""
-    folder.mkdir()
-    for name in names:
-        voxels = rng.integers(50, 200, SHAPE).astype(np.int16)
-        write_volume(
-            folder / f"{name}_0000.nii.gz", Volume(voxels, np.diag([2.0, 2, 2, 1]))
-        )
-    return folder
+def make(root: Path, *pairs: tuple[np.ndarray, np.ndarray], **options: bool) -> Path:
+    """Evaluate pairs of reference and prediction, named a, b and so on."""
+    references, predictions = (
+        {"abcd"[i]: pair[side] for i, pair in enumerate(pairs)} for side in (0, 1)
+    )
+    return evaluate(root, references, predictions, **options)
+
+
+def report(out: Path, page: Path, *options: object) -> Page:
+    """Make a report and return its page."""
+    assert run("report", out, "-o", page, "-np", 1, "--no-progress", *options) == 0
+    return Page(page.read_text(encoding="utf-8"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -133,40 +97,32 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-A, B = (2, 2, 2), (12, 12, 12)
-
-
-def test_the_whole_report(tmp_path: Path, make: Make, rng: np.random.Generator) -> None:
+def test_the_whole_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Numbers are those of the evaluation, nothing comes from outside, all is safe."""
-    references, predictions = [lesion(A, B), lesion(A)], [lesion(A), lesion(A, B)]
-    names = ["plain", HOSTILE]
-    out = make(references, predictions, names=names, probabilities=True)
-    other = make(references, references, names=names, folder="<b>perfect<+b>")
+    references = {"plain": lesion(A, B), HOSTILE: lesion(A)}
+    predictions = {"plain": lesion(A), HOSTILE: lesion(A, B)}
+    out = evaluate(tmp_path, references, predictions, probabilities=True)
+    other = evaluate(tmp_path, references, references, folder="<b>perfect<+b>")
     model = tmp_path / "model" / "fold_<i>0<+i>"
     model.mkdir(parents=True)
     (model / "training_log_2026_1_1_0_0_0.txt").write_text(
         "Epoch 0\ntrain_loss 0.5\nval_loss 0.4\nPseudo dice [0.25]\n"
     )
-    images = write_images(tmp_path / "images", names, rng)
+    images = write_maps(tmp_path / "i", dict.fromkeys(references, IMAGE), "_0000")
     path = tmp_path / "my report" / "the report.html"
+    options = ("--images", images, "--model", model.parent, "--compare", other)
 
-    files = write_report(
-        out,
-        path,
-        images=images,
-        model=model.parent,
-        compare=[other],
-        title="<script>title</script> & more",
-    )
+    page = report(out, path, *options, "--title", "<script>title</script> & more")
 
-    page = Page(path.read_text(encoding="utf-8"))
     _check_is_self_contained(page, tmp_path)
     _check_is_safe(page)
     _check_is_accessible(page)
     _check_numbers(page, json.loads((out / "summary.json").read_text()))
     for text in ("Models side by side", "FROC", "Calibration", "Table 6"):
         assert text in page.text
-    assert files == tmp_path / "my report" / "the report_files"
+    files, printed = path.with_name("the report_files"), capsys.readouterr().out
+    assert f"Wrote {path} (" in printed
+    assert f"Figures and tables are in {files}" in printed
     written = contents(files)
     figures = ("metrics", "volumes", "bland_altman", "sizes", "froc", "calibration")
     for name in (*figures, "training"):
@@ -182,10 +138,14 @@ def test_the_whole_report(tmp_path: Path, make: Make, rng: np.random.Generator) 
         )
     }
     tables = files / "tables"
-    assert set(read_table(tables / "cases.csv")["case"]) == set(names)
     pd.testing.assert_frame_equal(
         read_table(tables / "lesions.csv"), read_table(out / "lesions.csv")
     )
+    paper = read_table(tables / "paper.csv", text=())
+    assert paper.loc[0, "mean"] == pytest.approx(2 / 3)
+    assert paper.loc[0, ["metric", "table_6_mean"]].tolist() == ["DSC", 0.661]
+    sizes = read_table(tables / "sizes.csv", text=("size_bin",))
+    assert sizes[["count", "n", "predicted_false"]].sum().tolist() == [2, 3, 1]
     assert len(read_table(tables / "training.csv")) == 1
     assert len(read_table(tables / "tests.csv")) == len(METRICS)
 
@@ -260,50 +220,38 @@ def _check_numbers(page: Page, summary: dict[str, dict[str, dict[str, float]]]) 
     assert "False: 1 of 3 predicted lesions, 0.50 per scan." in page.text
 
 
-def test_the_same_report_has_the_same_bytes(tmp_path: Path, make: Make) -> None:
-    """Nothing in page, figures and tables depends on time or on the folder's name."""
-    out = make([lesion(A, B)] * 2, [lesion(A), lesion(B)], probabilities=True)
+def test_the_same_report_has_the_same_bytes(tmp_path: Path) -> None:
+    """Nothing in page, figures and tables depends on time or the folder's name."""
+    out = make(tmp_path, (lesion(A, B), lesion(A)))
 
-    for name in ("first", "second"):
-        write_report(out, tmp_path / name / "report.html")
+    report(out, tmp_path / "first" / "report.html")
+    report(out, tmp_path / "second" / "report.html")
 
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
 
 
-NOTHING = lesion()
-
-
 @pytest.mark.parametrize(
-    ("references", "predictions", "texts"),
+    ("pairs", "texts"),
     [
-        ([lesion(A)], [lesion(A)], ["1 of 1 lesion in 1 scan", "no interval"]),
+        ([(lesion(A), lesion(A))], ["1 of 1 lesion in 1 scan", "no interval"]),
         (
-            [NOTHING] * 3,
-            [NOTHING] * 3,
+            [(NOTHING, NOTHING)] * 3,
             ["of 3 scans hold no lesion", "there are no volumes to draw", "3 of 3"],
         ),
-        ([lesion(A)] * 3, [NOTHING] * 3, ["predictions hold no lesion", "0 of 3"]),
+        ([(lesion(A), NOTHING)] * 3, ["predictions hold no lesion", "0 of 3"]),
         (
-            [NOTHING] * 2,
-            [lesion(A)] * 2,
+            [(NOTHING, lesion(A))] * 2,
             ["references of 2 scans hold no lesion", "no sensitivity by size"],
         ),
     ],
     ids=["one case", "nothing at all", "no predictions", "no references"],
 )
 def test_empty_situations(
-    tmp_path: Path,
-    make: Make,
-    references: list[np.ndarray],
-    predictions: list[np.ndarray],
-    texts: list[str],
+    tmp_path: Path, pairs: list[tuple[np.ndarray, np.ndarray]], texts: list[str]
 ) -> None:
     """Where there is nothing to measure the page says so, and shows no NaN."""
-    out = make(references, predictions)
+    page = report(make(tmp_path, *pairs), tmp_path / "report.html")
 
-    write_report(out, tmp_path / "report.html")
-
-    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     for text in texts:
         assert text in page.text
     alts = " ".join(page.attributes("alt"))
@@ -311,102 +259,102 @@ def test_empty_situations(
     _check_is_accessible(page)
 
 
-def test_cases_are_sorted_by_dsc(tmp_path: Path, make: Make) -> None:
+def test_cases_are_sorted_by_dsc(tmp_path: Path) -> None:
     """The lowest DSC comes first, a case without one last; the CSV agrees."""
-    out = make(
-        [lesion(A), NOTHING, lesion(A, B), lesion(A)],
-        [lesion(A), NOTHING, lesion(A), NOTHING],
-        names=["good", "free", "half", "missed"],
-    )
+    good, free = (lesion(A), lesion(A)), (NOTHING, NOTHING)
+    half, missed = (lesion(A, B), lesion(A)), (lesion(A), NOTHING)
+    out = make(tmp_path, good, free, half, missed)
+    other = tmp_path / "other"
+    assert run("evaluate", tmp_path / "p", tmp_path / "r", "-o", other, "-np", 1) == 0
+    names = ("--compare", other, "--names", "ours", "theirs")
 
-    files = write_report(out, tmp_path / "report.html", lesions_per_case=0)
+    page = report(out, tmp_path / "report.html", "--lesions", 0, *names)
 
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    rows = re.findall(r'<tr><th scope="row" title="\w+">(\w+)</th>', html)
-    assert rows == ["missed", "half", "good", "free"]
-    assert read_table(files / "tables" / "cases.csv")["case"].tolist() == rows
-    assert "No pictures of lesions were wanted" in html
+    rows = re.findall(r'<tr><th scope="row" title="\w+">(\w+)</th>', page.html)
+    assert rows == ["d", "c", "a", "b"]
+    table = read_table(tmp_path / "report_files" / "tables" / "cases.csv")
+    assert table["case"].tolist() == rows
+    assert "No pictures of lesions were wanted" in page.text
+    assert "theirs \u2212 ours" in page.text
 
 
-def test_more_lesions_than_are_shown(tmp_path: Path, make: Make) -> None:
-    """What is left out of the pictures is counted by kind."""
+def test_pictures_that_are_not_shown(tmp_path: Path) -> None:
+    """What is left out is counted by kind; label maps that are gone have a place."""
     corners = [(x, y, 2) for x in (1, 8, 15) for y in (1, 8, 15)]
-    out = make([lesion(*corners[:6])], [lesion(*corners[3:])])
+    out = make(tmp_path, (lesion(*corners[:6]), lesion(*corners[3:])))
+    moved = (tmp_path / "p").rename(tmp_path / "moved")
 
-    files = write_report(out, tmp_path / "report.html", lesions_per_case=4)
+    without = report(out, tmp_path / "a.html")
+    having = report(out, tmp_path / "b.html", "--predictions", moved, "--lesions", 4)
 
-    html = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Not shown: 1 missed, 2 false, 2 hit." in html
-    assert len(list((files / "figures" / "lesions").glob("*.png"))) == 4
-
-
-def test_label_maps_that_are_gone(tmp_path: Path, make: Make) -> None:
-    """The page is made without pictures and says why; with their new place it has."""
-    out = make([lesion(A)], [lesion(A)])
-    (tmp_path / "p").rename(tmp_path / "moved")
-
-    write_report(out, tmp_path / "a.html")
-    write_report(out, tmp_path / "b.html", predictions=tmp_path / "moved")
-
-    without, having = ((tmp_path / f"{n}.html").read_text() for n in "ab")
-    assert "no longer where they were evaluated" in without
-    assert 'class="lesion"' not in without
-    assert 'class="lesion"' in having
+    assert "no longer where they were evaluated" in without.text
+    assert 'class="lesion"' not in without.html
+    assert "Not shown: 1 missed, 2 false, 2 hit." in having.text
+    pictures = tmp_path / "b_files" / "figures" / "lesions"
+    assert len(list(pictures.glob("*.png"))) == having.html.count('class="lesion"') == 4
 
 
-def test_wrong_files_are_named_and_nothing_is_written(
-    tmp_path: Path, make: Make, rng: np.random.Generator
+def test_wrong_files_are_listed_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An image on another grid, and a label map that was changed."""
-    out = make([lesion(A)] * 2, [lesion(A)] * 2, names=["a", "b"])
-    images = write_images(tmp_path / "images", ["a", "b"], rng)
-    changed = Volume(lesion(B), np.diag([2.0, 2, 2, 1]))
-    write_volume(tmp_path / "p" / "b.nii.gz", changed)
+    """Images on another grid and changed label maps are told together."""
+    out = make(tmp_path, *[(lesion(A), lesion(A))] * 2)
+    images = write_maps(tmp_path / "images", {"a": IMAGE, "b": IMAGE}, "_0000")
+    write_volume(images / "a_0000.nii.gz", Volume(np.zeros((3, 3, 3)), np.eye(4)))
+    write_maps(tmp_path / "p", {"b": lesion(B)})
     before = set(tmp_path.iterdir())
 
-    with pytest.raises(ValueError, match=r"b\.nii\.gz .* was changed"):
-        write_report(out, tmp_path / "report.html")
-    write_volume(images / "a_0000.nii.gz", Volume(np.zeros((3, 3, 3)), np.eye(4)))
-    with pytest.raises(ValueError, match=r"a_0000\.nii\.gz must have the shape"):
-        write_report(out, tmp_path / "report.html", images=images)
+    command = ("report", out, "--images", images, "-np", 1)
+    assert run(*command, "-o", tmp_path / "report.html") == 1
 
+    error = capsys.readouterr().err
+    assert re.search(r"2 cases[\s\S]*a_0000[\s\S]*b\.nii.*changed", error)
     assert set(tmp_path.iterdir()) == before
 
 
-def test_channels_are_chosen(
-    tmp_path: Path, make: Make, rng: np.random.Generator
-) -> None:
-    """A channel that a case lacks is refused with the names of the cases."""
-    out = make([lesion(A)] * 2, [lesion(A)] * 2, names=["a", "b"])
-    images = write_images(tmp_path / "images", ["a", "b"], rng)
-    (images / "a_0000.nii.gz").rename(images / "a_0001.nii.gz")
-
-    with pytest.raises(ValueError, match=r"channel 0001 .* lacks that of b"):
-        write_report(out, tmp_path / "r.html", images=images, channel=1)
+def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong is named, with exit status 1 and without a traceback."""
+    out = make(tmp_path, *[(lesion(A), lesion(A))] * 2, probabilities=True)
+    images = write_maps(tmp_path / "images", {"a": IMAGE}, "_0001")
+    write_maps(images, {"b": IMAGE}, "_0000")
+    froc = (out / "froc.csv").read_text()
+    (out / "froc.csv").write_text(froc.replace("volume_ratio", "ratio"))
+    other = make(tmp_path / "other", (lesion(A), lesion(A)))
+    page = tmp_path / "report.html"
+    for arguments, text in (
+        ((out, "-o", page), r"froc\.csv .* lacks volume_ratio"),
+        ((tmp_path, "-o", page), "no evaluation"),
+        ((other, "-o", page, "--images", tmp_path / "x"), "no folder"),
+        ((other, "-o", page, "--model", tmp_path / "p"), "training log"),
+        ((other, "-o", tmp_path / "report.docx"), r"ends in \.html"),
+        ((other, "-o", page, "--names", "ours"), "--names"),
+    ):
+        assert run("report", *arguments, "-np", 1) == 1
+        error = capsys.readouterr().err
+        assert re.search(text, error)
+        assert "Traceback" not in error
+    (out / "froc.csv").write_text(froc)
+    command = ("report", out, "-o", page, "--images", images)
+    assert run(*command, "--channel", 1) == 1
+    assert re.search("channel 0001 .* lacks that of b", capsys.readouterr().err)
 
 
 def test_earlier_reports_are_replaced_on_demand_only(
-    tmp_path: Path, make: Make
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Neither page nor folder is lost by a slip, and nobody's data ever."""
-    out = make([lesion(A)], [lesion(A)])
-    page = tmp_path / "report.html"
-    write_report(out, page, lesions_per_case=0)
-    with pytest.raises(FileExistsError, match="--overwrite"):
-        write_report(out, page)
+    out = make(tmp_path, (lesion(A), lesion(A)))
+    page, command = tmp_path / "report.html", ("report", out, "-np", 1, "-o")
+    report(out, page, "--lesions", 0)
+    assert run(*command, page) == 1
     page.unlink()
-    with pytest.raises(FileExistsError, match="report_files"):
-        write_report(out, page)
+    assert run(*command, page) == 1
+    assert "report_files" in capsys.readouterr().err
 
-    write_report(out, page, overwrite=True)
-    assert 'class="lesion"' in page.read_text()
+    assert 'class="lesion"' in report(out, page, "--overwrite").html
 
     (tmp_path / "data_files").mkdir()
     (tmp_path / "data_files" / "precious").touch()
-    with pytest.raises(ValueError, match="Only an earlier report"):
-        write_report(out, tmp_path / "data.html", overwrite=True)
+    assert run(*command, tmp_path / "data.html", "--overwrite") == 1
+    assert "Only an earlier report" in capsys.readouterr().err
     assert (tmp_path / "data_files" / "precious").exists()
-    with pytest.raises(ValueError, match=r"ends in \.html"):
-        write_report(out, tmp_path / "report.pdf")
-    with pytest.raises(ValueError, match="--compare"):
-        write_report(out, tmp_path / "x.html", names=["ours"])

@@ -12,35 +12,20 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from reports import evaluate, run
 from source_layouts import write_tree
 
 from nnunet_cel.report.exports import (
-    export_segmentation,
     itksnap_labels,
+    make_segmentation,
     slicer_colors,
 )
-from nnunet_cel.volumes import Volume, read_volume, write_volume
+from nnunet_cel.volumes import Volume, read_label_map, read_volume, write_volume
 
 hd = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
 pydicom = pytest.importorskip("pydicom")
 
-
-def make_segmentation(
-    prediction: Path, series: Path, algorithm: str = "nnunet-cel", version: str = "1"
-) -> bytes:
-    """Return the segmentation that is written of a prediction."""
-    out = prediction.with_name("lesions.dcm")
-    export_segmentation(
-        prediction,
-        series,
-        out,
-        label=1,
-        algorithm=algorithm,
-        version=version,
-        overwrite=True,
-    )
-    return out.read_bytes()
-
+MADE_BY = {"label": 1, "algorithm": "FCA-DenseNet", "version": "2.1"}
 
 # Directions of rows, columns and slices in DICOM order (to the left, back and head).
 GEOMETRIES = {
@@ -52,42 +37,25 @@ GEOMETRIES = {
 }
 
 
-def write_series(
-    folder: Path, geometry: str, *, name: str = "DOE^JANE", tilt: float = 0
-) -> Path:
-    """Write a series of five slices of 4 x 6 pixels with pydicom alone.
-
-    Each slice is moved by `tilt` of their distance along its rows.
-    """
+def write_series(folder: Path, geometry: str = "axial") -> Path:
+    """Write a series of five slices of 4 x 6 pixels from pydicom's example."""
     rows, columns, sign = GEOMETRIES[geometry]
-    normal = sign * np.cross(rows, columns) + tilt * np.array(rows)
+    normal = sign * np.cross(rows, columns)
     folder.mkdir()
     for i in range(5):
-        meta = pydicom.dataset.FileMetaDataset()
-        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
-        meta.MediaStorageSOPInstanceUID = f"1.2.3.{i + 1}"
-        dataset = pydicom.Dataset()
-        dataset.file_meta = meta
-        dataset.SOPClassUID = pydicom.uid.MRImageStorage
+        dataset = pydicom.examples.mr  # read anew each time
+        dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{i + 1}"
         dataset.SOPInstanceUID = f"1.2.3.{i + 1}"
         dataset.SpecificCharacterSet = "ISO_IR 100"
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.4", "1.2.5"
-        dataset.FrameOfReferenceUID = "1.2.6"
-        dataset.PatientName, dataset.PatientID = name, "17"
-        dataset.StudyDate, dataset.StudyTime, dataset.StudyID = "20200102", "0830", ""
-        dataset.PatientBirthDate, dataset.PatientSex = "", ""
-        dataset.AccessionNumber, dataset.ReferringPhysicianName = "", ""
-        dataset.Modality, dataset.SeriesNumber = "MR", 7
+        dataset.FrameOfReferenceUID, dataset.SeriesNumber = "1.2.6", 7
+        dataset.PatientName = "MÜLLER^JÜRGEN"
         # Numbers and names of files do not follow the slices.
         dataset.InstanceNumber = 5 - i
         dataset.ImagePositionPatient = list(np.array([-10, 5, 3]) + 2 * i * normal)
         dataset.ImageOrientationPatient = [*rows, *columns]
         dataset.PixelSpacing, dataset.SliceThickness = [1.5, 0.5], 2
         dataset.Rows, dataset.Columns = 4, 6
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-        dataset.BitsAllocated = dataset.BitsStored = 16
-        dataset.HighBit, dataset.PixelRepresentation = 15, 0
         pixels = np.arange(24, dtype=np.uint16).reshape(4, 6) + 100 * i
         dataset.PixelData = pixels.tobytes()
         dataset.save_as(folder / f"{(i * 3) % 5}.dcm", enforce_file_format=True)
@@ -118,8 +86,6 @@ def check(segmentation: Any, series: Path, prediction: Volume) -> None:
     to_voxels = np.linalg.inv(prediction.affine)
     count = 0
     for path in sorted(series.iterdir()):
-        if path.name.startswith("."):
-            continue
         dataset = pydicom.dcmread(path)
         mask = masks.get(str(dataset.SOPInstanceUID))
         row, column = np.array(dataset.ImageOrientationPatient).reshape(2, 3)
@@ -154,8 +120,10 @@ def predict(
     return prediction
 
 
-@pytest.mark.parametrize("axes", [None, "RAS", "IPL"])
-@pytest.mark.parametrize("geometry", list(GEOMETRIES))
+@pytest.mark.parametrize(
+    ("geometry", "axes"),
+    [*((name, None) for name in GEOMETRIES), ("axial", "IPL"), ("sagittal", "RAS")],
+)
 def test_every_voxel_is_on_its_slice(
     tmp_path: Path, rng: np.random.Generator, geometry: str, axes: str | None
 ) -> None:
@@ -163,82 +131,20 @@ def test_every_voxel_is_on_its_slice(
     series = write_series(tmp_path / "series", geometry)
     prediction = predict(series, tmp_path / "p.nii.gz", rng, axes)
 
-    content = make_segmentation(tmp_path / "p.nii.gz", series)
+    content = make_segmentation(tmp_path / "p.nii.gz", series, **MADE_BY)
 
     check(read_back(content), series, prediction)
 
 
-def test_rounded_places_of_slices_do_not_matter(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    """Slices that drift sideways as far as reading allows keep their masks."""
-    series = write_series(tmp_path / "series", "axial", tilt=0.009)
-    prediction = predict(series, tmp_path / "p.nii.gz", rng)
-
-    segmentation = read_back(make_segmentation(tmp_path / "p.nii.gz", series))
-
-    masks = masks_of(segmentation)
-    for k in range(5):
-        assert np.array_equal(
-            masks.get(f"1.2.3.{k + 1}", np.zeros((4, 6))).T,
-            prediction.voxels[:, :, k] == 1,
-        )
-
-
-def test_files_without_the_mark_of_dicom_are_told(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    """A slice that only a guess could take for DICOM is not left out silently."""
-    series = write_series(tmp_path / "series", "axial")
-    predict(series, tmp_path / "p.nii.gz", rng)
-    dataset = pydicom.dcmread(series / "0.dcm")
-    (series / "0.dcm").unlink()
-    del dataset.file_meta, dataset.preamble
-    dataset.save_as(series / "0", implicit_vr=True, little_endian=True)
-
-    with pytest.raises(ValueError, match=r"each of the 5 slices\. Got 4"):
-        make_segmentation(tmp_path / "p.nii.gz", series)
-
-
-@pytest.mark.parametrize("number", [0, 1], ids=["axial", "sagittal"])
-def test_series_of_a_clinic(
-    tmp_path: Path, rng: np.random.Generator, number: int
-) -> None:
-    """Oblique series as scanners write them work, even without frame of reference."""
-    write_tree(tmp_path / "tree", "cel-dicom", 2)
-    folders = {path.parent for path in (tmp_path / "tree").rglob("IM0001.dcm")}
-    series = sorted(path for path in folders if "__MACOSX" not in path.parts)[number]
-    prediction = predict(series, tmp_path / "p.nii.gz", rng)
-
-    segmentation = read_back(make_segmentation(tmp_path / "p.nii.gz", series))
-
-    assert str(segmentation.FrameOfReferenceUID).startswith("2.25.")
-    masks = masks_of(segmentation)
-    frames = {
-        str(pydicom.dcmread(path).SOPInstanceUID): pydicom.dcmread(path)
-        for path in series.glob("IM*.dcm")
-    }
-    total = sum(int(mask.sum()) for mask in masks.values())
-    assert set(masks) < set(frames)
-    assert total == (prediction.voxels == 1).sum()
-    to_voxels = np.linalg.inv(prediction.affine)
-    for uid, mask in masks.items():
-        x, y, z = frames[uid].ImagePositionPatient
-        k = round(float((to_voxels @ [-x, -y, z, 1])[2]))
-        assert np.array_equal(mask.T, prediction.voxels[:, :, k] == 1)
-
-
 def test_what_it_says_of_itself(tmp_path: Path, rng: np.random.Generator) -> None:
-    """Patient and study are those of the scan, and the segment says what it is."""
-    series = write_series(tmp_path / "series", "axial", name="MÜLLER^JÜRGEN")
-    predict(series, tmp_path / "p.nii.gz", rng)
+    """Patient and study are the scan's; the same prediction gives the same bytes."""
+    series, prediction = write_series(tmp_path / "series"), tmp_path / "p.nii.gz"
+    predict(series, prediction, rng)
+    os.utime(prediction, (1.6e9, 1.6e9))
 
-    segmentation = read_back(
-        make_segmentation(
-            tmp_path / "p.nii.gz", series, algorithm="FCA-DenseNet", version="2.1"
-        )
-    )
+    content = make_segmentation(prediction, series, **MADE_BY)
 
+    segmentation = read_back(content)
     assert str(segmentation.PatientName) == "MÜLLER^JÜRGEN"
     assert segmentation.StudyInstanceUID == "1.2.4"
     assert segmentation.SeriesInstanceUID != "1.2.5"
@@ -254,48 +160,30 @@ def test_what_it_says_of_itself(tmp_path: Path, rng: np.random.Generator) -> Non
     assert segment.algorithm_identification.name == "FCA-DenseNet"
     assert segment.algorithm_identification.version == "2.1"
     assert segment.tracking_uid.startswith("2.25.")
-
-
-def test_the_same_prediction_is_the_same_object(
-    tmp_path: Path, rng: np.random.Generator
-) -> None:
-    """Exported twice it has the same bytes; another prediction has other UIDs."""
-    series = write_series(tmp_path / "series", "axial")
-    prediction = tmp_path / "p.nii.gz"
+    assert make_segmentation(prediction, series, **MADE_BY) == content
     predict(series, prediction, rng)
-    os.utime(prediction, (1.6e9, 1.6e9))
+    other = read_back(make_segmentation(prediction, series, **MADE_BY))
+    assert other.SOPInstanceUID != segmentation.SOPInstanceUID
 
-    first = make_segmentation(prediction, series)
-    assert make_segmentation(prediction, series) == first
+
+def test_what_does_not_fit_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Other grids, with their cure, and slices that only a guess takes for DICOM."""
+    series, prediction = write_series(tmp_path / "series"), tmp_path / "p.nii.gz"
+    scan = read_volume(series)
+    for shape, affine in (
+        ((9, 9, 9), scan.affine),
+        (scan.voxels.shape, scan.affine + np.eye(4) / 9),
+    ):
+        write_volume(prediction, Volume(np.zeros(shape, dtype=np.uint8), affine))
+        with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
+            make_segmentation(prediction, series, **MADE_BY)
     predict(series, prediction, rng)
-    second = make_segmentation(prediction, series)
-    assert read_back(first).SOPInstanceUID != read_back(second).SOPInstanceUID
-
-
-def test_predictions_without_lesion_are_written(tmp_path: Path) -> None:
-    """That no lesion was found is a result, too."""
-    series = write_series(tmp_path / "series", "axial")
-    scan = read_volume(series)
-    voxels = np.zeros(scan.voxels.shape, dtype=np.uint8)
-    write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine))
-
-    segmentation = read_back(make_segmentation(tmp_path / "p.nii.gz", series))
-
-    assert not segmentation.pixel_array.any()
-
-
-def test_other_grids_are_refused(tmp_path: Path) -> None:
-    """The cure for a prediction of a prepared image is named."""
-    series = write_series(tmp_path / "series", "axial")
-    scan = read_volume(series)
-    voxels = np.zeros((9, 9, 9), dtype=np.uint8)
-    write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine))
-    with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
-        make_segmentation(tmp_path / "p.nii.gz", series)
-    voxels = np.zeros(scan.voxels.shape, dtype=np.uint8)
-    write_volume(tmp_path / "p.nii.gz", Volume(voxels, scan.affine + np.eye(4) / 9))
-    with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
-        make_segmentation(tmp_path / "p.nii.gz", series)
+    dataset = pydicom.dcmread(series / "0.dcm")
+    (series / "0.dcm").unlink()
+    del dataset.file_meta, dataset.preamble
+    dataset.save_as(series / "0", implicit_vr=True, little_endian=True)
+    with pytest.raises(ValueError, match=r"each of the 5 slices\. Got 4"):
+        make_segmentation(prediction, series, **MADE_BY)
 
 
 def test_the_missing_package_is_named(
@@ -305,7 +193,62 @@ def test_the_missing_package_is_named(
     monkeypatch.setitem(sys.modules, "highdicom", None)
 
     with pytest.raises(ImportError, match=r"pip install 'nnunet-cel\[dicom\]'"):
-        make_segmentation(tmp_path / "p.nii.gz", tmp_path / "series")
+        make_segmentation(tmp_path / "p.nii.gz", tmp_path / "series", **MADE_BY)
+
+
+def test_segmentation_of_a_clinics_series(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rng: np.random.Generator
+) -> None:
+    """An oblique series without frame of reference; the file is beside it, once."""
+    write_tree(tmp_path / "tree", "cel-dicom", 1)
+    folders = sorted({path.parent for path in (tmp_path / "tree").rglob("IM0001.dcm")})
+    series = next(path for path in folders if "__MACOSX" not in path.parts)
+    prediction, target = tmp_path / "p.nii.gz", tmp_path / "segmentations" / "x.dcm"
+    voxels = predict(series, prediction, rng).voxels
+    command = ("export", "dicom-seg", prediction, "--dicom", series, "-o")
+
+    assert run(*command, target) == 0
+    assert list(target.parent.iterdir()) == [target]
+    segmentation = read_back(target.read_bytes())
+    assert segmentation.FrameOfReferenceUID.startswith("2.25.")
+    total = sum(int(mask.sum()) for mask in masks_of(segmentation).values())
+    assert total == (voxels == 1).sum()
+    assert run(*command, target) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*command, target, "--overwrite") == 0
+    before = prediction.read_bytes()
+    assert run(*command, prediction, "--overwrite") == 1
+    assert prediction.read_bytes() == before
+    assert run(*command, series / "lesions.dcm") == 1
+    assert "in another folder than the series" in capsys.readouterr().err
+    assert run(*command, target, "--overwrite", "--dicom", tmp_path / "none") == 1
+
+
+def test_maps_of_an_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Voxels are colored as they were counted; earlier maps are kept unless told so."""
+    reference = np.zeros((10, 10, 10), dtype=np.uint8)
+    reference[2:5, 2:5, 2:5] = 1
+    prediction = np.roll(reference, 1, axis=0)
+    reference[5, 2, 2] = 2
+    out = evaluate(tmp_path, {"a": reference}, {"a": prediction}, ignore_label=2)
+    maps = tmp_path / "my maps"
+    command = ("export", "itksnap", out, "-np", 1, "--no-progress", "-o")
+
+    assert run(*command, maps) == 0
+    voxels = read_label_map(maps / "a.nii.gz").voxels
+    assert np.bincount(voxels.ravel())[1:].tolist() == [18, 8, 9]
+    assert voxels[5, 2, 2] == 0
+    assert run(*command, maps) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert run(*command, maps, "--overwrite") == 0
+    assert run(*command, tmp_path / "p", "--overwrite") == 1
+    moved = (tmp_path / "p").rename(tmp_path / "q")
+    assert (moved / "a.nii.gz").is_file()
+    assert run(*command, tmp_path / "others") == 1
+    assert "--predictions" in capsys.readouterr().err
+    assert run(*command, tmp_path / "others", "--predictions", moved) == 0
 
 
 def test_both_programs_get_the_same_labels() -> None:

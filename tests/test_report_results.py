@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reports import AFFINE, evaluate
 
-from nnunet_cel.evaluation.dataset import evaluate_folders, write_evaluation
-from nnunet_cel.evaluation.protocol import load_protocol
 from nnunet_cel.files import sha256
 from nnunet_cel.report.results import (
     FN,
@@ -27,16 +26,8 @@ def out(tmp_path: Path) -> Path:
     """An evaluation of two cases, one without a lesion, and its label maps."""
     lesion = np.zeros((8, 8, 8), dtype=np.uint8)
     lesion[2:5, 2:5, 2:5] = 1
-    for folder in ("p", "r", "out"):
-        (tmp_path / folder).mkdir()
-    for case, voxels in (("=A", lesion), ("B", lesion * 0)):
-        for folder in ("p", "r"):
-            write_volume(
-                tmp_path / folder / f"{case}.nii.gz", Volume(voxels, np.eye(4))
-            )
-    evaluation = evaluate_folders(tmp_path / "p", tmp_path / "r", load_protocol())
-    write_evaluation(evaluation, tmp_path / "out")
-    return tmp_path / "out"
+    maps = {"=A": lesion, "B": lesion * 0}
+    return evaluate(tmp_path, maps, maps, probabilities=True)
 
 
 def test_what_was_written_is_read(out: Path, tmp_path: Path) -> None:
@@ -48,8 +39,9 @@ def test_what_was_written_is_read(out: Path, tmp_path: Path) -> None:
     assert results.cases["case"].tolist() == ["=A", "B"]
     assert results.lesions["case"].tolist() == ["=A", "=A"]
     assert results.lesions["voxels"].tolist() == [27, 27]
-    assert results.froc is None
-    assert results.calibration is None
+    assert results.froc is not None
+    assert results.froc["volume_ratio"].notna().any()
+    assert results.calibration is not None
 
 
 def test_files_that_do_not_belong_together_are_refused(out: Path) -> None:
@@ -60,64 +52,54 @@ def test_files_that_do_not_belong_together_are_refused(out: Path) -> None:
     with pytest.raises(ValueError, match="belong together"):
         read_results(out)
     cases.write_text(whole)
+    for table, column in (
+        ("cases", "predicted_ml"),
+        ("lesions", "box_z_last"),
+        ("froc", "volume_ratio"),
+        ("calibration", "observed"),
+    ):
+        path = out / f"{table}.csv"
+        before = path.read_text()
+        path.write_text(before.replace(column, "other"))
+        with pytest.raises(ValueError, match=rf"{table}\.csv .* lacks {column}"):
+            read_results(out)
+        path.write_text(before)
     content = json.loads(summary.read_text())
     del content["scans"]
     summary.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="lacks scans"):
+    with pytest.raises(ValueError, match=r"summary\.json .* lacks scans"):
         read_results(out)
-
-
-def test_a_folder_without_evaluation_is_refused(tmp_path: Path) -> None:
-    """It is named, with the command that makes one."""
-    with pytest.raises(FileNotFoundError, match="nnunet-cel evaluate"):
-        read_results(tmp_path)
 
 
 def test_label_maps_that_were_moved(out: Path) -> None:
-    """They are missing until somebody says where they are."""
-    (out.parent / "p").rename(out.parent / "q")
+    """They are missing until somebody says where all of them are."""
+    moved = (out.parent / "p").rename(out.parent / "q")
 
     assert read_results(out).maps is None
-    maps = read_results(out, predictions=out.parent / "q").maps
+    maps = read_results(out, predictions=moved).maps
     assert maps is not None
-    assert maps["B"].prediction.parent.name == "q"
+    assert maps["B"].prediction == moved / "B.nii.gz"
     with pytest.raises(FileNotFoundError, match="nowhere"):
         read_results(out, predictions=out.parent / "nowhere")
-
-
-def test_missing_label_maps_are_all_listed(out: Path) -> None:
-    """A folder that lacks cases is refused with the names of all of them."""
-    for case in ("=A", "B"):
-        path = out.parent / "p" / f"{case}.nii.gz"
-        path.rename(path.with_name(f"old {case}.nii.gz"))
-
+    for case in maps:
+        (moved / f"{case}.nii.gz").rename(moved / f"old {case}.nii.gz")
     with pytest.raises(ValueError, match=r"lacks =A, B: .*--predictions"):
-        read_results(out)
+        read_results(out, predictions=moved)
 
 
 @pytest.mark.parametrize(("ignore", "last"), [(None, FP), (3, 0)])
 def test_every_pair_of_labels(tmp_path: Path, ignore: int | None, last: int) -> None:
     """Hit, false, missed and nothing; other labels are background."""
-    values = {"p": [1, 1, 0, 0, 2, 1, 1], "r": [1, 0, 1, 0, 1, 2, 3]}
-    files = {name: tmp_path / f"{name}.nii.gz" for name in values}
-    for name, row in values.items():
+    files = (tmp_path / "p.nii.gz", tmp_path / "r.nii.gz")
+    rows = ([1, 1, 0, 0, 2, 1, 1], [1, 0, 1, 0, 1, 2, 3])
+    for path, row in zip(files, rows, strict=True):
         voxels = np.array(row, dtype=np.uint8).reshape(7, 1, 1)
-        write_volume(files[name], Volume(voxels, np.eye(4)))
-    hashes = {"prediction": sha256(files["p"]), "reference": sha256(files["r"])}
+        write_volume(path, Volume(voxels, AFFINE))
+    hashes = {"prediction": sha256(files[0]), "reference": sha256(files[1])}
 
-    maps = LabelMaps("a", files["p"], files["r"], hashes, label=1, ignore=ignore)
+    voxels = read_agreement(LabelMaps("a", *files, hashes, 1, ignore)).voxels
+    assert voxels.ravel().tolist() == [TP, FP, FN, 0, FN, FP, last]
 
-    expected = [TP, FP, FN, 0, FN, FP, last]
-    assert read_agreement(maps).voxels.ravel().tolist() == expected
-
-
-def test_changed_files_are_refused(out: Path) -> None:
-    """A label map that is not the one that was evaluated makes no picture."""
-    maps = read_results(out).maps
-    assert maps is not None
-
-    marked = read_agreement(maps["=A"]).voxels
-    assert (marked == TP).sum() == 27
-    write_volume(maps["=A"].reference, Volume(marked * 0, np.eye(4)))
-    with pytest.raises(ValueError, match=r"reference .*=A\.nii\.gz .* changed"):
-        read_agreement(maps["=A"])
+    write_volume(files[1], Volume(voxels * 0, AFFINE))
+    with pytest.raises(ValueError, match=r"reference .*r\.nii\.gz .* changed"):
+        read_agreement(LabelMaps("a", *files, hashes, 1, ignore))

@@ -59,44 +59,22 @@ def test_numbers_of_an_epoch_are_read(tmp_path: Path) -> None:
 
 def test_continued_trainings_are_put_together(tmp_path: Path) -> None:
     """A later log takes the place of the earlier one from its first epoch on."""
-    fold = tmp_path / "fold_1"
-    write_log(
-        fold,
-        "2026_9_30_01_00_00",
-        epoch(0, "9", "0.1"),
-        epoch(1, "8", "0.2"),
-        epoch(2, "7", "0.3", "Yayy! New best EMA pseudo Dice: 0.3"),
-        epoch(3, "6", "0.3"),
-    )
+    best = "Yayy! New best EMA pseudo Dice: 0.3"
+    earlier = [epoch(0, "9", "0.1", best), epoch(1, "8", "0.2", best)]
+    earlier += [epoch(2, "7", "0.3"), epoch(3, "6", "0.3")]
     cut_off = f"{TIME}Epoch 3 \n{TIME}train_loss 5 \n"
-    write_log(fold, "2026_10_1_00_00_00", epoch(2, "4", "0.2"), cut_off)
+    restored = "Restored the best weights, of epoch 0."
+    write_log(tmp_path / "fold_0", "2026_9_30_01_00_00", *earlier)
+    later = epoch(2, "4", "0.2", restored)
+    write_log(tmp_path / "fold_0", "2026_10_1_00_00_00", later, cut_off)
+    write_log(tmp_path / "fold_all", "2026_1_1_00_00_00", epoch(0, "1", "0.5"))
+    (tmp_path / "fold_1").mkdir()
 
     table = read_training(tmp_path)
 
-    assert table["train_loss"].tolist() == [9, 8, 4]
-    assert table["fold"].tolist() == ["1", "1", "1"]
-
-
-def test_restored_weights_are_the_best_ones(tmp_path: Path) -> None:
-    """What the trainer says it restored counts more than the last new best."""
-    write_log(
-        tmp_path / "fold_0",
-        "2026_1_1_00_00_00",
-        epoch(0, "2", "0.1", "Yayy! New best EMA pseudo Dice: 0.1"),
-        epoch(1, "1", "0.2", "Yayy! New best EMA pseudo Dice: 0.2"),
-        f"{TIME}Restored the best weights, of epoch 0. \n",
-    )
-
-    assert read_training(tmp_path)["best"].tolist() == [True, False]
-
-
-def test_a_model_has_several_folds(tmp_path: Path) -> None:
-    """All folds of a model are read, one after the other, or a fold that is named."""
-    for name in ("fold_0", "fold_all"):
-        write_log(tmp_path / name, "2026_1_1_00_00_00", epoch(0, "1", "0.5"))
-    (tmp_path / "fold_1").mkdir()
-
-    assert read_training(tmp_path)["fold"].tolist() == ["0", "all"]
+    assert table["train_loss"].tolist() == [9, 8, 4, 1]
+    assert table["fold"].tolist() == ["0", "0", "0", "all"]
+    assert table["best"].tolist() == [True, False, False, False]
     assert read_training(tmp_path / "fold_all")["fold"].tolist() == ["all"]
 
 
@@ -110,7 +88,7 @@ def test_folders_without_curves_are_refused(tmp_path: Path) -> None:
         read_training(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("loss", [0.5, -0.5, 0.0, math.nan, math.inf, 1e-5])
+@pytest.mark.parametrize("loss", [0.5, math.nan])
 def test_training_is_drawn(loss: float) -> None:
     """A line for each fold, whatever the sign of the losses; missing ones are left."""
     table = pd.DataFrame(

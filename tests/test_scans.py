@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -195,13 +194,6 @@ def test_images_that_cannot_be_told_apart_are_refused(
     """Cases of one name, neighbors, a series beside its converted image, nothing."""
     with pytest.raises(ValueError, match=message):
         find_images(touch(tmp_path, *names))
-
-
-def test_missing_folders_are_named(tmp_path: Path) -> None:
-    """Whatever is looked for in them."""
-    for find in (find_images, find_label_maps, partial(pair_images, cases=["a"])):
-        with pytest.raises(FileNotFoundError, match="/nowhere"):
-            find(tmp_path / "nowhere")
 
 
 def test_only_label_maps_are_found(tmp_path: Path) -> None:

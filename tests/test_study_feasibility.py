@@ -23,12 +23,14 @@ def study(**content: Any) -> Study:
     return make_study(**small | content)
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
-    """By the keys of the study, with the paths that were looked at."""
+def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the keys of the study; but a login node needs no GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     wmh = {"sources": {"isbi2015": "/none/a", "wmh2017": "/none/b"}}
     ours = study(
         data={"wmh": wmh, "cel": {"dataset": "/none/Dataset502_CEL"}},
         networks=["unet", "transunet"],
+        device="cuda",
         training={
             "arch_kwargs": {
                 "unet": {"features": []},
@@ -36,15 +38,17 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
             }
         },
     )
-    with pytest.raises(ValueError, match=r"'training.arch_kwargs.unet'") as error:
-        check_feasible(ours)
+    for local in (True, False):
+        with pytest.raises(ValueError, match=r"'training.arch_kwargs.unet'") as error:
+            check_feasible(ours, local=local)
 
-    for key in (
-        *("data.wmh.sources.isbi2015", "data.wmh.sources.wmh2017", "data.cel.dataset"),
-        "training.arch_kwargs.transunet.pretrained_file",
-    ):
-        expected = f"'{key}' of the study must exist. There is no /none"
-        assert expected in str(error.value)
+        assert ("Got 'cuda' instead" in str(error.value)) == local
+        for key in (
+            *("data.wmh.sources.isbi2015", "data.wmh.sources.wmh2017"),
+            *("data.cel.dataset", "training.arch_kwargs.transunet.pretrained_file"),
+        ):
+            expected = f"'{key}' of the study must exist. There is no /none"
+            assert expected in str(error.value)
 
 
 def test_test_half_must_have_lesions(
@@ -64,14 +68,3 @@ def test_test_half_must_have_lesions(
 
     shutil.copy(dataset / "labelsTr" / path.name, path)
     check_feasible(ours)
-
-
-def test_device_of_other_machines_is_not_checked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A login node has no GPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    with pytest.raises(ValueError, match="Got 'cuda' instead"):
-        check_feasible(study(device="cuda"))
-    check_feasible(study(device="cuda"), local=False)

@@ -15,7 +15,7 @@ from studies import make_study, write_evaluation, write_log
 
 from nnunet_cel.pictures import AGREEMENT_COLORS
 from nnunet_cel.study.figures import write_figures
-from nnunet_cel.study.models import evaluation_folders, figure_methods, fold_folder
+from nnunet_cel.study.models import evaluation_folders, figure_methods, model_folder
 
 
 def test_sweep_is_drawn_from_all_weights(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_overlays_show_all_networks(
     pixels = imread(picture)[..., :3]
 
     assert picture.name == "case_00.png"
-    red = to_rgb(AGREEMENT_COLORS["tp"])
+    red = to_rgb(AGREEMENT_COLORS["true positive"])
     assert (abs(pixels - red).max(axis=-1) < 0.01).sum() > 100
 
 
@@ -69,7 +69,7 @@ def test_curves_of_both_trainings_are_drawn(tmp_path: Path) -> None:
         ("pretrained", "Dataset501_WMH"),
         ("finetuned", "Dataset502_CEL"),
     ):
-        write_log(tmp_path / fold_folder(ours, stage, dataset, "2d", 0), [1.0, 1.0])
+        write_log(tmp_path / model_folder(ours, stage, dataset, "2d", 0), [1.0, 1.0])
     (place,) = write_figures(ours, tmp_path, only=["figure8"])
 
     assert list(pd.read_csv(place / "finetuned.csv")["train_loss"]) == [0.5, 0.4]

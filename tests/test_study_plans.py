@@ -11,27 +11,20 @@ from studies import make_study
 from nnunet_cel.planning.declarations import architecture, configurations
 from nnunet_cel.study.plans import count_parameters, write_settings
 
-PLANS = {
-    "configurations": {
-        name: {
-            "batch_size": 16,
-            "architecture": architecture(declared["network"]),
-            "nnunet_cel": {
-                "training_window": None,
-                "max_epochs": 300,
-                "loss": "focal",
-                **declared["settings"],
-            },
-        }
-        for name, declared in configurations().items()
-    },
-}
-
 
 def test_settings_reach_all_configurations_but_what_they_declare_stays(
     tmp_path: Path,
 ) -> None:
     """A loss and small windows are the row's own; each stage has its own settings."""
+    before = {"training_window": None, "max_epochs": 300, "loss": "focal"}
+    plans = {
+        name: {
+            "batch_size": 16,
+            "architecture": architecture(declared["network"]),
+            "nnunet_cel": before | declared["settings"],
+        }
+        for name, declared in configurations().items()
+    }
     ours = make_study(
         training={
             **{"small_window": 48, "batch_size": 4},
@@ -44,7 +37,7 @@ def test_settings_reach_all_configurations_but_what_they_declare_stays(
     for dataset, epochs in (("Dataset501_WMH", 5), ("Dataset502_CEL", 7)):
         path = tmp_path / dataset / "FCADensePlans.json"
         path.parent.mkdir()
-        path.write_text(json.dumps(PLANS))
+        path.write_text(json.dumps({"configurations": plans}))
         assert write_settings(ours, tmp_path, dataset) == path
         found = json.loads(path.read_text())["configurations"]
         blocks = {name: entry["nnunet_cel"] for name, entry in found.items()}
@@ -63,7 +56,6 @@ def test_settings_reach_all_configurations_but_what_they_declare_stays(
 def test_networks_are_counted_or_named() -> None:
     """Published: 2.0 million parameters of the U-Net."""
     assert count_parameters(make_study(), "2d_unet") == pytest.approx(2.0e6, rel=0.02)
-    for arguments in ({"features": []}, {"feature": [8]}):
-        ours = make_study(training={"arch_kwargs": {"unet": arguments}})
-        with pytest.raises(ValueError, match=r"'training.arch_kwargs.unet' of the"):
-            count_parameters(ours, "2d_unet")
+    ours = make_study(training={"arch_kwargs": {"unet": {"feature": [8]}}})
+    with pytest.raises(ValueError, match=r"'training.arch_kwargs.unet' of the"):
+        count_parameters(ours, "2d_unet")

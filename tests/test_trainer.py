@@ -207,18 +207,6 @@ def test_resumed_training_equals_an_uninterrupted_one(
         assert resumed.logger.get_value(name, None) == history
 
 
-def test_checkpointed_training_equals_plain_training(trained: FCADenseTrainer) -> None:
-    """Gradient checkpointing gives the same losses in two epochs, to the bit."""
-    recomputing = make_trainer(
-        network={"gradient_checkpointing": True}, **LONGER | {"max_epochs": 2}
-    )
-
-    recomputing.run_training()
-
-    losses = recomputing.logger.get_value("train_losses", None)
-    assert losses == trained.logger.get_value("train_losses", None)[:2]
-
-
 def test_transfer_takes_all_weights(trained: FCADenseTrainer) -> None:
     """-pretrained_weights copies every tensor, the head and BatchNorm included."""
     trainer = make_trainer(seed=7)

@@ -91,7 +91,9 @@ def compare_evaluations(
         name: read_evaluation(folder)
         for name, folder in zip(names, folders, strict=True)
     }
-    check_comparable(evaluations)
+    check_comparable(
+        {str(f): found for f, found in zip(folders, evaluations.values(), strict=True)}
+    )
     models: list[dict[str, Any]] = []
     tests: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
@@ -246,8 +248,8 @@ def check_comparable(
     """Refuse evaluations that did not measure the same thing.
 
     Args:
-        evaluations: Cases and summary of each, see :func:`read_evaluation`, by the name
-            of the model.
+        evaluations: Cases and summary of each, see :func:`read_evaluation`, by its
+            folder.
 
     Raises:
         ValueError: If protocols, cases or references differ.
@@ -265,7 +267,7 @@ def check_comparable(
             differing, what = {"the protocol"}, "by the same protocol"
         if differing:
             raise ValueError(
-                f"The models {first} and {name} must be evaluated {what}. They differ "
-                f"in {', '.join(sorted(differing))}: evaluate one again, with --subset "
-                "if it lacks predictions."
+                f"The evaluations {first}/cases.csv and {name}/cases.csv must be made "
+                f"{what}. They differ in {', '.join(sorted(differing))}: evaluate one "
+                "again, with --subset if it lacks predictions."
             )

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from nnunet_cel.evaluation.metrics import METRICS, EdgeCase
+from nnunet_cel.files import read_yaml
 from nnunet_cel.schema import Model, parse
 
 __all__ = ["PROTOCOLS", "Overlap", "Protocol", "load_protocol"]
@@ -142,10 +142,4 @@ def load_protocol(source: Path | str = PROTOCOLS[0]) -> Protocol:
             f"The protocol must be one of {', '.join(PROTOCOLS)}, or a YAML file. "
             f"Got {str(source)!r} instead, which is no file."
         )
-    try:
-        content = yaml.safe_load(path.read_bytes())
-    # The others come from dates, numbers and nesting that Python cannot hold.
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:500]
-        raise ValueError(f"The protocol {source} is not YAML: {reason}.") from error
-    return parse(Protocol, content, str(source))
+    return parse(Protocol, read_yaml(path, "protocol"), str(source))

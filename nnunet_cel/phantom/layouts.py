@@ -23,11 +23,18 @@ from nibabel.affines import apply_affine
 from nnunet_cel.dicom import keep_locale
 from nnunet_cel.files import new_folder, to_json
 from nnunet_cel.parallel import map_cases
-from nnunet_cel.phantom.head import SourceSubject
-from nnunet_cel.phantom.subject import Kind
+from nnunet_cel.phantom.subject import Kind, Subject
 from nnunet_cel.volumes import Volume, write_volume
 
-__all__ = ["LAYOUTS", "MARKER", "Layout", "Slot", "write_source_tree"]
+__all__ = [
+    "LAYOUTS",
+    "MARKER",
+    "VISITS",
+    "Layout",
+    "Slot",
+    "case_table",
+    "write_source_tree",
+]
 
 MARKER = "phantom.log"
 """File in every source tree that says it is synthetic; only such trees are replaced."""
@@ -39,86 +46,84 @@ class Slot:
 
     Args:
         files: What each file holds, by its path in the tree: a property of
-            :class:`SourceSubject`, with a number format after a colon. A path without
-            ending is a folder with a DICOM series.
+            :class:`Subject`, with a number format after a colon. A path without ending
+            is a folder with a DICOM series.
         axes: Directions in which the voxel indices grow.
         patient: Name of the patient, for tables and DICOM headers.
+        diagnosis: Of the patient, for tables.
+        lesions: Whether the scan has any.
     """
 
     files: Mapping[str, str]
     axes: str = "RAS"
     patient: str = ""
+    diagnosis: str = ""
+    lesions: bool = True
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout; its functions are picklable.
+    """A layout.
 
     Args:
         kind: ``"wmh"`` or ``"cel"``.
         summary: What it is, in a line.
-        size: Number of slots.
-        slot: Gives a slot by its number, from 0 on.
+        slots: Its slots.
         tables: Gives the text files about some slots by their paths.
-        lesion_free: Numbers of the slots whose scans have no lesion.
-        slice_distance: Distance in mm of slices along the last axis, if those of the
-            subject can be thinned to it; None for all slices.
+        slice_distance: Slices along the last axis are thinned to a distance of so many
+            mm at the most; 0 for all slices.
     """
 
     kind: Kind
     summary: str
-    size: int
-    slot: Callable[[int], Slot]
-    tables: Callable[[Sequence[Slot]], dict[str, str]] | None = None
-    lesion_free: frozenset[int] = frozenset()
-    slice_distance: float | None = None
+    slots: Sequence[Slot]
+    tables: Callable[[Sequence[Slot]], dict[str, str]] = lambda _: {}
+    slice_distance: float = 0.0
 
 
-_ISBI_TIME_POINTS = {1: 4, 2: 4, 3: 5, 4: 4, 5: 4}  # of the training subjects
-_ISBI_SCANS = sorted(  # the first time points of all subjects come first
-    (time_point, subject)
-    for subject, count in _ISBI_TIME_POINTS.items()
-    for time_point in range(1, count + 1)
-)
-
-
-def _isbi_slot(number: int) -> Slot:
-    time_point, subject = _ISBI_SCANS[number]
+def _isbi_files(subject: int, time_point: int) -> dict[str, str]:
     home = f"training/training{subject:02d}"
     scan = f"training{subject:02d}_{time_point:02d}"
-    return Slot(
-        {
-            f"{home}/preprocessed/{scan}_flair_pp.nii": "brain_image",
-            f"{home}/masks/{scan}_mask1.nii": "lesions:float32",
-            f"{home}/masks/{scan}_mask2.nii": "second_lesions:float32",
-        }
-    )
+    return {
+        f"{home}/preprocessed/{scan}_flair_pp.nii": "brain_image",
+        f"{home}/masks/{scan}_mask1.nii": "lesions:float32",
+        f"{home}/masks/{scan}_mask2.nii": "second_lesions:float32",
+    }
 
 
-_MSSEG_SCANS = [
-    (split, center, patient)
-    for split, counts in (
-        ("Training", {1: 5, 7: 5, 8: 5}),
-        ("Testing", {1: 10, 3: 8, 7: 10, 8: 10}),
+_ISBI_SLOTS = [  # the first time points of all subjects come first
+    Slot(_isbi_files(subject, time_point))
+    for time_point in range(1, 6)
+    for subject in range(1, 6)
+    if time_point < 5 or subject == 3
+]
+
+
+def _msseg_files(split: str, center: int, patient: int) -> dict[str, str]:
+    home = f"MSSEG-{split}/{split}/Center_{center:02d}/Patient_{patient:02d}"
+    return {
+        f"{home}/Raw_Data/FLAIR.nii.gz": "raw",
+        f"{home}/Preprocessed_Data/FLAIR_preprocessed.nii.gz": "brain_image",
+        f"{home}/Masks/Consensus.nii.gz": "lesions",
+    }
+
+
+_MSSEG_AXES = {1: "PSR", 3: "ASL", 7: "PIR", 8: "RAS"}  # of the centers
+_MSSEG_COUNTS = {
+    "Training": {1: 5, 7: 5, 8: 5},
+    "Testing": {1: 10, 3: 8, 7: 10, 8: 10},
+}
+_MSSEG_SLOTS = [
+    Slot(
+        _msseg_files(split, center, patient),
+        axes=_MSSEG_AXES[center],
+        # in one scan the raters agree on no lesion
+        lesions=(split, center, patient) != ("Testing", 7, 8),
     )
+    for split, counts in _MSSEG_COUNTS.items()
     for center, count in counts.items()
     for patient in range(1, count + 1)
 ]
-_MSSEG_AXES = {1: "PSR", 3: "ASL", 7: "PIR", 8: "RAS"}  # of the centers
-_MSSEG_EMPTY = 40  # number of a scan on whose lesions the raters agree nowhere
-
-
-def _msseg_slot(number: int) -> Slot:
-    split, center, patient = _MSSEG_SCANS[number]
-    home = f"MSSEG-{split}/{split}/Center_{center:02d}/Patient_{patient:02d}"
-    return Slot(
-        {
-            f"{home}/Raw_Data/FLAIR.nii.gz": "raw",
-            f"{home}/Preprocessed_Data/FLAIR_preprocessed.nii.gz": "brain_image",
-            f"{home}/Masks/Consensus.nii.gz": "lesions",
-        },
-        axes=_MSSEG_AXES[center],
-    )
 
 
 _WMH_TRAINING = {
@@ -133,66 +138,49 @@ _WMH_ALL = {
     "Amsterdam/GE1T5": range(150, 160),
     "Amsterdam/Philips_VU .PETMR_01.": range(160, 170),
 }
-_WMH_SCANS = [
-    f"training/{site}/{scan}" for site, scans in _WMH_TRAINING.items() for scan in scans
-] + [
-    f"test/{site}/{scan}"
+_WMH_TEST = {
+    site: [scan for scan in scans if scan not in _WMH_TRAINING.get(site, [])]
     for site, scans in _WMH_ALL.items()
+}
+_WMH_FILES = {
+    "orig/FLAIR.nii.gz": "raw:uint16",
+    "orig/T1.nii.gz": "t1:uint16",
+    "pre/FLAIR.nii.gz": "raw:float32",
+    "pre/T1.nii.gz": "t1:float32",
+    "wmh.nii.gz": "label",
+}
+_WMH_SLOTS = [
+    Slot(
+        {f"{split}/{site}/{scan}/{name}": what for name, what in _WMH_FILES.items()},
+        axes="LPS",
+    )
+    for split, sites in (("training", _WMH_TRAINING), ("test", _WMH_TEST))
+    for site, scans in sites.items()
     for scan in scans
-    if scan not in _WMH_TRAINING.get(site, [])
 ]
 
 
-def _wmh_slot(number: int) -> Slot:
-    home = _WMH_SCANS[number]
-    return Slot(
-        {
-            f"{home}/orig/FLAIR.nii.gz": "raw:uint16",
-            f"{home}/orig/T1.nii.gz": "t1:uint16",
-            f"{home}/pre/FLAIR.nii.gz": "raw:float32",
-            f"{home}/pre/T1.nii.gz": "t1:float32",
-            f"{home}/wmh.nii.gz": "label",
-        },
-        axes="LPS",
-    )
-
-
-_FAMILY_NAMES = (
-    *("Doe", "Roe", "Bloggs", "Muster", "Rossi"),
-    *("Dupont", "Novak", "Jansen", "Smith", "Public"),
-)
+_FAMILY_NAMES = ("Doe", "Roe", "Bloggs", "Muster", "Rossi", "Dupont", "Novak", "Jansen")
 _GIVEN_NAMES = (
     *("Jane", "Joe", "Erika", "Max", "Mario"),
     *("Marie", "Jan", "Anna", "John", "Mary"),
 )
+_PATIENTS = [  # all 80 pairs of names, in an order in which neighbors share none
+    f"{_FAMILY_NAMES[i % 8]}_{_GIVEN_NAMES[(i + i // 40) % 10]}" for i in range(80)
+]
+VISITS = [
+    (patient, session, "NMOSD" if number % 5 == 4 else "MS")
+    for number, patient in enumerate(_PATIENTS)
+    for session in (("01", "02") if number % 4 == 1 else ("",))
+]
+"""Patient, session and diagnosis of every scan of a clinic.
 
-
-def patient_name(number: int) -> str:
-    """Return one of a hundred invented names, such as ``Doe_Jane``."""
-    tens, ones = divmod(number, 10)
-    return f"{_FAMILY_NAMES[ones]}_{_GIVEN_NAMES[(ones + tens) % 10]}"
-
-
-def visit(number: int) -> tuple[str, str]:
-    """Return patient and session of a slot; one patient in four has two sessions.
-
-    The session is empty for the others.
-    """
-    fives, ones = divmod(number, 5)
-    patient, session = ((0, ""), (1, "01"), (1, "02"), (2, ""), (3, ""))[ones]
-    return patient_name(4 * fives + patient), session
-
-
-def diagnoses(slots: Sequence[Slot]) -> dict[str, str]:
-    """Return the diagnosis of each patient, which is that of the first visit."""
-    found: dict[str, str] = {}
-    for number, slot in enumerate(slots):
-        found.setdefault(slot.patient, "NMOSD" if number % 6 == 5 else "MS")
-    return found
+One patient in four has two sessions; the session is empty for the others.
+"""
 
 
 def _bids_slot(number: int) -> Slot:
-    patient, session = visit(number)
+    patient, session, diagnosis = VISITS[number]
     folder = name = f"sub-{patient.replace('_', '')}"
     if session:
         folder, name = f"{folder}/ses-{session}", f"{name}_ses-{session}"
@@ -201,15 +189,14 @@ def _bids_slot(number: int) -> Slot:
         {f"{folder}/anat/{name}_ce-gadolinium_T1w.nii.gz": "raw", mask: "lesions"},
         axes=("RAS", "LPS", "PSR", "LAS")[number % 4],
         patient=patient,
+        diagnosis=diagnosis,
     )
 
 
 def _bids_tables(slots: Sequence[Slot]) -> dict[str, str]:
     header = {"BIDSVersion": "1.8.0", "DatasetType": "raw", "Name": "Synthetic"}
-    lines = [
-        "participant_id\tdiagnosis",
-        *(f"sub-{k.replace('_', '')}\t{v}" for k, v in diagnoses(slots).items()),
-    ]
+    known = {slot.patient.replace("_", ""): slot.diagnosis for slot in slots}
+    lines = ["participant_id\tdiagnosis", *(f"sub-{k}\t{v}" for k, v in known.items())]
     return {
         "participants.tsv": "\n".join(lines) + "\n",
         "dataset_description.json": to_json(header),
@@ -220,46 +207,42 @@ def _bids_tables(slots: Sequence[Slot]) -> dict[str, str]:
 
 
 def _dicom_slot(number: int) -> Slot:
-    patient, session = visit(number)
+    patient, session, diagnosis = VISITS[number]
     folder = f"{patient}/{session or 'MR'}"
     return Slot(
         {f"{folder}/T1_gado": "raw", f"{folder}/lesions.nii.gz": "lesions"},
         axes=("LPS", "PIR")[number % 2],
         patient=patient,
+        diagnosis=diagnosis,
     )
 
 
 def case_table(slots: Sequence[Slot]) -> dict[str, str]:
     """Return a table of image, label map and diagnosis of every scan."""
-    known = diagnoses(slots)
-    lines = ["subject,image,label,diagnosis"]
-    for slot in slots:
-        image, label = slot.files
-        lines.append(f"{slot.patient},{image},{label},{known[slot.patient]}")
+    rows = [(slot.patient, *slot.files, slot.diagnosis) for slot in slots]
+    lines = map(",".join, [("subject", "image", "label", "diagnosis"), *rows])
     return {"cases.csv": "\n".join(lines) + "\n"}
 
 
+_CLINIC = range(len(VISITS))
+
 LAYOUTS: Mapping[str, Layout] = {
-    "isbi2015": Layout("wmh", "ISBI 2015 as distributed", len(_ISBI_SCANS), _isbi_slot),
-    "msseg2016": Layout(
-        "wmh",
-        "MSSEG 2016 as distributed by Shanoir",
-        len(_MSSEG_SCANS),
-        _msseg_slot,
-        lesion_free=frozenset({_MSSEG_EMPTY}),
-    ),
+    "isbi2015": Layout("wmh", "ISBI 2015 as distributed", _ISBI_SLOTS),
+    "msseg2016": Layout("wmh", "MSSEG 2016 as distributed by Shanoir", _MSSEG_SLOTS),
     "wmh2017": Layout(
-        "wmh",
-        "WMH 2017 as distributed by DataverseNL",
-        len(_WMH_SCANS),
-        _wmh_slot,
-        slice_distance=3.0,
+        "wmh", "WMH 2017 as distributed by DataverseNL", _WMH_SLOTS, slice_distance=3.0
     ),
     "cel-bids": Layout(
-        "cel", "BIDS with lesions as derivatives", 100, _bids_slot, _bids_tables
+        "cel",
+        "BIDS with lesions as derivatives",
+        [*map(_bids_slot, _CLINIC)],
+        _bids_tables,
     ),
     "cel-dicom": Layout(
-        "cel", "DICOM series, listed in cases.csv", 100, _dicom_slot, case_table
+        "cel",
+        "DICOM series, listed in cases.csv",
+        [*map(_dicom_slot, _CLINIC)],
+        case_table,
     ),
 }
 """The newest layout of every source by name."""
@@ -269,7 +252,7 @@ def write_source_tree(
     folder: Path,
     layout: Layout,
     n: int,
-    make_subject: Callable[..., SourceSubject],
+    make_subject: Callable[..., Subject],
     *,
     overwrite: bool = False,
     processes: int = 1,
@@ -294,33 +277,31 @@ def write_source_tree(
         FileExistsError: If the folder exists and ``overwrite`` is False.
         ValueError: If the folder is no source tree that this function wrote.
     """
+    slots = layout.slots[:n]
     with new_folder(
         folder, what="synthetic source tree", mark=MARKER, overwrite=overwrite
     ) as root:
         map_cases(
-            partial(_fill_slot, root, layout, make_subject),
-            range(n),
+            partial(_fill_slot, root, layout.slice_distance, make_subject),
+            [*enumerate(slots)],
             processes=processes,
             description=description,
         )
         marker = "Synthetic scans made by nnunet-cel. No patient data.\n"
-        tables = layout.tables([*map(layout.slot, range(n))]) if layout.tables else {}
-        for path, text in (tables | {MARKER: marker}).items():
+        for path, text in (layout.tables(slots) | {MARKER: marker}).items():
             (root / path).write_text(text, encoding="utf-8", newline="")
     return folder
 
 
 def _fill_slot(
-    root: Path, layout: Layout, make_subject: Callable[..., SourceSubject], number: int
+    root: Path,
+    slice_distance: float,
+    make_subject: Callable[..., Subject],
+    numbered: tuple[int, Slot],
 ) -> None:
     """Make the subject of a slot and write its files."""
-    subject = make_subject(number, lesions=number not in layout.lesion_free)
-    _write_slot(root, layout.slot(number), subject, layout.slice_distance)
-
-
-def _write_slot(
-    root: Path, slot: Slot, subject: SourceSubject, slice_distance: float | None
-) -> None:
+    number, slot = numbered
+    subject = make_subject(number, lesions=slot.lesions)
     for path, content in slot.files.items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -334,28 +315,19 @@ def _write_slot(
             write_dicom(target, volume, slot.patient)
 
 
-def _stored(volume: Volume, axes: str, slice_distance: float | None) -> Volume:
-    """Return a volume as files store it; every voxel stays where it is.
-
-    Args:
-        volume: The volume.
-        axes: Directions in which the voxel indices are to grow, such as ``"LPS"``.
-        slice_distance: See :class:`Layout`.
-    """
-    voxels, affine = volume
+def _stored(volume: Volume, axes: str, slice_distance: float) -> Volume:
+    """Return a volume as files store it; every voxel stays where it is."""
     turn = orientations.ornt_transform(
-        orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(axes))
+        orientations.io_orientation(volume.affine),
+        orientations.axcodes2ornt(tuple(axes)),
     )
-    affine = affine @ orientations.inv_ornt_aff(turn, voxels.shape)
-    voxels = orientations.apply_orientation(voxels, turn)
-    if slice_distance is not None:
-        distance = float(np.linalg.norm(affine[:3, 2]))
-        step = round(slice_distance / distance)
-        if step > 1 and abs(step * distance - slice_distance) < 0.01:
-            first = step // 2
-            voxels = voxels[:, :, first::step]
-            affine[:3, 3] += first * affine[:3, 2]
-            affine[:3, 2] *= step
+    affine = volume.affine @ orientations.inv_ornt_aff(turn, volume.voxels.shape)
+    voxels = orientations.apply_orientation(volume.voxels, turn)
+    step = int(slice_distance / np.linalg.norm(affine[:3, 2]) + 1e-6)
+    if step > 1:
+        voxels = voxels[:, :, step // 2 :: step]
+        affine[:3, 3] += step // 2 * affine[:3, 2]
+        affine[:3, 2] *= step
     return Volume(np.ascontiguousarray(voxels), affine)
 
 

@@ -1,245 +1,233 @@
-"""Lesions of a synthetic subject: their place, shape and brightness.
+"""Lesions of a synthetic subject, and vessels that look like them, in template space.
 
 Words:
 
-- *lesion*: white matter hyperintensity in FLAIR, contrast-enhancing lesion in CE-T1w.
-- *dark lesion*: takes up no contrast agent and is darker than white matter.
+- *site*: a voxel where the center of a lesion may lie.
 - *ring*: an enhancing lesion with a bright rim and a dark center.
-- *region*: the part of the white matter in which a lesion sits.
-
-Places are template points in mm, intensities are in units of white matter.
+- *cover*: how much of each voxel vessels fill, from 0 to 1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import KDTree
 
-from nnunet_cel.phantom.anatomy import load_template, mni_axes
+from nnunet_cel.phantom.anatomy import Tissue, load_template
 
 __all__ = [
     "Lesion",
-    "draw_dark_lesions",
     "draw_enhancing_lesions",
     "draw_hyperintensities",
+    "draw_lesion",
+    "draw_vessels",
 ]
 
 Array = npt.NDArray[Any]
-Region = Literal["periventricular", "deep", "juxtacortical"]
 
 
-@dataclass(frozen=True)
-class Lesion:
+class Lesion(NamedTuple):
     """An irregular ellipsoid.
 
     Args:
-        center: Template point in mm, (3,).
-        axes: Rows are the principal directions divided by the radii in mm, (3, 3).
-        waves: Wave vectors in 1/mm that make the border irregular, (W, 3).
-        phases: Their phases in radians, (W,).
-        ripple: Their amplitude relative to the radius.
-        border: Width of the soft border in mm.
-        intensity: Brightness in units of white matter.
-        core: Brightness of the center of a ring, in units of white matter; None in a
-            solid lesion.
-        rim: Width of the bright rim of a ring in mm.
+        box: The voxels around it.
+        share: How much of each of these voxels it fills, (A, A, A).
+        bright: Its brightness in units of white matter, (A, A, A).
     """
 
-    center: Array
-    axes: Array
-    waves: Array
-    phases: Array
-    ripple: float
-    border: float
-    intensity: float
-    core: float | None = None
-    rim: float = 0.0
-
-    @property
-    def radius(self) -> float:
-        """Radius of the sphere of the same volume in mm."""
-        return float(abs(np.linalg.det(self.axes)) ** (-1 / 3))
-
-    @property
-    def longest(self) -> float:
-        """Longest half axis in mm."""
-        return float(1 / np.linalg.svd(self.axes, compute_uv=False).min())
-
-    def distance(self, offset: Array) -> Array:
-        """Return about how many mm points lie outside the surface.
-
-        Args:
-            offset: Points relative to the center in mm, (..., 3).
-        """
-        size = np.linalg.norm(offset @ self.axes.T, axis=-1)
-        ripple = np.sin(offset @ self.waves.T + self.phases).sum(axis=-1)
-        return np.asarray((size * (1 + self.ripple * ripple) - 1) * self.radius)
-
-    def ball(self) -> Array:
-        """Return points in mm that stand for the volume of the lesion, (27, 3)."""
-        steps = self.longest * np.array([-0.7, 0.0, 0.7])
-        corners = np.stack(np.meshgrid(steps, steps, steps), axis=-1)
-        return np.asarray(self.center + corners.reshape(-1, 3))
-
-
-def draw_hyperintensities(rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """Draw 5 to 25 bright lesions of 3 to 36 ml, before the tissue cuts them."""
-    count = int(rng.integers(5, 26))
-    mean = np.exp(rng.uniform(np.log(0.3), np.log(1.8)))
-    total = np.clip(count * mean, 3.0, 36.0)
-    shares = rng.lognormal(0.0, 0.9, count)
-    volumes = 1000 * total * shares / shares.sum()
-    radii = np.cbrt(volumes * 3 / (4 * np.pi)).clip(1.6, 9.0)
-    regions = rng.choice(3, size=count, p=[0.62, 0.25, 0.13])
-    # The largest lesions of a brain lie at the ventricles.
-    regions[radii > 6] = 0
-    level = rng.uniform(1.35, 1.6)
-    return tuple(
-        _draw_lesion(
-            rng,
-            get_args(Region)[region],
-            radius,
-            stretch=2.0,
-            intensity=float(np.clip(level + rng.normal(0.0, 0.07), 1.25, 1.7)),
-            border=float(rng.uniform(1.2, 2.5) + 0.25 * radius),
-            ripple=0.085,
-        )
-        for region, radius in zip(regions, radii, strict=True)
-    )
-
-
-def draw_enhancing_lesions(
-    rng: np.random.Generator, keep_off: Array
-) -> tuple[Lesion, ...]:
-    """Draw 1 to 6 lesions of 0.1 to 1.5 ml in total, none of them on a vessel."""
-    while True:
-        count = int(rng.integers(1, 7))
-        ring = rng.random(count) < 0.35
-        width = np.where(
-            ring, rng.uniform(6.0, 14.0, count), rng.uniform(3.0, 8.0, count)
-        )
-        if 100 <= np.pi / 6 * (width**3).sum() <= 1500:
-            break
-    lesions: list[Lesion] = []
-    for is_ring, radius in zip(ring, width / 2, strict=True):
-        look = {
-            "intensity": rng.uniform(1.35, 1.8),
-            "border": 1.0,
-            "ripple": 0.05,
-            "core": rng.uniform(0.7, 0.95) if is_ring else None,
-            "rim": rng.uniform(1.5, 2.2),
-        }
-        regions = (0.45, 0.35, 0.2)
-        lesions.append(
-            _draw_apart(rng, keep_off, lesions, radius, regions, stretch=1.3, **look)
-        )
-    return tuple(lesions)
-
-
-def draw_dark_lesions(rng: np.random.Generator, keep_off: Array) -> tuple[Lesion, ...]:
-    """Draw 2 to 8 lesions that are darker than white matter."""
-    lesions: list[Lesion] = []
-    for _ in range(int(rng.integers(2, 9))):
-        radius, intensity = rng.uniform(1.8, 5.0), rng.uniform(0.6, 0.88)
-        look = {"intensity": intensity, "border": 2.0, "ripple": 0.07}
-        regions = (0.6, 0.3, 0.1)
-        lesions.append(
-            _draw_apart(rng, keep_off, lesions, radius, regions, stretch=1.6, **look)
-        )
-    return tuple(lesions)
-
-
-def _draw_apart(
-    rng: np.random.Generator,
-    keep_off: Array,
-    others: Sequence[Lesion],
-    radius: float,
-    regions: tuple[float, float, float],
-    **shape: Any,
-) -> Lesion:
-    """Draw lesions until one is clear of points and others, or return the clearest.
-
-    Args:
-        rng: Source of randomness.
-        keep_off: Template points in mm, (N, 3).
-        others: Lesions to keep off as well.
-        radius: Radius of the sphere of the same volume in mm.
-        regions: Probability of each region.
-        shape: More arguments of :func:`_draw_lesion`.
-    """
-    tree = KDTree(np.concatenate([keep_off, *(lesion.ball() for lesion in others)]))
-    best, best_gap = None, -np.inf
-    for _ in range(60):
-        region = get_args(Region)[int(rng.choice(3, p=regions))]
-        lesion = _draw_lesion(rng, region, radius, **shape)
-        gap = tree.query(lesion.center)[0] - lesion.longest
-        if gap > best_gap:
-            best, best_gap = lesion, gap
-        if gap > 2.0:
-            break
-    assert best is not None
-    return best
-
-
-def _draw_lesion(
-    rng: np.random.Generator, region: Region, radius: float, stretch: float, **look: Any
-) -> Lesion:
-    """Draw place and shape of a lesion.
-
-    Args:
-        rng: Source of randomness.
-        region: Where the lesion may sit.
-        radius: Radius of the sphere of the same volume in mm.
-        stretch: Largest ratio of the long axis to ``radius``.
-        look: The other fields of a lesion.
-    """
-    points, directions = _sites(region)
-    chosen = int(rng.integers(len(points)))
-    long = rng.uniform(1.0, stretch)
-    short = rng.uniform(0.9, 1.1)
-    radii = radius * np.array([long, short, 1 / (long * short)])
-    # Along the veins (Dawson's fingers) or as a band along the ventricle's wall.
-    if rng.random() < 0.4:
-        radii = radii[::-1]
-    first = directions[chosen] + rng.normal(0.0, 0.35, 3)
-    frame, _ = np.linalg.qr(np.stack([first, *rng.standard_normal((2, 3))], axis=1))
-    waves = rng.standard_normal((6, 3))
-    lengths = np.linalg.norm(waves, axis=1, keepdims=True)
-    waves *= rng.uniform(1.2, 3.2, (6, 1)) / lengths
-    return Lesion(
-        center=points[chosen],
-        axes=frame.T / radii[:, None],
-        waves=waves / radius,
-        phases=rng.uniform(0, 2 * np.pi, 6),
-        **look,
-    )
+    box: tuple[slice, slice, slice]
+    share: Array
+    bright: Array
 
 
 @cache
-def _sites(region: Region) -> tuple[Array, Array]:
-    """Return template points where lesions sit and directions of the white matter.
-
-    The directions lead away from the ventricles, along the veins, both are (N, 3).
-    """
+def _sites(region: str) -> Array:
+    """Return the sites (N, 3) of a region: periventricular, deep or juxtacortical."""
     template = load_template()
-    wall, white = template.wall_distance, template.white
-    cortex = template.cortex_distance
-    x, y, z = mni_axes(white.shape, template.origin)
+    white, wall, cortex = template.white, template.wall, template.cortex
+    x, y, z = template.mni
     # Neither brain stem, cerebellum nor the white matter between the basal ganglia.
-    cerebrum = (z > -8 + 0 * x) & ~((y < -35) & (z < 0)) & ~((np.abs(x) < 16) & (z < 8))
+    cerebrum = (z > -8) & ~((y < -35) & (z < 0)) & ~((np.abs(x) < 16) & (z < 8))
     where = {
         "periventricular": (white > 0.8) & (wall > 1) & (wall < 6) & (np.abs(x) > 8),
         "deep": (white > 0.95) & (wall > 8) & (cortex > 3),
         "juxtacortical": (white > 0.6) & (wall > 14) & (cortex > 1) & (cortex < 3),
     }[region]
-    points = template.points(where & cerebrum)
-    slope = np.stack(np.gradient(ndimage.gaussian_filter(wall, 2.0)), axis=-1)
-    away = template.at(slope, points)
-    return points, away / (np.linalg.norm(away, axis=1, keepdims=True) + 1e-6)
+    return np.argwhere(where & cerebrum)
+
+
+def draw_lesion(
+    rng: np.random.Generator,
+    tissue: Tissue,
+    region: str,
+    radius: float,
+    *,
+    bright: float,
+    border: float = 1.0,
+    core: float | None = None,
+    taken: Array | None = None,
+) -> Lesion:
+    """Draw place and shape of a lesion.
+
+    Args:
+        rng: Source of randomness.
+        tissue: The subject; lesions fill white matter and fade out in gray matter.
+        region: Where the lesion lies.
+        radius: Radius in mm of the sphere of the same volume.
+        bright: Brightness in units of white matter.
+        border: Width of the soft border in mm.
+        core: Brightness of the center of a ring, None for a solid lesion.
+        taken: What the lesion keeps off, above 0, if it finds room; it is added.
+    """
+    half = int(2 * radius + 3)
+    offsets = np.indices([2 * half + 1] * 3).reshape(3, -1) - half
+    frame, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    long, short = rng.uniform(1.0, 1.6), rng.uniform(0.9, 1.1)
+    radii = radius * np.array([long, short, 1 / (long * short)])
+    size = np.linalg.norm((frame / radii).T @ offsets, axis=0).reshape(
+        [2 * half + 1] * 3
+    )
+    ripple = ndimage.gaussian_filter(rng.normal(size=size.shape), radius / 2)
+    inside = radius * (1 - size + 0.12 * ripple / ripple.std())  # about mm
+    centers = rng.permutation(_sites(region))[:100]
+    for center in centers:
+        x, y, z = (slice(c - half, c + half + 1) for c in center)
+        if taken is None or not (taken[x, y, z] > 0)[inside > -2].any():
+            break
+    room = 1.5 * (tissue.white[x, y, z] + 0.25 * tissue.gray[x, y, z])
+    share = np.clip(0.5 + inside / border, 0, 1) * room.clip(0, 1)
+    if taken is not None:
+        taken[x, y, z] += share
+    rim = rng.uniform(1.5, 2.2)
+    level = np.where((inside > rim) & (core is not None), core or 0, bright)
+    return Lesion((x, y, z), share.astype(np.float32), level.astype(np.float32))
+
+
+def draw_hyperintensities(rng: np.random.Generator, tissue: Tissue) -> list[Lesion]:
+    """Draw 5 to 25 hyperintensities of about 2 to 35 ml, most at the ventricles."""
+    count = int(rng.integers(5, 26))
+    mean = np.exp(rng.uniform(np.log(0.3), np.log(1.8)))
+    shares = rng.lognormal(0.0, 0.9, count)
+    volumes = 1000 * np.clip(count * mean, 3.0, 36.0) * shares / shares.sum()  # mm3
+    level = rng.uniform(1.35, 1.6)
+    lesions = []
+    for radius in np.cbrt(volumes * 3 / (4 * np.pi)).clip(1.6, 9.0):
+        regions, chances = (
+            ("periventricular", "deep", "juxtacortical"),
+            (0.62, 0.25, 0.13),
+        )
+        # The largest lesions of a brain lie at the ventricles.
+        region = regions[0] if radius > 6 else rng.choice(regions, p=chances)
+        bright, border = (
+            level + rng.normal(0, 0.07),
+            rng.uniform(1.2, 2.5) + 0.25 * radius,
+        )
+        lesions.append(
+            draw_lesion(rng, tissue, region, radius, bright=bright, border=border)
+        )
+    return lesions
+
+
+def draw_enhancing_lesions(
+    rng: np.random.Generator, tissue: Tissue, taken: Array
+) -> list[Lesion]:
+    """Draw 1 to 6 enhancing lesions of 15 to 1400 mm3, a third of them rings.
+
+    Args:
+        rng: Source of randomness.
+        tissue: The subject.
+        taken: What lesions keep off; they are added.
+    """
+    lesions = []
+    for number in range(int(rng.integers(1, 7))):
+        ring = rng.random() < 0.35
+        # One at least can be seen in voxels of 4 mm.
+        low = 3.5 if ring or number == 0 else 1.6
+        radius = rng.uniform(low, 7.0 if ring else 4.5)
+        region = rng.choice(("periventricular", "deep", "juxtacortical"))
+        core = rng.uniform(0.7, 0.95) if ring else None
+        bright = rng.uniform(1.35, 1.8)
+        lesions.append(
+            draw_lesion(
+                rng, tissue, region, radius, bright=bright, core=core, taken=taken
+            )
+        )
+    return lesions
+
+
+def draw_vessels(rng: np.random.Generator) -> Array:
+    """Draw vessels that are as bright as lesions after contrast agent.
+
+    Dural sinuses, vessels that wander along the sulci, veins that run from white matter
+    to the ventricles, and choroid plexus.
+
+    Returns:
+        The cover, float32.
+    """
+    template = load_template()
+    x, y, z = template.mni
+    sagittal = (np.abs(x) < rng.uniform(2, 3)) & (z > -5)
+    transverse = (np.abs(z + 8) < rng.uniform(2, 3)) & (y < -55)
+    surface = (template.depth > 0) & (template.depth < rng.uniform(3, 5))
+    cover = ((sagittal & ((z > 40) | (y < -40))) | transverse) & surface
+    cover = cover.astype(np.float32)
+    for name, count, steps, low, high in (
+        ("sulcus", int(rng.integers(40, 70)), 60, 0.5, 1.4),
+        ("vein", int(rng.integers(8, 20)), 20, 0.35, 0.75),
+        ("plexus", 6, 20, 0.8, 1.6),
+    ):
+        paths = _walk(rng, *_course(name), count, steps)
+        _paint_tubes(cover, paths, rng.uniform(low, high, count))
+    return cover * template.brain
+
+
+@cache
+def _course(name: str) -> tuple[Array, Array]:
+    """Return where vessels start (N, 3), and a map (X, Y, Z) that they climb."""
+    template = load_template()
+    if name == "vein":  # away from the ventricles
+        x, _, z = template.mni
+        wall = (template.wall > 0) & (template.wall < 2) & (template.white > 0.5)
+        return np.argwhere(wall & (np.abs(x) > 8) & (z > 8)), template.wall
+    if name == "plexus":
+        _, y, _ = template.mni
+        inside = ndimage.gaussian_filter(template.ventricles.astype(np.float32), 2.0)
+        return np.argwhere(template.ventricles & (y < -15)), inside
+    fluid = np.where(template.brain, 1 - template.gray - template.white, -1.5)
+    starts = (fluid > 0.4) & (template.depth > 1.5) & (template.wall > 10)
+    return np.argwhere(starts), ndimage.gaussian_filter(fluid, 1.5)
+
+
+def _walk(
+    rng: np.random.Generator, starts: Array, climb: Array, count: int, steps: int
+) -> Array:
+    """Return random walks of steps of 1 mm along the ridges of a map, (T, N, 3)."""
+    place = starts[rng.integers(len(starts), size=count)].astype(float)
+    heading = rng.normal(size=(count, 3))
+    trail = []
+    for _ in range(steps):
+        i = np.rint(place).astype(int)
+        slope = [
+            climb[(*(i + d).T,)] - climb[(*(i - d).T,)] for d in np.eye(3, dtype=int)
+        ]
+        heading = heading + rng.normal(0, 0.2, (count, 3)) + 1.5 * np.array(slope).T
+        heading /= np.linalg.norm(heading, axis=1, keepdims=True)
+        place = place + heading
+        trail.append(place)
+    return np.array(trail)
+
+
+def _paint_tubes(cover: Array, paths: Array, radii: Array) -> None:
+    """Add tubes along paths (T, N, 3) with radii (N,) in mm to a cover, in place."""
+    around = np.indices((5, 5, 5)).reshape(3, -1).T - 2
+    voxels = np.rint(paths).astype(int)[:, :, None] + around  # (T, N, 125, 3)
+    away = np.linalg.norm(voxels - paths[:, :, None], axis=3)
+    # A tube thinner than a voxel fills only a part of it.
+    share = (
+        np.clip(radii[:, None] - away + 0.5, 0, 1)
+        * np.minimum(1, np.pi * radii**2)[:, None]
+    )
+    np.maximum.at(cover, (*voxels.reshape(-1, 3).T,), share.ravel().astype(np.float32))

@@ -1,285 +1,260 @@
-"""A synthetic subject: an image of the brain with lesions, and their label map.
+"""A synthetic subject: images of a head with lesions, and their label map.
+
+A subject is drawn in the space of the template, with brightness in units of white
+matter; then it is deformed, sampled, and seen through a scanner.
 
 Words:
 
-- *record*: everything random about a subject, drawn before anything is computed. It
-  does not depend on the voxel size.
 - *lesion*: white matter hyperintensity in FLAIR, contrast-enhancing lesion in CE-T1w.
-- *confounder*: what looks like a lesion and is not in the label map: vessels, choroid
+- *mimic*: what looks like a lesion and is not in the label map: vessels, choroid
   plexus and dark lesions that take up no contrast agent.
+- *other pathology*: an infarct, labeled 2, as in the data set WMH 2017.
+- *second rater*: draws the same lesions a little larger or smaller.
 
-Intensities are in units of white matter until the last step, which multiplies by the
-scanner's unit. A ring-enhancing lesion is labeled as a whole, rim and dark center, as
-radiologists outline it.
+A ring-enhancing lesion is labeled as a whole, rim and dark center, as radiologists
+outline it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_cel.phantom.anatomy import (
-    Deformation,
-    Grid,
-    SplineField,
-    draw_deformation,
-    draw_spline,
-    load_template,
-)
+from nnunet_cel.phantom.anatomy import MARGIN, Tissue, draw_tissue, load_template
 from nnunet_cel.phantom.lesions import (
     Lesion,
-    draw_dark_lesions,
     draw_enhancing_lesions,
     draw_hyperintensities,
+    draw_lesion,
+    draw_vessels,
 )
-from nnunet_cel.phantom.vessels import Vessel, draw_vessels, paint_vessels
+from nnunet_cel.volumes import Volume
 
-__all__ = [
-    "Kind",
-    "Subject",
-    "SubjectRecord",
-    "Tissue",
-    "draw_subject",
-    "make_subject",
-    "render_subject",
-    "warp_tissue",
-]
+__all__ = ["SPACINGS", "Kind", "Subject", "make_subject"]
 
 Array = npt.NDArray[Any]
 Kind = Literal["wmh", "cel"]
 """FLAIR with white matter hyperintensities, or CE-T1w with enhancing lesions."""
 
-# Brightness of gray matter and CSF in units of white matter: mean and range.
-_GRAY = {"wmh": (1.16, 0.04), "cel": (0.77, 0.03)}
-_FLUID = {"wmh": (0.28, 0.06), "cel": (0.32, 0.05)}
+SPACINGS = (1.0, 8.0)
+"""Smallest and largest voxel edge in mm; the template has voxels of 1 mm."""
+
+# Brightness in units of white matter: fluid, bone, muscle, fat and air, in the order of
+# a head's shells, and gray matter.
+_Contrast = tuple[tuple[float, ...], float]
+_FLAIR: _Contrast = ((0.28, 0.08, 0.45, 0.90, 0.0), 1.16)
+_T1: _Contrast = ((0.32, 0.08, 0.55, 1.30, 0.0), 0.77)
 
 _NOISE = 0.03  # standard deviation in units of white matter
-_BIAS = 0.2  # largest deviation of the bias field from 1
+_AIR_THRESHOLD = 0.07  # below it, the scanner sets noise to zero
+_DISAGREEMENT = 0.3  # of the second rater with the first one, along borders
 
 
 @dataclass(frozen=True)
-class SubjectRecord:
-    """Everything random about a subject.
+class Subject:
+    """The volumes of one scan, all on one grid.
 
     Args:
-        kind: ``"wmh"`` or ``"cel"``.
-        deformation: Shape of the head.
-        sharpness: Exponent of the tissue fractions. The template is an average, so
-            its cortex is blurred; powers sharpen it.
-        fluid_weight: Factor on CSF; above 1 the sulci are wider (atrophy).
-        gray: Brightness of gray matter in units of white matter.
-        fluid: Brightness of CSF in units of white matter.
-        texture: Relative variation of brightness within tissue.
-        lesions: What is in the label map.
-        dark_lesions: Lesions that are darker than white matter and not in the label.
-        vessels: Vessels with contrast agent, not in the label.
-        bias: Unscaled logarithm of the bias field.
-        bias_strength: Largest deviation of the bias field from 1.
-        unit: Brightness of white matter in the units of the scanner.
-        integer: Whether the image is stored as int16; otherwise as float32.
-        noise_seed: Seed of the noise, whose values depend on the grid.
+        raw: FLAIR (wmh) or CE-T1w (cel), with skull, int16 or float32.
+        brain_image: The same without skull, zero outside the brain.
+        t1: T1w without contrast agent, with skull.
+        label: 1 in lesions, 2 in other pathology, uint8.
+        second_lesions: 1 in lesions as a second rater sees them, uint8.
     """
 
-    kind: Kind
-    deformation: Deformation
-    sharpness: float
-    fluid_weight: float
-    gray: float
-    fluid: float
-    texture: SplineField
-    bias: SplineField
-    bias_strength: float
-    unit: float
-    integer: bool
-    noise_seed: int
-    lesions: tuple[Lesion, ...] = ()
-    dark_lesions: tuple[Lesion, ...] = ()
-    vessels: tuple[Vessel, ...] = ()
+    raw: Volume
+    brain_image: Volume
+    t1: Volume
+    label: Volume
+    second_lesions: Volume
 
-
-class Subject(NamedTuple):
-    """Image and label map of a synthetic subject.
-
-    Args:
-        image: Intensities (X, Y, Z), int16 or float32, exactly zero outside the brain.
-        label: 1 in lesions, 0 elsewhere (X, Y, Z), uint8.
-        affine: Voxel indices to MNI-like coordinates in mm, (4, 4).
-        record: What the subject was made from.
-    """
-
-    image: Array
-    label: Array
-    affine: Array
-    record: SubjectRecord
-
-
-class Tissue(NamedTuple):
-    """Fractions of tissue in voxels (X, Y, Z), 0 outside the brain, and the brain."""
-
-    gray: Array
-    white: Array
-    fluid: Array
-    brain: Array
+    @property
+    def lesions(self) -> Volume:
+        """The label map without other pathology."""
+        voxels, affine = self.label
+        return Volume((voxels == 1).astype(np.uint8), affine)
 
 
 def make_subject(
-    kind: Kind, seed: int, index: int, *, spacing: float = 1.0, lesions: bool = True
+    kind: Kind,
+    seed: int,
+    index: int,
+    *,
+    spacing: float = 1.0,
+    lesions: bool = True,
+    head: bool = True,
 ) -> Subject:
     """Make one synthetic subject.
+
+    Of the kind ``"wmh"``, one in four has other pathology, number 1 first.
 
     Args:
         kind: ``"wmh"`` or ``"cel"``.
         seed: Seed of the data set.
         index: Number of the subject in the data set.
         spacing: Voxel edge in mm, from 1 to 8.
-        lesions: Whether the subject has any; confounders are there in any case.
+        lesions: Whether the subject has any; mimics are there in any case.
+        head: Whether the grid has room for the head, not for the brain alone.
 
     Returns:
         The subject. The same arguments give the same voxels.
     """
-    record = draw_subject(kind, seed, index, lesions=lesions)
-    return render_subject(record, spacing=spacing)
-
-
-def draw_subject(
-    kind: Kind, seed: int, index: int, *, lesions: bool = True
-) -> SubjectRecord:
-    """Draw everything random about a subject; see :func:`make_subject`."""
     rng = np.random.default_rng((seed, get_args(Kind).index(kind), index))
-    # Arguments are drawn in the order in which they stand here.
-    deformation = draw_deformation(rng)
-    gray, fluid = (
-        float(mean + spread * rng.uniform(-1, 1))
-        for mean, spread in (_GRAY[kind], _FLUID[kind])
-    )
-    record = SubjectRecord(
-        kind=kind,
-        deformation=deformation,
-        gray=gray,
-        fluid=fluid,
-        sharpness=rng.uniform(1.4, 2.0),
-        fluid_weight=rng.uniform(0.8, 1.8),
-        texture=draw_spline(rng, 6.0, 0.02, 1),
-        bias=draw_spline(rng, 70.0, 1.0, 1),
-        bias_strength=rng.uniform(0.3 * _BIAS, _BIAS),
-        unit=float(np.exp(rng.uniform(np.log(100), np.log(2000)))),
-        integer=bool(rng.random() < 0.5),
-        noise_seed=int(rng.integers(2**63)),
-    )
+    tissue = draw_tissue(rng)
+    image = _mix(rng, tissue, _FLAIR if kind == "wmh" else _T1)
+    t1 = _mix(rng, tissue, _T1)
+    label, other = np.zeros((2, *image.shape), dtype=np.float32)
     if kind == "wmh":
-        return replace(record, lesions=draw_hyperintensities(rng) if lesions else ())
-    vessels = draw_vessels(rng)
-    keep_off = np.concatenate([vessel.path for vessel in vessels])
-    marked = draw_enhancing_lesions(rng, keep_off) if lesions else ()
-    keep_off = np.concatenate([keep_off, *(lesion.ball() for lesion in marked)])
-    dark = draw_dark_lesions(rng, keep_off)
-    return replace(record, lesions=marked, dark_lesions=dark, vessels=vessels)
+        found = draw_hyperintensities(rng, tissue) if lesions else []
+        _paint(found, image, t1, t1_level=0.8, label=label)
+        if index % 4 == 1:
+            keep_off = ndimage.maximum_filter(label, 9)
+            infarct = draw_lesion(
+                rng, tissue, "deep", rng.uniform(4, 7), bright=1.7, taken=keep_off
+            )
+            _paint([infarct], image, t1, t1_level=0.6, label=other)
+    else:
+        cover = draw_vessels(rng)
+        dark = [
+            draw_lesion(
+                rng, tissue, "deep", rng.uniform(1.8, 5), bright=rng.uniform(0.6, 0.88)
+            )
+            for _ in range(int(rng.integers(2, 9)))
+        ]
+        _paint(dark, image, t1, t1_level=0.75)
+        image += cover * (rng.uniform(1.5, 1.9) - image)
+        found = draw_enhancing_lesions(rng, tissue, cover) if lesions else []
+        _paint(found, image, t1, t1_level=0.88, label=label)
+    maps = [image, t1, load_template().brain, label, other]
+    image, t1, *masks, affine = _sample(
+        maps, _draw_shape(rng, image.shape), spacing, head
+    )
+    brain, label, other = (share > 0.5 for share in masks)
+    bias, unit = _bias(rng, brain.shape), np.exp(rng.uniform(np.log(100), np.log(2000)))
+    dtype = np.int16 if rng.random() < 0.5 else np.float32
+    raw, t1 = (
+        _scan(rng, values * bias, brain, unit).astype(dtype) for values in (image, t1)
+    )
+    label &= brain
+    second = _second_opinion(rng, label, brain)
+    # The official label maps have a seam around other pathology, too.
+    other = ndimage.binary_dilation(other) & brain & ~label
+    voxels = (raw, raw * brain, t1, label + 2 * other, second)
+    return Subject(
+        *(
+            Volume(values if values.dtype == dtype else values.astype(np.uint8), affine)
+            for values in voxels
+        )
+    )
 
 
-@lru_cache(maxsize=2)
-def _smoothed_template(spacing: float) -> tuple[Array, Array, Array]:
-    """Return gray, white and brain, smoothed as voxels of ``spacing`` mm are."""
-    template = load_template()
-    maps = (template.gray, template.white, template.brain)
-    if spacing <= 1.0:
-        return maps
-    sigma = 0.35 * np.sqrt(spacing**2 - 1)
-    gray, white, brain = (ndimage.gaussian_filter(values, sigma) for values in maps)
-    return gray, white, brain
-
-
-def warp_tissue(record: SubjectRecord, grid: Grid) -> Tissue:
-    """Bring the template's tissue maps into a subject's voxels."""
-    template = load_template()
-    points = record.deformation.on_grid(grid)
-    points -= template.origin.astype(np.float32)[:, None, None, None]
-    gray_map, white_map, brain_map = _smoothed_template(grid.spacing)
-    inside = ndimage.map_coordinates(brain_map, points, order=1) > 0.5
-    where = points[:, inside]
-    gray = ndimage.map_coordinates(gray_map, where, order=1)
-    white = ndimage.map_coordinates(white_map, where, order=1)
-    fluid = np.clip(1 - gray - white, 0, 1)
-    parts = np.stack([gray, white, fluid]).clip(0, 1) ** np.float32(record.sharpness)
-    parts[2] *= record.fluid_weight
-    parts /= parts.sum(0) + np.float32(1e-6)
-    volumes = np.zeros((3, *grid.shape), dtype=np.float32)
-    volumes[:, inside] = parts
-    return Tissue(volumes[0], volumes[1], volumes[2], inside)
-
-
-def render_subject(record: SubjectRecord, *, spacing: float = 1.0) -> Subject:
-    """Compute the voxels of a subject.
-
-    Args:
-        record: What the subject is made from.
-        spacing: Voxel edge in mm, from 1 to 8.
-    """
-    grid = Grid.of_spacing(spacing)
-    tissue = warp_tissue(record, grid)
-    image = tissue.white + record.gray * tissue.gray + record.fluid * tissue.fluid
-    image *= 1 + record.texture.on_grid(grid)[0]
-    for lesion in record.dark_lesions:
-        _paint(lesion, record, grid, tissue, image)
-    if record.vessels:
-        cover, bright = paint_vessels(record.vessels, record.deformation, grid)
-        image += cover * tissue.brain * (bright - image)
-    label = np.zeros(grid.shape, dtype=bool)
-    for lesion in record.lesions:
-        box, inside = _paint(lesion, record, grid, tissue, image)
-        label[box] |= inside
-    scan = _scan(image, record, grid, tissue.brain)
-    return Subject(scan, label.astype(np.uint8), grid.affine, record)
+def _mix(rng: np.random.Generator, tissue: Tissue, contrast: _Contrast) -> Array:
+    """Return the brightness of a head without lesions."""
+    shells, gray = contrast
+    levels = np.array(shells, dtype=np.float32) + np.float32(rng.normal(0, 0.01))
+    fluid = levels[0]
+    image = levels[tissue.shell]
+    image += (gray + rng.uniform(-0.03, 0.03) - fluid) * tissue.gray
+    image += (1 - fluid) * tissue.white
+    return np.asarray(image, dtype=np.float32)
 
 
 def _paint(
-    lesion: Lesion, record: SubjectRecord, grid: Grid, tissue: Tissue, image: Array
-) -> tuple[tuple[slice, slice, slice], Array]:
-    """Blend a lesion into ``image``, in place.
+    lesions: list[Lesion],
+    image: Array,
+    t1: Array,
+    *,
+    t1_level: float,
+    label: Array | None = None,
+) -> None:
+    """Paint lesions into an image, its T1w image and the share that is labeled."""
+    for box, share, bright in lesions:
+        image[box] += share * (bright - image[box])
+        t1[box] += share * (t1_level - t1[box])
+        if label is not None:
+            label[box] = np.maximum(label[box], share)
 
-    Returns:
-        The box of voxels around the lesion, and which of them belong to it.
+
+def _draw_shape(rng: np.random.Generator, shape: tuple[int, ...]) -> sitk.Transform:
+    """Draw the shape of a head: the map from its places to those of the template.
+
+    The template is larger than most brains, so subjects are smaller by 2 to 12 %.
     """
-    center = record.deformation.to_subject(lesion.center[None])[0]
-    reach = 1.9 * lesion.longest + lesion.border + grid.spacing
-    box = grid.box(center, reach)
-    axes = [axis[part] for axis, part in zip(grid.axes(), box, strict=True)]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    distance = lesion.distance(points - center)
-    border = max(lesion.border, grid.spacing)
-    # Lesions fill white matter, fade out in gray matter and stop at CSF.
-    room = tissue.white[box] + 0.25 * tissue.gray[box]
-    room = np.clip(room * 1.5, 0, 1) * (tissue.fluid[box] < 0.5)
-    share = room * _ramp(0.5 - distance / border)
-    bright = np.full(distance.shape, lesion.intensity)
-    if lesion.core is not None:
-        core = _ramp(0.5 - (distance + lesion.rim) / max(0.8, grid.spacing))
-        bright += core * (lesion.core - lesion.intensity)
-    part = image[box]
-    part += (share * (bright - part)).astype(np.float32)
-    return box, share >= 0.5
+    extent = np.array(shape, dtype=float)
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter((extent / 2).tolist())
+    for axes in ((0, 1), (0, 2), (1, 2)):
+        affine.Rotate(*axes, np.deg2rad(rng.normal(0, 3)))
+    affine.Scale((1 / rng.uniform(0.90, 0.99) / rng.uniform(0.97, 1.03, 3)).tolist())
+    shifts = np.zeros((24, 24, 24, 3))  # mm
+    for knots, amplitude in ((6, 2.5), (12, 1.0)):
+        values = rng.normal(0, amplitude, (knots, knots, knots, 3))
+        shifts += ndimage.zoom(values, (24 / knots,) * 3 + (1,), order=3)
+    field = sitk.GetImageFromArray(shifts, isVector=True)
+    field.SetSpacing((extent / 23).tolist())
+    return sitk.CompositeTransform([affine, sitk.DisplacementFieldTransform(field)])
 
 
-def _ramp(t: Array) -> Array:
-    """Return a smooth step from 0 at ``t`` = 0 to 1 at ``t`` = 1."""
-    t = np.clip(t, 0.0, 1.0)
-    return np.asarray(t * t * (3 - 2 * t))
+def _sample(
+    maps: list[Array], shape: sitk.Transform, spacing: float, head: bool
+) -> list[Array]:
+    """Return maps of template space on a subject's grid, and the affine of the grid.
+
+    Args:
+        maps: Brightness and shares, (X, Y, Z).
+        shape: Shape of the head.
+        spacing: Voxel edge in mm.
+        head: Whether the grid has room for the head, not for the brain alone.
+    """
+    # SimpleITK takes the last axis of an array for its first one.
+    images = sitk.Compose(
+        [sitk.GetImageFromArray(m.astype(np.float32).T) for m in maps]
+    )
+    if spacing >= 2:  # large voxels average over what they hold
+        images = sitk.BinShrink(images, [int(spacing)] * 3)
+    # Below the brain a head's image ends in the neck.
+    margin = np.array([[0, 0, MARGIN], [0, 0, 0]] if head else [[MARGIN - 4] * 3] * 2)
+    length = np.array(maps[0].shape) - 1 - margin.sum(axis=0)
+    size = np.ceil(length / spacing).astype(int) + 1
+    sampled = sitk.Resample(
+        images,
+        size.tolist(),
+        shape,
+        sitk.sitkLinear,
+        margin[0].astype(float).tolist(),
+        [float(spacing)] * 3,
+    )
+    affine = np.diag([spacing] * 3 + [1.0])
+    affine[:3, 3] = margin[0] + [axis.flat[0] for axis in load_template().mni]
+    return [*sitk.GetArrayFromImage(sampled).T, affine]
 
 
-def _scan(image: Array, record: SubjectRecord, grid: Grid, brain: Array) -> Array:
-    """Add bias field, noise and the scanner's unit, and remove the background."""
-    bias = record.bias.on_grid(grid)[0]
-    bias -= bias[brain].mean()
-    bias *= record.bias_strength / np.abs(bias[brain]).max()
-    rng = np.random.default_rng(record.noise_seed)
-    count = int(brain.sum())
-    real, imaginary = _NOISE * rng.standard_normal((2, count), dtype=np.float32)
-    signal = image[brain] * (1 + bias[brain])
-    values = record.unit * np.hypot(signal + real, imaginary)
-    scan = np.zeros(grid.shape, dtype=np.int16 if record.integer else np.float32)
-    scan[brain] = np.rint(values) if record.integer else values
-    return scan
+def _bias(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return a bias field within 20 % of 1: waves that are longer than the head."""
+    field = np.ones(shape, dtype=np.float32)
+    for axis in np.ogrid[tuple(slice(-1, 1, n * 1j) for n in shape)]:
+        field *= 1 + rng.uniform(0.02, 0.07) * np.sin(
+            2 * axis + rng.uniform(0, 2 * np.pi)
+        )
+    return field
+
+
+def _scan(rng: np.random.Generator, image: Array, brain: Array, unit: float) -> Array:
+    """Add the noise of a magnitude image, and the unit of the scanner."""
+    real, imaginary = _NOISE * rng.standard_normal((2, *image.shape), dtype=np.float32)
+    scan = np.hypot(image + real, imaginary)
+    scan[(scan < _AIR_THRESHOLD) & ~brain] = 0
+    return np.asarray(np.rint(unit * scan))
+
+
+def _second_opinion(rng: np.random.Generator, label: Array, brain: Array) -> Array:
+    """Return the lesions of a label map as a second rater draws them."""
+    chance = rng.random(label.shape, dtype=np.float32)
+    drawn = label | (ndimage.binary_dilation(label) & brain & (chance < _DISAGREEMENT))
+    kept = ndimage.binary_erosion(label) | (chance > _DISAGREEMENT / 2)
+    return np.asarray(drawn & kept)

@@ -1,18 +1,23 @@
-"""Writes label maps for other programs.
+r"""Writes label maps for other programs.
 
-Agreement maps open in color in ITK-SNAP and 3D Slicer. Beside one label map for each
-case there are ``labels.txt``, ITK-SNAP's label descriptions, and ``labels.ctbl``, the
-same as a color table of 3D Slicer.
+'itksnap' takes a folder that 'nnunet-cel evaluate' wrote. For each case it writes a
+label map of true positive, false positive and false negative voxels, and their colors
+for ITK-SNAP and 3D Slicer.
 
-A DICOM segmentation belongs to the *series* that was predicted, the DICOM files of one
-scan, one for each slice. All its identifiers are derived from series, prediction and
-algorithm, and all dates are those of the prediction's file: who exports the same
-prediction twice gets the same object, which an archive recognizes.
+    nnunet-cel export itksnap OUT -o maps
+    itksnap -g IMAGE -s maps/CASE.nii.gz -l maps/labels.txt
+
+'dicom-seg' writes one prediction as a DICOM segmentation of the series that it was made
+from, for the archive of the clinic. It needs: pip install 'nnunet-cel[dicom]'
+
+    nnunet-cel export dicom-seg CASE.nii.gz --dicom SERIES -o lesions.dcm
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime
+import importlib.metadata
 import io
 import uuid
 from functools import partial
@@ -23,11 +28,17 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from nnunet_cel import parallel
 from nnunet_cel.dicom import dicom_files
 from nnunet_cel.files import new_folder, sha256, write_whole
-from nnunet_cel.parallel import try_cases
-from nnunet_cel.pictures import AGREEMENT_COLORS, AGREEMENT_NAMES
-from nnunet_cel.report.results import TP, LabelMaps, Results, read_agreement
+from nnunet_cel.pictures import AGREEMENT_COLORS
+from nnunet_cel.report.results import (
+    TP,
+    LabelMaps,
+    add_evaluation,
+    read_agreement,
+    read_results,
+)
 from nnunet_cel.volumes import (
     Volume,
     read_label_map,
@@ -37,9 +48,10 @@ from nnunet_cel.volumes import (
 )
 
 __all__ = [
-    "export_maps",
-    "export_segmentation",
+    "add_arguments",
     "itksnap_labels",
+    "make_segmentation",
+    "run",
     "slicer_colors",
 ]
 
@@ -51,12 +63,88 @@ _HEADER = """\
     0     0    0    0        0  0  0    "Clear Label"
 """
 _KINDS = [
-    (value, AGREEMENT_NAMES[kind].capitalize(), *bytes.fromhex(color.removeprefix("#")))
+    (value, kind.capitalize(), *bytes.fromhex(color.removeprefix("#")))
     for value, (kind, color) in enumerate(AGREEMENT_COLORS.items(), start=TP)
 ]
 _COLORS = "labels.ctbl"  # the last file of a folder, by which it is known
 _LABEL = "Contrast-enhancing lesion"
 _SERIES_NUMBER = 1000  # added to that of the scan, to stand behind all scans
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    maps = kinds.add_parser("itksnap", help="where predictions agree with references")
+    add_evaluation(maps)
+    seg = kinds.add_parser("dicom-seg", help="a prediction as DICOM segmentation")
+    seg.add_argument("prediction", type=Path, metavar="PREDICTION")
+    seg.add_argument(
+        "--dicom",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder with the series that the prediction was made from",
+    )
+    seg.add_argument(
+        "--label", type=int, default=1, metavar="N", help="value of lesion voxels"
+    )
+    seg.add_argument(
+        "--algorithm",
+        default="nnunet-cel",
+        metavar="NAME",
+        help="name of the model that predicted (default: %(default)s)",
+    )
+    seg.add_argument(
+        "--algorithm-version",
+        default=importlib.metadata.version("nnunet-cel"),
+        metavar="TEXT",
+        help="its version (default: that of nnunet-cel)",
+    )
+    for kind, out, text in (
+        (maps, "DIR", "folder to write"),
+        (seg, "FILE", "file to write, such as lesions.dcm"),
+    ):
+        kind.add_argument(
+            "-o", "--out", type=Path, required=True, metavar=out, help=text
+        )
+        kind.add_argument(
+            "--overwrite", action="store_true", help="replace an earlier one"
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
+    if args.kind == "itksnap":
+        _write_maps(args)
+    else:
+        _write_segmentation(args)
+    print(f"Wrote {args.out}")
+    return 0
+
+
+def _write_maps(args: argparse.Namespace) -> None:
+    """Write the agreement map of every case, and the files that give them color."""
+    maps = read_results(args.evaluation, args.predictions, args.references).maps
+    if maps is None:
+        raise FileNotFoundError(
+            "Predictions or references are no longer where they were evaluated. Say "
+            "where they are with --predictions and --references."
+        )
+    with new_folder(
+        args.out,
+        what="folder of maps",
+        mark=_COLORS,
+        inputs=[path for case in maps.values() for path in case[1:3]],
+        overwrite=args.overwrite,
+    ) as folder:
+        write = partial(_write_map, folder)
+        parallel.mapper(args, "Exporting")(write, maps.values())
+        write_whole(folder / "labels.txt", itksnap_labels())
+        write_whole(folder / _COLORS, slicer_colors())
+
+
+def _write_map(folder: Path, maps: LabelMaps) -> None:
+    write_volume(folder / f"{maps.case}.nii.gz", read_agreement(maps))
 
 
 def itksnap_labels() -> str:
@@ -75,80 +163,52 @@ def slicer_colors() -> str:
     )
 
 
-def export_maps(
-    results: Results, out: Path, *, overwrite: bool = False, each: Any = try_cases
-) -> None:
-    """Write the agreement map of every case, and the files that give them color.
-
-    Args:
-        results: The results of an evaluation.
-        out: Folder to write.
-        overwrite: Whether earlier maps are replaced.
-        each: What applies a function to all cases.
-
-    Raises:
-        FileExistsError: If the folder exists and ``overwrite`` is False.
-        FileNotFoundError: If label maps are no longer where they were evaluated.
-        ValueError: If one was changed since then, or cannot be read.
-    """
-    if results.maps is None:
-        raise FileNotFoundError(
-            "Predictions or references are no longer where they were evaluated. Say "
-            "where they are with --predictions and --references."
-        )
-    maps = results.maps.values()
-    inputs = [path for entry in maps for path in (entry.prediction, entry.reference)]
-    with new_folder(
-        out, what="folder of maps", mark=_COLORS, inputs=inputs, overwrite=overwrite
-    ) as folder:
-        each(partial(_write_map, folder), maps)
-        write_whole(folder / "labels.txt", itksnap_labels())
-        write_whole(folder / _COLORS, slicer_colors())
-
-
-def _write_map(folder: Path, maps: LabelMaps) -> None:
-    write_volume(folder / f"{maps.case}.nii.gz", read_agreement(maps))
-
-
-def export_segmentation(
-    prediction: Path,
-    series: Path,
-    out: Path,
-    *,
-    label: int,
-    algorithm: str,
-    version: str,
-    overwrite: bool = False,
-) -> None:
-    """Write the DICOM file of a prediction.
-
-    Args:
-        prediction: Label map on the grid of the series; the order of its axes does not
-            matter.
-        series: Folder with the DICOM series.
-        out: File to write, outside of that folder.
-        label: Value of lesion voxels.
-        algorithm: Name of the algorithm or model that predicted.
-        version: Its version.
-        overwrite: Whether an earlier file is replaced.
-
-    Raises:
-        FileExistsError: If the file exists and ``overwrite`` is False.
-        FileNotFoundError: If prediction or folder are missing.
-        ImportError: If highdicom is not installed; the message says how to get it.
-        ValueError: If the file is no place for it, the folder does not hold exactly one
-            series of single slices, or the prediction is not on its grid.
-    """
+def _write_segmentation(args: argparse.Namespace) -> None:
+    """Write the DICOM file of a prediction, outside of the series."""
+    out, series = args.out, args.dicom
     if out.suffix.lower() != ".dcm" or out.resolve().is_relative_to(series.resolve()):
         raise ValueError(
             "The segmentation must be a file that ends in .dcm, in another folder than "
             f"the series. Got {out} instead: choose another name."
         )
-    if out.exists() and not overwrite:
+    if out.exists() and not args.overwrite:
         raise FileExistsError(
             f"The file {out} exists and is not replaced without being told so. "
             "Choose another name, or replace it with --overwrite."
         )
+    content = make_segmentation(
+        args.prediction,
+        series,
+        label=args.label,
+        algorithm=args.algorithm,
+        version=args.algorithm_version,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(out, content)
+
+
+def make_segmentation(
+    prediction: Path, series: Path, *, label: int, algorithm: str, version: str
+) -> bytes:
+    """Return the DICOM file of a prediction.
+
+    All its identifiers are derived from series, prediction and algorithm, and all dates
+    are those of the prediction's file: the same prediction gives the same object, which
+    an archive recognizes.
+
+    Args:
+        prediction: Label map on the grid of the series, its axes in any order.
+        series: Folder with the DICOM series, a file for each slice.
+        label: Value of lesion voxels.
+        algorithm: Name of the algorithm or model that predicted.
+        version: Its version.
+
+    Raises:
+        FileNotFoundError: If prediction or folder are missing.
+        ImportError: If highdicom is not installed; the message says how to get it.
+        ValueError: If the folder does not hold exactly one series of single slices, or
+            the prediction is not on its grid.
+    """
     try:
         import highdicom as hd
     except ImportError as error:
@@ -165,9 +225,8 @@ def export_segmentation(
         _identifier, uid, sha256(prediction), str(label), algorithm, version
     )
     for source in slices:
-        if "FrameOfReferenceUID" not in source:
-            # Some series lack it, and highdicom needs one that all slices share.
-            source.FrameOfReferenceUID = _identifier(uid, "frame of reference")
+        # Some series lack it, and highdicom needs one that all slices share.
+        source.setdefault("FrameOfReferenceUID", _identifier(uid, "frame of reference"))
     written = datetime.datetime.fromtimestamp(int(prediction.stat().st_mtime))
     segmentation = hd.seg.Segmentation(
         source_images=slices,
@@ -198,31 +257,26 @@ def export_segmentation(
             element.value = f"{written:%Y%m%d%H%M%S}"
     stream = io.BytesIO()
     segmentation.save_as(stream)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, stream.getvalue())
+    return stream.getvalue()
 
 
 def _describe(algorithm: str, version: str, identifier: str) -> Any:
     """Return what the segmentation says of its one segment."""
     import highdicom as hd
-    from pydicom.sr.coding import Code
+    from pydicom.sr.codedict import codes
 
     return hd.seg.SegmentDescription(
         segment_number=1,
         segment_label=_LABEL,
-        segmented_property_category=Code(
-            "49755003", "SCT", "Morphologically Abnormal Structure"
-        ),
-        segmented_property_type=Code("52988006", "SCT", "Lesion"),
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Lesion,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm,
-            version=version,
-            family=Code("123110", "DCM", "Artificial Intelligence"),
+            algorithm, codes.DCM.ArtificialIntelligence, version
         ),
         tracking_uid=identifier,
         tracking_id=_LABEL,
-        anatomic_regions=[Code("12738006", "SCT", "Brain")],
+        anatomic_regions=[codes.SCT.Brain],
         display_color=hd.color.CIELabColor.from_rgb(230, 26, 26),
     )
 
@@ -234,11 +288,11 @@ def _identifier(*parts: str) -> str:
 
 def _on_grid(path: Path, scan: Volume) -> Array:
     """Return a prediction with its axes in the order of the scan's."""
-    orientation = nib.orientations.io_orientation
     prediction = read_label_map(path)
-    turn = nib.orientations.ornt_transform(
-        orientation(prediction.affine), orientation(scan.affine)
+    orientations = map(
+        nib.orientations.io_orientation, (prediction.affine, scan.affine)
     )
+    turn = nib.orientations.ornt_transform(*orientations)
     back = nib.orientations.inv_ornt_aff(turn, prediction.voxels.shape)
     voxels = nib.orientations.apply_orientation(prediction.voxels, turn)
     turned = Volume(voxels, prediction.affine @ back)

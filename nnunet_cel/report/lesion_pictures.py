@@ -13,7 +13,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ import pandas as pd
 from PIL import Image
 
 from nnunet_cel.files import write_whole
-from nnunet_cel.parallel import try_cases
 from nnunet_cel.pictures import (
     AGREEMENT_COLORS,
     Outline,
@@ -44,7 +42,7 @@ __all__ = [
     "choose_lesions",
     "cut_panels",
     "describe_lesion",
-    "draw_pictures",
+    "draw_case",
 ]
 
 Array = npt.NDArray[Any]
@@ -57,9 +55,9 @@ _SHOWN = {"reference missed": 0, "prediction false": 1, "reference hit": 2}
 _VALUES = {"reference": (TP, FN), "prediction": (TP, FP)}
 # Fills are strong, because lesions that enhance are bright themselves.
 _LOOKS: dict[str, dict[str, Any]] = {
-    "tp": {"fill": 0.68},
-    "fp": {"fill": 0.22, "hatched": True},
-    "fn": {"fill": 0.45, "dashed": True},
+    "true positive": {"fill": 0.68},
+    "false positive": {"fill": 0.22, "hatched": True},
+    "false negative": {"fill": 0.45, "dashed": True},
 }
 
 
@@ -68,36 +66,33 @@ def choose_channel(
 ) -> dict[str, Path]:
     """Return the image of each case that is shown, none without a folder.
 
-    Args:
-        folder: Folder with ``CASE_0000.nii.gz`` and so on, or ``CASE.nii.gz``.
-        cases: Names of the cases.
-        channel: Number of the channel.
+    An image without a number, ``CASE.nii.gz``, is taken for any channel.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        OSError: If there is no such folder.
         ValueError: If a case has no such image; the message lists all of them.
     """
     if folder is None:
         return {}
     number = f"{channel:04d}"
-    images = {
-        case: found.get(number) or found.get("")
-        for case, found in pair_images(folder, cases).items()
-    }
-    missing = [case for case, path in images.items() if path is None]
+    images = pair_images(folder, cases)
+    missing = [case for case in cases if not {number, ""} & set(images[case])]
     if missing:
         raise ValueError(
             f"The folder {folder} must have the channel {number} of every case. It "
             f"lacks that of {', '.join(missing)}: choose another one with --channel."
         )
-    return {case: path for case, path in images.items() if path is not None}
+    return {case: images[case].get(number) or images[case][""] for case in cases}
 
 
-def choose_lesions(lesions: pd.DataFrame, limit: int) -> pd.DataFrame:
-    """Return the lesions of a case to be shown: missed, then false, then hit ones.
+def choose_lesions(
+    lesions: pd.DataFrame, limit: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the lesions of a case to be shown, and the others.
 
-    If there are too many, each kind gets its share, the largest first. Predicted hits
-    are left out, because the reference lesions that they hit show them.
+    Missed ones come first, then false, then hit ones. If there are too many, each kind
+    gets its share, the largest first. Predicted hits are none of either, because the
+    reference lesions that they hit show them.
 
     Args:
         lesions: Rows of ``lesions.csv`` of one case.
@@ -109,78 +104,50 @@ def choose_lesions(lesions: pd.DataFrame, limit: int) -> pd.DataFrame:
         .dropna(subset="kind")
         .sort_values(["kind", "voxels", "lesion"], ascending=[True, False, True])
     )
-    turn = ordered.groupby("kind").cumcount()
-    first = turn.sort_values(kind="stable").index[:limit]
-    return ordered[ordered.index.isin(first)].drop(columns="kind")
+    rank = ordered.groupby("kind").cumcount().rank(method="first")
+    return ordered[rank <= limit], ordered[rank > limit]
 
 
-def draw_pictures(
-    lesions: pd.DataFrame,
-    maps: Mapping[str, LabelMaps],
-    images: Mapping[str, Path],
-    folder: Path,
-    *,
-    per_case: int,
-    each: Any = try_cases,
-) -> dict[str, dict[str, Any]]:
-    """Draw lesions of all cases, write their files, and return what the page shows.
+def draw_case(
+    folder: Path, per_case: int, task: tuple[LabelMaps, Path | None, pd.DataFrame]
+) -> dict[str, Any]:
+    """Draw lesions of a case, write their files, and return what the page shows.
 
-    These are, for each case, `lesions` and how many of each status are `hidden`.
+    These are `lesions`, and how many of each status are `hidden`.
 
     Args:
-        lesions: One row for each lesion of all cases.
-        maps: The label maps of each case.
-        images: The image of each case, empty for pictures on black.
         folder: Folder to write to, which exists.
-        per_case: Most lesions that are shown of a case.
-        each: What applies a function to all cases.
+        per_case: Most lesions that are shown.
+        task: The label maps; the image, None for pictures on black; the rows of
+            ``lesions.csv``.
 
     Raises:
         ValueError: If a file cannot be read, does not match or was changed.
     """
-    tasks = [
-        (maps[case], images.get(case), lesions[lesions["case"] == case])
-        for case in maps
-    ]
-    drawn = each(partial(_draw_case, folder, per_case), tasks)
-    return dict(zip(maps, drawn, strict=True))
-
-
-def _draw_case(
-    folder: Path, per_case: int, task: tuple[LabelMaps, Path | None, pd.DataFrame]
-) -> dict[str, Any]:
-    """Draw the pictures of a case and return what the page needs of them."""
     maps, path, lesions = task
     agreement, image = read_agreement(maps), None
     if path is not None:
         image = read_volume(path)
         check_same_grid(f"The image {path}", image, agreement)
-    everything = choose_lesions(lesions, len(lesions))
-    shown = choose_lesions(lesions, per_case)
-    drawn = []
-    for row, panels in zip(
-        shown.to_dict("records"), cut_panels(image, agreement, shown), strict=True
-    ):
+    shown, hidden = choose_lesions(lesions, per_case)
+    views, drawn = cut_panels(image, agreement, shown), []
+    for row, panels in zip(shown.to_dict("records"), views, strict=True):
         title = f"{row['map']} {row['lesion']}, {row['status']}"
         text = describe_lesion(row)
         sheet = draw_sheet([panels], title=f"{maps.case}: {title}, {text}")
         write_whole(folder / f"{maps.case}_{row['map']}_{row['lesion']}.png", sheet)
-        drawn.append(
+        pictures = [
             {
-                "title": f"{_MARKS[row['status']]} {title.capitalize()}",
-                "text": text,
-                "panels": [
-                    {
-                        "name": panel.name,
-                        "below": _address(draw_background(panel).convert("L"), "JPEG"),
-                        "above": _address(draw_outlines(panel), "PNG"),
-                    }
-                    for panel in panels
-                ],
+                "name": panel.name,
+                "below": _address(draw_background(panel).convert("L"), "JPEG"),
+                "above": _address(draw_outlines(panel), "PNG"),
             }
-        )
-    hidden = everything.drop(index=shown.index)["status"].value_counts(sort=False)
-    return {"lesions": drawn, "hidden": hidden.to_dict()}
+            for panel in panels
+        ]
+        title = f"{_MARKS[row['status']]} {title.capitalize()}"
+        drawn.append({"title": title, "text": text, "panels": pictures})
+    counts = hidden["status"].value_counts(sort=False).to_dict()
+    return {"lesions": drawn, "hidden": counts}
 
 
 def describe_lesion(row: Mapping[str, Any]) -> str:

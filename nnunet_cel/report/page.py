@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 
-from nnunet_cel.evaluation.comparison import Comparison
-from nnunet_cel.pictures import AGREEMENT_COLORS, AGREEMENT_NAMES
-from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6, TABLE_6_NOTE
-from nnunet_cel.report.style import Chart, formatter
+from nnunet_cel.pictures import AGREEMENT_COLORS
+from nnunet_cel.report.charts import formatter
+from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
 
 __all__ = ["describe_protocol", "environment", "render_page"]
 
@@ -29,6 +27,18 @@ _NEIGHBORS = {
     18: "share a face or an edge",
     26: "share a face, an edge or a corner",
 }
+_HITS = {
+    "any": "it shares at least one voxel with a lesion of the other map",
+    "fraction": "lesions of the other map cover at least {fraction:g} of it",
+    "anima": "lesions of the other map cover more than {alpha:g} of it, and those that "
+    "make up {gamma:g} of the overlap, the largest first, have at most {beta:g} of "
+    "their own volume outside",
+}
+
+
+def _digest(script: str) -> str:
+    """Return the hash by which a page's policy knows its script."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def environment() -> jinja2.Environment:
@@ -42,6 +52,7 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     templates.filters.update(
+        digest=_digest,
         two=formatter(".2f"),
         three=formatter(".3f"),
         signed=formatter("+.3f"),
@@ -55,122 +66,57 @@ def environment() -> jinja2.Environment:
     return templates
 
 
-def render_page(
-    *,
-    title: str,
-    cases: pd.DataFrame,
-    summary: Mapping[str, Any],
-    charts: Sequence[Chart],
-    comparison: Comparison | None,
-    pictures: Mapping[str, Any] | None,
-    wanted: bool,
-    has_images: bool,
-    files: str,
-) -> str:
+def render_page(summary: Mapping[str, Any], cases: pd.DataFrame, **content: Any) -> str:
     """Return the HTML of the page, which needs no other file.
 
     Args:
-        title: Title of the page.
-        cases: One row for each case, in the order of the page.
         summary: Content of ``summary.json``.
-        charts: All charts.
-        comparison: Comparison with other models.
-        pictures: Pictures of each case, None if there are none.
-        wanted: Whether pictures were wanted.
-        has_images: Whether the pictures show images.
-        files: Name of the folder with figures and tables.
+        cases: One row for each case, in the order of the page.
+        content: What else the template names: ``title``, ``charts`` by their name,
+            ``comparison`` or None, ``pictures`` of each case or None, whether they were
+            ``wanted``, ``has_images``, and the name of the folder with ``files``.
     """
     templates = environment()
-    script = templates.get_template("report.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shown = sum(len(case["lesions"]) for case in (pictures or {}).values())
+    pictures = content["pictures"] or {}
     return templates.get_template("report.html").render(
-        title=title,
-        css=Markup(templates.get_template("report.css").render()),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
+        content,
         cases=cases.astype(object).where(cases.notna(), None).to_dict("records"),
         totals=cases.select_dtypes("number").sum().to_dict(),
         summary=summary,
-        charts={chart.name: chart for chart in charts},
-        comparison=comparison,
-        models=list(comparison.summary["models"]) if comparison else [],
-        pictures=pictures,
-        wanted=wanted,
-        has_images=has_images,
-        all_open=shown <= _OPEN,
-        kinds=AGREEMENT_NAMES,
+        all_open=sum(len(case["lesions"]) for case in pictures.values()) <= _OPEN,
         colors=AGREEMENT_COLORS,
         paper_metrics=PAPER_METRICS,
         paper=TABLE_6,
-        paper_note=TABLE_6_NOTE,
         protocol_words=describe_protocol(summary),
         made_by=importlib.metadata.version("nnunet-cel"),
-        files=files,
     )
 
 
 def describe_protocol(summary: Mapping[str, Any]) -> list[str]:
-    """Return what was counted, and how, in sentences.
+    """Return which lesions were counted, and how, in sentences.
 
     Args:
         summary: Content of ``summary.json``.
     """
-    protocol, ignored = summary["protocol"], []
-    if summary["ignore_label"] is not None:
-        ignored = [
-            f"Voxels that have the value {summary['ignore_label']} in the reference "
-            "are left out of everything."
-        ]
-    return [
+    protocol, ignored = summary["protocol"], summary["ignore_label"]
+    dropped = protocol["on_dropped_reference"]
+    sentences = [
         f"Protocol {protocol['name']}, version {protocol['version']}: "
         f"{protocol['description']}",
         f"Voxels with the value {summary['label']} are lesion. A lesion is a group of "
         f"such voxels that {_NEIGHBORS[protocol['connectivity']]}.",
-        *ignored,
-        _describe_small(protocol),
-        f"A lesion is a hit if {_describe_overlap(protocol['overlap'])}. Reference "
-        "lesions are hit or missed, predicted ones hit or false; both sides are "
-        "judged on their own.",
-        "Each metric is computed in every case first. Means are over cases; voxels are "
-        "never pooled. Cases in which a metric has no value are left out of it.",
-        f"Intervals of means are 95 % percentile bootstrap intervals over cases "
-        f"({summary['bootstrap']['resamples']} samples), those of shares 95 % Wilson "
-        "intervals.",
+        "Lesions count, in reference and prediction alike, from "
+        f"{protocol['min_voxels']} voxels on and above {protocol['above_mm3']:g} mm3. "
+        "This concerns numbers of lesions only: DSC, PPV, TPR and VD see all voxels. A "
+        "predicted lesion on nothing but a reference lesion that does not count is "
+        f"{'neither hit nor false' if dropped == 'ignored' else 'false'}.",
+        f"A lesion is a hit if {_HITS[protocol['overlap']['rule']]}.".format(
+            **protocol["overlap"]
+        ),
     ]
-
-
-def _describe_small(protocol: Mapping[str, Any]) -> str:
-    """Return what becomes of small lesions."""
-    limits = []
-    if protocol["min_voxels"] > 1:
-        limits.append(f"fewer than {protocol['min_voxels']} voxels")
-    if protocol["above_mm3"] > 0:
-        limits.append(f"at most {protocol['above_mm3']:g} mm\u00b3")
-    if not limits:
-        return "No lesion is too small to count."
-    ignored = protocol["on_dropped_reference"] == "ignored"
-    return (
-        f"Lesions with {' or '.join(limits)} do not count, in reference and prediction "
-        "alike. This concerns numbers of lesions only: DSC, PPV, TPR and VD see all "
-        "voxels. A predicted lesion on nothing but such a reference lesion is "
-        f"{'neither hit nor false' if ignored else 'false'}."
-    )
-
-
-def _describe_overlap(overlap: Mapping[str, Any]) -> str:
-    """Return when a lesion is a hit."""
-    percent = {
-        name: f"{100 * overlap[name]:g} %"
-        for name in ("fraction", "alpha", "beta", "gamma")
-        if name in overlap
-    }
-    if overlap["rule"] == "any":
-        return "it shares at least one voxel with a lesion of the other map"
-    if overlap["rule"] == "fraction":
-        return f"lesions of the other map cover at least {percent['fraction']} of it"
-    return (
-        f"lesions of the other map cover more than {percent['alpha']} of it, and those "
-        f"that make up {percent['gamma']} of the overlap, the largest first, have at "
-        f"most {percent['beta']} of their own volume outside"
-    )
+    if ignored is not None:
+        sentences.append(
+            f"Voxels that have the value {ignored} in the reference are left out of "
+            "everything."
+        )
+    return sentences

@@ -7,17 +7,17 @@ They are in ``workflow/paper``, one CSV file for each table. Stars mark the best
 
 from __future__ import annotations
 
-import csv
 import importlib.resources
 import math
 import re
 from collections.abc import Mapping
 
+import pandas as pd
+
 __all__ = [
     "PAPER_METRICS",
     "PRINTED_NAMES",
     "TABLE_6",
-    "TABLE_6_NOTE",
     "mean_and_sd",
     "paper_table",
 ]
@@ -29,7 +29,6 @@ PRINTED_NAMES: Mapping[str, str] = {"L-sens": "L-sensitivity"}
 """What the tables of the paper call metrics that have another name here."""
 
 _CELL = re.compile(r"~?(\d+(?:\.\d+)?)\*?(?: \((\d+(?:\.\d+)?)\*?\)\*?)?")
-_PACKAGE = "nnunet_cel.workflow"
 
 
 def paper_table(name: str) -> dict[str, dict[str, str]]:
@@ -38,14 +37,12 @@ def paper_table(name: str) -> dict[str, dict[str, str]]:
     Args:
         name: Name of the table, such as ``table6``; another one has no cells.
     """
-    path = importlib.resources.files(_PACKAGE) / "paper" / f"{name}.csv"
+    path = importlib.resources.files("nnunet_cel.workflow") / "paper" / f"{name}.csv"
     if not path.is_file():
         return {}
-    (_, *methods), *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
-    return {
-        method: {metric: cells[number] for metric, *cells in rows}
-        for number, method in enumerate(methods)
-    }
+    with path.open(encoding="utf-8") as file:
+        table = pd.read_csv(file, index_col=0, dtype=str, keep_default_na=False)
+    return table.to_dict()
 
 
 def mean_and_sd(cell: str) -> tuple[float, float]:
@@ -64,10 +61,3 @@ TABLE_6: Mapping[str, tuple[float, float]] = {
     for metric in PAPER_METRICS
 }
 """Mean and standard deviation of FCA-DenseNet after fine-tuning, by metric."""
-
-TABLE_6_NOTE = (
-    "Table 6 is of other data: FCA-DenseNet after fine-tuning, tested on half of 24 "
-    "patients (21 with MS, 3 with NMOSD) of one center and one 3 T scanner. A "
-    "difference to it can come from patients, scanner and readers as well as from the "
-    "model."
-)

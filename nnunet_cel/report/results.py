@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from nnunet_cel import parallel
 from nnunet_cel.evaluation.comparison import read_evaluation
 from nnunet_cel.evaluation.dataset import FOLDERS
 from nnunet_cel.evaluation.tables import read_table
@@ -23,6 +25,7 @@ __all__ = [
     "TP",
     "LabelMaps",
     "Results",
+    "add_evaluation",
     "read_agreement",
     "read_results",
 ]
@@ -31,9 +34,15 @@ TP, FP, FN = 1, 2, 3
 """Values of an agreement map; 0 is background in both."""
 
 _NEEDED = {
-    *("label", "ignore_label", "n", "metrics", "scans", "sizes_mm3", "thresholds"),
-    *("versions", "sha256"),
+    "summary.json": "label ignore_label n metrics scans sizes_mm3 thresholds versions "
+    "sha256",
+    "cases.csv": "predicted_ml reference_hit predicted_lesions predicted_false",
+    "lesions.csv": "case map lesion status voxels volume_mm3 centroid_x centroid_y "
+    "centroid_z box_x_first box_y_first box_z_first box_x_last box_y_last box_z_last",
+    "froc.csv": "threshold sensitivity false_lesions_per_scan volume_ratio",
+    "calibration.csv": "level mean_probability observed",
 }
+"""Entries and columns of each file that a report needs."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +53,17 @@ class Results:
         cases: One row for each case, in the order of their names.
         lesions: One row for each lesion of both maps.
         summary: Content of ``summary.json``.
+        maps: The label maps of each case, None if they are no longer where they were.
         froc: One row for each threshold, None without probabilities.
         calibration: One row for each bin of probability, None without probabilities.
-        maps: The label maps of each case, None if they are no longer where they were.
     """
 
     cases: pd.DataFrame
     lesions: pd.DataFrame
     summary: dict[str, Any]
+    maps: Mapping[str, LabelMaps] | None
     froc: pd.DataFrame | None
     calibration: pd.DataFrame | None
-    maps: Mapping[str, LabelMaps] | None
 
 
 class LabelMaps(NamedTuple):
@@ -66,15 +75,28 @@ class LabelMaps(NamedTuple):
         reference: Its reference.
         sha256: SHA-256 of both, under ``prediction`` and ``reference``.
         label: Value of lesion voxels.
-        ignore: Value of reference voxels that are left out.
+        ignore: Value of reference voxels that are left out, None for none.
     """
 
     case: str
     prediction: Path
     reference: Path
     sha256: Mapping[str, str]
-    label: int = 1
-    ignore: int | None = None
+    label: int
+    ignore: int | None
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of commands that read an evaluation and its label maps."""
+    parser.add_argument("evaluation", type=Path, metavar="OUT")
+    for name in ("predictions", "references"):
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="DIR",
+            help=f"where the {name} are, if they were moved after the evaluation",
+        )
+    parallel.add_arguments(parser)
 
 
 def read_results(
@@ -94,32 +116,32 @@ def read_results(
             lists all.
     """
     cases, summary = read_evaluation(folder)
-    lesions = read_table(
-        folder / "lesions.csv", text=("case", "map", "status", "size_bin")
-    )
-    lacking = sorted(_NEEDED - set(summary))
-    strangers = set(lesions["case"]) - set(cases["case"])
-    if lacking or strangers or summary["n"] != len(cases):
+    files: dict[str, Any] = {"summary.json": summary, "cases.csv": cases}
+    more = ("froc.csv", "calibration.csv") if summary.get("thresholds") else ()
+    for name in ("lesions.csv", *more):
+        text = ("case", "map", "status", "size_bin", "level")
+        files[name] = read_table(folder / name, text=text)
+    for name, content in files.items():
+        lacking = sorted(set(_NEEDED[name].split()) - set(content))
+        if lacking:
+            raise ValueError(
+                f"The file {folder / name} must be one that 'nnunet-cel evaluate' of "
+                f"this version wrote. It lacks {', '.join(lacking)}: evaluate again."
+            )
+    lesions = files["lesions.csv"]
+    if summary["n"] != len(cases) or not lesions["case"].isin(cases["case"]).all():
         raise ValueError(
-            f"The evaluation in {folder} must be one of this version, whose files "
-            f"belong together. It lacks {', '.join(lacking) or 'cases'}. Evaluate "
-            "again."
+            f"The files of the evaluation in {folder} must belong together. They tell "
+            "of different cases: evaluate again."
         )
-    froc, calibration = (
-        read_table(path, text=("level",)) if path.is_file() else None
-        for path in (folder / "froc.csv", folder / "calibration.csv")
-    )
-    path = folder / FOLDERS
-    known = read_json(path) if path.is_file() else {}
-    places: dict[str, Path | None] = {
-        name: Path(place) for name, place in known.items() if Path(place).is_dir()
-    }
-    folders = {
-        "predictions": predictions or places.get("predictions"),
-        "references": references or places.get("references"),
-    }
-    maps = _find_maps(folders, cases["case"].tolist(), summary)
-    return Results(cases, lesions, summary, froc, calibration, maps)
+    places = {"predictions": predictions, "references": references}
+    if (folder / FOLDERS).is_file():
+        for name, path in read_json(folder / FOLDERS).items():
+            if places.get(name) is None and Path(path).is_dir():
+                places[name] = Path(path)
+    maps = _find_maps(places, cases["case"].tolist(), summary)
+    curves = (files.get("froc.csv"), files.get("calibration.csv"))
+    return Results(cases, lesions, summary, maps, *curves)
 
 
 def _find_maps(
@@ -135,15 +157,12 @@ def _find_maps(
         if missing:
             raise ValueError(
                 f"The folder {folder} must have the {name} of all cases. It lacks "
-                f"{', '.join(missing)}: evaluate again, or name the folder with "
-                f"--{name}."
+                f"{', '.join(missing)}: evaluate again, or name another with --{name}."
             )
     values = (summary["label"], summary["ignore_label"])
+    hashes = summary["sha256"]
     return {
-        case: LabelMaps(
-            case, found[0][case], found[1][case], summary["sha256"][case], *values
-        )
-        for case in cases
+        c: LabelMaps(c, *(maps[c] for maps in found), hashes[c], *values) for c in cases
     }
 
 

@@ -15,21 +15,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from nnunet_cel.report.style import (
-    ACCENT,
-    INK,
-    SECOND,
-    Chart,
-    chart_style,
-    new_axes,
-    render,
-)
+from nnunet_cel.report import charts
+from nnunet_cel.report.charts import ACCENT, SECOND
 
 __all__ = ["draw_training", "read_training"]
 
 _WIDE = 20  # largest over smallest loss from which on the axis is logarithmic
 _START = r"^(?:\d{4}-\d\d-\d\d [\d:.]+: )?"  # every line of a log begins with the time
-_EPOCH = re.compile(rf"{_START}Epoch (\d{{1,9}}) *$", re.MULTILINE)
+_EPOCH = rf"(?m){_START}Epoch (\d{{1,9}}) *$"
 _NUMBER = r"(nan|-?inf|-?\d+(?:\.\d*)?(?:e[-+]?\d+)?)"
 _LINES = {
     "learning_rate": rf"Current learning rate: {_NUMBER}",
@@ -40,10 +33,6 @@ _LINES = {
     "new_best": r"(Yayy! New best)",
     "restored": r"Restored the best weights, of epoch (\d{1,9})\.",
 }
-_PATTERNS = {
-    name: re.compile(_START + line, re.MULTILINE) for name, line in _LINES.items()
-}
-_COLUMNS = ["fold", "epoch", *list(_LINES)[:5], "best"]
 _SHOWN = (
     ("train_loss", "training loss", 0, "-", ACCENT),
     ("validation_loss", "validation loss", 0, "--", SECOND),
@@ -67,9 +56,8 @@ def read_training(model: Path) -> pd.DataFrame:
     """
     if not model.is_dir():
         raise FileNotFoundError(f"There is no folder {model}.")
-    folders = sorted(path for path in model.glob("fold_*") if path.is_dir())
-    if any(model.glob("training_log_*.txt")):
-        folders = [model]
+    one = any(model.glob("training_log_*.txt"))
+    folders = [model] if one else sorted(model.glob("fold_*"))
     rows = [
         {"fold": folder.name.removeprefix("fold_"), **values}
         for folder in folders
@@ -82,7 +70,8 @@ def read_training(model: Path) -> pd.DataFrame:
             "least one epoch, fold_0/training_log_*.txt. It has none: name the folder "
             "TRAINER__PLANS__CONFIGURATION that nnU-Net wrote."
         )
-    return pd.DataFrame(rows).reindex(columns=_COLUMNS)
+    numbers = list(_LINES)[:5]
+    return pd.DataFrame(rows).reindex(columns=["fold", "epoch", *numbers, "best"])
 
 
 def _read_fold(folder: Path) -> list[dict[str, Any]]:
@@ -95,15 +84,15 @@ def _read_fold(folder: Path) -> list[dict[str, Any]]:
     text = "\n".join(path.read_text("utf-8", errors="replace") for path in logs)
     epochs: dict[int, dict[str, Any]] = {}
     best: int | None = None
-    _, *parts = _EPOCH.split(text)
+    _, *parts = re.split(_EPOCH, text)
     for epoch, body in zip(map(int, parts[::2]), parts[1::2], strict=True):
         # A training that is continued repeats the epochs after its checkpoint.
         epochs = {number: row for number, row in epochs.items() if number < epoch}
         best = best if best in epochs else None
         found = {
             name: match[1]
-            for name, pattern in _PATTERNS.items()
-            if (match := pattern.search(body))
+            for name, line in _LINES.items()
+            if (match := re.search(f"(?m){_START}{line}", body))
         }
         if found.pop("new_best", None):
             best = epoch
@@ -118,14 +107,14 @@ def _read_fold(folder: Path) -> list[dict[str, Any]]:
     return [{**epochs[n], "best": n == best} for n in sorted(epochs)]
 
 
-@chart_style()
-def draw_training(table: pd.DataFrame) -> Chart:
+@charts.chart_style()
+def draw_training(table: pd.DataFrame) -> charts.Chart:
     """Draw losses and validation Dice over epochs, a line for each fold.
 
     Args:
         table: What :func:`read_training` returned.
     """
-    top, bottom = new_axes(height=5, rows=2)
+    top, bottom = charts.new_axes(height=5, rows=2)
     folds, ends = table["fold"].unique().tolist(), []
     look: dict[str, Any] = {"ms": 3, "alpha": 1 if len(folds) == 1 else 0.6}
     for fold, rows in table.groupby("fold", sort=False):
@@ -136,7 +125,9 @@ def draw_training(table: pd.DataFrame) -> Chart:
             axes.plot(
                 rows["epoch"], rows[column], line, color=color, label=label, **look
             )
-            axes.plot(best["epoch"], best[column], "D", ms=6, mfc="none", mec=INK)
+            axes.plot(
+                best["epoch"], best[column], "D", ms=6, mfc="none", mec=charts.INK
+            )
         numbers = [f"{text} {last[column]:.3g}" for column, text, *_ in _SHOWN]
         ends.append(f"fold {fold} {', '.join(numbers)}")
     values = table[["train_loss", "validation_loss"]].to_numpy(dtype=float)
@@ -149,7 +140,7 @@ def draw_training(table: pd.DataFrame) -> Chart:
     for axes in (top, bottom):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     which = "one line for each fold" if len(folds) > 1 else f"of fold {folds[0]}"
-    return render(
+    return charts.render(
         top,
         "training",
         title="Loss and Dice in validation",

@@ -32,15 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         results.set_defaults(action=_results, what=what)
         results.add_argument("study", type=Path, metavar="FOLDER", help="of the study")
         results.add_argument(
-            "--only",
-            nargs="+",
-            metavar="NAME",
-            help=f"names, such as {what}6 or {what}7",
+            "--only", nargs="+", metavar="NAME", help=f"names, such as {what}7"
         )
         results.add_argument(
-            "--partial",
-            action="store_true",
-            help="leave out what is not there yet, instead of ending with an error",
+            "--partial", action="store_true", help="leave out what is not there yet"
         )
 
     settings = choices.add_parser(
@@ -66,15 +61,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(action=_run)
+    parser.add_argument("--config", type=Path, required=True, help="file of the study")
     parser.add_argument(
-        "--config", type=Path, required=True, metavar="FILE", help="the study"
-    )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of the study (default: 'out' in FILE, else NAME_study here)",
+        "-o", "--out", type=Path, help="folder (default: 'out' of CONFIG or NAME_study)"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be done and do nothing"
@@ -83,22 +72,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--cores", type=int, metavar="N", help="cores to use (default: all)"
     )
     parser.add_argument(
-        "--gpus",
-        type=int,
-        default=1,
-        metavar="N",
-        help="GPUs of this machine to use at once (default: %(default)s)",
+        "--gpus", type=int, default=1, metavar="N", help="GPUs to use at once"
     )
     parser.add_argument(
-        "--profile",
-        metavar="NAME",
-        help="slurm, or the folder of a Snakemake profile (default: this machine)",
+        "--profile", help="slurm, or a folder of Snakemake (default: this machine)"
     )
     parser.add_argument(
-        "options",
-        nargs="*",
-        metavar="-- OPTION",
-        help="more options for Snakemake, behind --",
+        "options", nargs="*", metavar="-- OPTION", help="more options for Snakemake"
     )
 
 
@@ -122,9 +102,7 @@ def _run(args: argparse.Namespace) -> int:
 
     study = read_study(args.config)
     out = Path(args.out or study.out or f"{args.config.stem}_study").absolute()
-    workflow.refuse_other_study(study, out)
     check_feasible(study, local=args.profile is None)
-    print(f"Study in {out}.")
     status = workflow.run_workflow(
         study,
         out,
@@ -134,11 +112,9 @@ def _run(args: argparse.Namespace) -> int:
         dry_run=args.dry_run,
         options=args.options,
     )
-    if args.dry_run:
-        return status
-    if status == 0:
+    if status == 0 and not args.dry_run:
         print(f"Tables are in {out / 'tables'}, figures in {out / 'figures'}.")
-    else:
+    elif status:
         print(
             f"Something failed or was stopped: see {out / 'logs'}. Finished work is "
             "kept; the same command goes on from there."

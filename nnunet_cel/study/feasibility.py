@@ -12,7 +12,7 @@ from pathlib import Path
 from nnunet_cel.files import read_json
 from nnunet_cel.planning.declarations import configurations
 from nnunet_cel.scans import find_label_maps
-from nnunet_cel.study.models import trainings
+from nnunet_cel.study.models import figure_methods, table_methods, table_names
 from nnunet_cel.study.plans import count_parameters
 from nnunet_cel.study.study import Study
 from nnunet_cel.volumes import read_label_map
@@ -21,7 +21,7 @@ __all__ = ["check_feasible"]
 
 
 def check_feasible(study: Study, *, local: bool = True) -> None:
-    """Check what can be known before the first job.
+    """Refuse what can be known to fail before the first job.
 
     Args:
         study: The study.
@@ -69,10 +69,13 @@ def _missing_paths(study: Study) -> Iterator[str]:
 
 def _networks_not_built(study: Study) -> Iterator[str]:
     """Build every network that is asked for."""
+    methods = [m for name in table_names(study) for m in table_methods(study, name)]
+    methods += [m for figure in study.figures for m in figure_methods(study, figure)]
+    declared = configurations()
     for configuration in {
-        configurations()[configuration]["network"]: configuration
-        for stage, _, configuration in trainings(study)
-        if stage != "nnunet"
+        declared[method.configuration]["network"]: method.configuration
+        for method in methods
+        if method.stage != "nnunet"
     }.values():
         try:
             count_parameters(study, configuration)
@@ -82,19 +85,15 @@ def _networks_not_built(study: Study) -> Iterator[str]:
 
 def _has_test_lesions(dataset: Path) -> bool:
     """Return whether a label map of the test half has a voxel of a lesion."""
-    if not (dataset / "labelsTs").is_dir():
-        return False
+    folder = dataset / "labelsTs"
     ignored = read_json(dataset / "dataset.json").get("labels", {}).get("ignore")
-    for path in find_label_maps(dataset / "labelsTs").values():
-        voxels = read_label_map(path).voxels
-        if ((voxels > 0) & (voxels != ignored)).any():
-            return True
-    return False
+    files = find_label_maps(folder).values() if folder.is_dir() else []
+    maps = (read_label_map(file).voxels for file in files)
+    return any(((voxels > 0) & (voxels != ignored)).any() for voxels in maps)
 
 
 def _has_device(name: str) -> bool:
     import torch
 
-    if name == "mps":
-        return torch.backends.mps.is_available()
-    return name == "cpu" or torch.cuda.is_available()
+    found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    return name == "cpu" or bool(found[name]())

@@ -16,14 +16,13 @@ import pandas as pd
 from nnunet_cel.evaluation.tables import write_table
 from nnunet_cel.files import new_folder
 from nnunet_cel.pictures import save_overlays
-from nnunet_cel.report.style import ACCENT, INK, SECOND, chart_style, new_axes, render
+from nnunet_cel.report.charts import ACCENT, INK, SECOND, chart_style, new_axes, render
 from nnunet_cel.report.training_log import draw_training, read_training
 from nnunet_cel.scans import find_label_maps
 from nnunet_cel.study.models import (
     FOLD,
     cel_datasets,
     figure_methods,
-    fold_folder,
     model_folder,
     wmh_dataset,
 )
@@ -44,27 +43,16 @@ def write_figures(
 ) -> list[Path]:
     """Draw figures into the folder of a study and return their folders.
 
-    Args:
-        study: The study.
-        home: Its folder.
-        only: Names of figures, such as ``figure7``; None for all of the study.
-        partial: Whether models that are missing are left out.
-
-    Raises:
-        FileNotFoundError: If a model is missing and `partial` is False.
-        ValueError: If a name is unknown, or what is read is damaged.
+    The arguments and errors are those of :func:`nnunet_cel.study.tables.write_tables`;
+    a figure that fails leaves no folder behind.
     """
-    draw = {
-        "figure7": _draw_overlays,
-        "figure8": _draw_trainings,
-        "figure9": _draw_sweep,
-    }
+    draw = {7: _draw_overlays, 8: _draw_trainings, 9: _draw_sweep}
     written = []
     known = [f"figure{number}" for number in study.figures]
     for name in chosen_names(only, known, "figure"):
         place = home / "figures" / name
         with new_folder(place, what="figure", overwrite=True) as folder:
-            draw[name](study, home, folder, partial)
+            draw[int(name[-1])](study, home, folder, partial)
         written.append(place)
     return written
 
@@ -75,11 +63,9 @@ def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> Non
     for dataset in datasets:
         found = {}
         for method in figure_methods(study, 7):
-            predictions = home / "predictions" / method.stage / dataset
-            if predictions.joinpath(method.configuration).is_dir() or not partial:
-                found[method.title] = find_label_maps(
-                    predictions / method.configuration
-                )
+            place = home / "predictions" / method.stage / dataset / method.configuration
+            if place.is_dir() or not partial:
+                found[method.title] = find_label_maps(place)
         raw = home / "raw" / dataset
         images = find_label_maps(raw / "imagesTs")
         place = folder / dataset if len(datasets) > 1 else folder
@@ -96,11 +82,11 @@ def _draw_overlays(study: Study, home: Path, folder: Path, partial: bool) -> Non
 def _draw_trainings(study: Study, home: Path, folder: Path, partial: bool) -> None:
     """Draw the curves of the pretraining and of the fine-tuning of FCA-DenseNet."""
     (method,) = figure_methods(study, 8)
-    name, wmh, cel = method.configuration, wmh_dataset(study), cel_datasets(study)[0]
-    for stage, model in (
-        ("pretrained", model_folder(study, "pretrained", wmh, name)),
-        ("finetuned", fold_folder(study, "finetuned", cel, name, FOLD)),
+    for stage, dataset, fold in (
+        ("pretrained", wmh_dataset(study), None),
+        ("finetuned", cel_datasets(study)[0], FOLD),
     ):
+        model = model_folder(study, stage, dataset, method.configuration, fold)
         try:
             epochs = read_training(home / model)
         except (FileNotFoundError, ValueError):

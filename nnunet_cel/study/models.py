@@ -21,19 +21,16 @@ from nnunet_cel.study.study import Study
 __all__ = [
     "CROSS_VALIDATION",
     "FOLD",
-    "TITLES",
     "TRANSFER",
     "Method",
     "cel_datasets",
     "dataset_id",
     "evaluation_folders",
     "figure_methods",
-    "fold_folder",
     "model_folder",
     "pretraining_of",
     "table_methods",
     "table_names",
-    "trainings",
     "wmh_dataset",
 ]
 
@@ -172,34 +169,19 @@ def pretraining_of(configuration: str) -> str:
     )
 
 
-def trainings(study: Study) -> list[tuple[str, str, str]]:
-    """Return stage, data set and configuration of all models that are to be trained."""
-    methods = [m for name in table_names(study) for m in table_methods(study, name)]
-    methods += [m for figure in study.figures for m in figure_methods(study, figure)]
-    found: dict[tuple[str, str, str], None] = {}
-    for method in methods:
-        if method.stage not in ("direct", "nnunet"):
-            base = pretraining_of(method.configuration)
-            found["pretrained", wmh_dataset(study), base] = None
-        if method.stage not in ("pretrained", CROSS_VALIDATION):
-            for dataset in cel_datasets(study):
-                found[method.stage, dataset, method.configuration] = None
-    return list(found)
-
-
-def model_folder(study: Study, stage: str, dataset: str, configuration: str) -> str:
-    """Return the folder in which nnU-Net keeps the folds of a model."""
+def model_folder(
+    study: Study,
+    stage: str,
+    dataset: str,
+    configuration: str,
+    fold: int | str | None = None,
+) -> str:
+    """Return the folder in which nnU-Net keeps a model, or one fold of it."""
     trainer, plans = "FCADenseTrainer", "FCADensePlans"
     if stage == "nnunet":
         trainer, plans = study.nnunet.trainer, "nnUNetPlans"
-    return f"results/{stage}/{dataset}/{trainer}__{plans}__{configuration}"
-
-
-def fold_folder(
-    study: Study, stage: str, dataset: str, configuration: str, fold: int | str
-) -> str:
-    """Return the folder in which nnU-Net keeps one fold of a model."""
-    return f"{model_folder(study, stage, dataset, configuration)}/fold_{fold}"
+    folder = f"results/{stage}/{dataset}/{trainer}__{plans}__{configuration}"
+    return folder if fold is None else f"{folder}/fold_{fold}"
 
 
 def evaluation_folders(study: Study, method: Method) -> dict[str, str]:
@@ -221,12 +203,7 @@ def _network_methods(
 ) -> list[Method]:
     """Return the methods that differ in their network only.
 
-    Args:
-        study: The study.
-        stage: Their stage.
-        block: Part of the table.
-        small: Whether windows are small; networks that have no configuration for it
-            are left out.
+    Networks that have no configuration for small windows are left out there.
     """
     wanted = ["training_window"] if small else []
     found = {
@@ -251,13 +228,9 @@ def _ablation(setting: str) -> list[Method]:
     ]
     if setting != "loss":
         values.sort()
-    unknown = "{} neighbors" if setting == "neighbor_pairs" else "{}"
+    unit = " neighbors" if setting == "neighbor_pairs" else ""
+    titles = [TITLES.get(value, f"{value}{unit}") for value, _ in values]
     return [
-        Method(
-            TITLES.get(value, unknown.format(value)),
-            "finetuned",
-            name,
-            reference=name == BASE,
-        )
-        for value, name in values
+        Method(title, "finetuned", name, reference=name == BASE)
+        for title, (_, name) in zip(titles, values, strict=True)
     ]

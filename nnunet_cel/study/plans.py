@@ -32,10 +32,8 @@ def write_settings(study: Study, preprocessed: Path, dataset: str) -> Path:
     training = study.training
     pretrains = dataset == wmh_dataset(study)
     own = training.pretraining if pretrains else training.finetuning
-    settings = {
-        **training.settings.model_dump(exclude_unset=True),
-        **own.model_dump(exclude_unset=True),
-    }
+    settings = training.settings.model_dump(exclude_unset=True)
+    settings |= own.model_dump(exclude_unset=True)
     for name, declared in configurations().items():
         entry = plans["configurations"][name]
         entry[BLOCK] |= settings | declared["settings"]

@@ -93,16 +93,13 @@ def _shared(settings: Settings) -> Settings:
     return settings
 
 
-def _arguments(
-    given: dict[str, dict[str, Any]], info: ValidationInfo
-) -> dict[str, dict[str, Any]]:
+def _arguments(given: Arguments, info: ValidationInfo) -> Arguments:
     """Return arguments of networks, with absolute paths of files."""
-    whole = {network: dict(given[network]) for network in _networks(given)}
-    for arguments in whole.values():
-        for name, value in arguments.items():
+    for network in _networks(given):
+        for name, value in given[network].items():
             if name.endswith("_file") and value is not None:
-                arguments[name] = _absolute(str(value), info)
-    return whole
+                given[network][name] = _absolute(str(value), info)
+    return given
 
 
 def _resources(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -110,6 +107,7 @@ def _resources(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {kind: {**rest, **given.get(kind, {})} for kind, rest in RESOURCES.items()}
 
 
+Arguments = dict[str, dict[str, Any]]
 Place = Annotated[str, Field(min_length=1), AfterValidator(_absolute)]
 Dataset = Annotated[
     str, Field(pattern=r"(^|/)Dataset\d{3}_\w+/?$"), AfterValidator(_absolute)
@@ -134,10 +132,8 @@ class Section(Model):
 class Data(Section):
     """Where a data set comes from: it exists, is converted, or is synthetic.
 
-    Args:
-        dataset: Folder of a raw data set of nnU-Net that exists.
-        spacing: Voxel edge of the synthetic scans in mm.
-        options: More options for `nnunet-cel convert`.
+    `options` are more options for `nnunet-cel convert`; `spacing` is the voxel edge of
+    synthetic scans in mm.
     """
 
     kind: ClassVar[str]
@@ -156,12 +152,7 @@ class Data(Section):
 
 
 class WmhData(Data):
-    """Scans with white matter hyperintensities.
-
-    Args:
-        sources: Folders for `nnunet-cel convert wmh`, by the public data set's name.
-        phantoms: Numbers of synthetic scans by the name of a layout.
-    """
+    """Scans with white matter hyperintensities, from one or several sources."""
 
     kind = "wmh"
 
@@ -170,12 +161,7 @@ class WmhData(Data):
 
 
 class CelData(Data):
-    """Scans with enhancing lesions.
-
-    Args:
-        source: Folder or table for `nnunet-cel convert cel`.
-        phantoms: Number of synthetic scans by the name of the one layout.
-    """
+    """Scans with enhancing lesions, from one folder, table or layout."""
 
     kind = "cel"
 
@@ -212,9 +198,7 @@ class Training(Section):
     settings: SharedSettings = Settings()
     pretraining: SharedSettings = Settings()
     finetuning: SharedSettings = Settings()
-    arch_kwargs: Annotated[dict[str, dict[str, Any]], AfterValidator(_arguments)] = (
-        Field(default={})
-    )
+    arch_kwargs: Annotated[Arguments, AfterValidator(_arguments)] = Field(default={})
 
 
 class NnUNet(Section):
@@ -255,10 +239,7 @@ class Study(Section):
     training: Training = Training()
     nnunet: NnUNet = NnUNet()
     resources: Annotated[
-        dict[JobKind, dict[str, NonNegativeInt | str]],
-        AfterValidator(
-            lambda v: {k: {**r, **v.get(k, {})} for k, r in RESOURCES.items()}
-        ),
+        dict[JobKind, dict[str, NonNegativeInt | str]], AfterValidator(_resources)
     ] = Field(default={}, validate_default=True)
 
     @model_validator(mode="after")
@@ -269,28 +250,22 @@ class Study(Section):
                 source = "sources" if data.kind == "wmh" else "source"
                 raise ValueError(
                     f"The 'data.{data.kind}' of the study must be given by exactly one "
-                    f"of dataset, {source}, phantoms. Got "
-                    f"{' and '.join(data.given) or 'none'}."
+                    f"of dataset, {source}, phantoms. Got {data.given or 'none'}."
                 )
         if self.splits > 1 and self.data.cel.dataset:
             raise ValueError(
                 "The 'splits' of the study must be 1 with 'data.cel.dataset', which is "
-                f"divided already. Got {self.splits} instead. Name the scans with "
-                "'data.cel.source' for more divisions."
+                f"divided already. Got {self.splits}: give 'data.cel.source' instead."
             )
         return self
 
 
 def read_study(path: Path) -> Study:
-    """Read a study.
-
-    Args:
-        path: The YAML file; paths in it are relative to its folder.
+    """Read a study from a YAML file; paths in it are relative to its folder.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no YAML, or anything in it is not what it must be; the
-            message lists all of it.
+        ValueError: If it is no YAML, or anything in it is not what it must be.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -298,7 +273,7 @@ def read_study(path: Path) -> Study:
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ValueError(f"The study {path} is not YAML: {error}") from error
     return parse_study(content, folder=path.absolute().parent, what=path.name)
 

@@ -11,6 +11,9 @@ Every table has five files: ``NAME.csv`` (one row for each method and metric),
 ``NAME_tests.csv`` (differences from the reference), ``NAME_cases.csv`` (the rows of
 ``cases.csv`` that all is computed from), and ``NAME.md`` and ``NAME.tex`` to be read.
 Table 2 is about networks, and has neither cases nor tests.
+
+To be read, methods are columns and metrics are rows, as in the paper; a cell is a mean
+with its SD, and a star marks the best mean of a row. The paper's numbers are below.
 """
 
 from __future__ import annotations
@@ -30,18 +33,18 @@ from nnunet_cel.evaluation.comparison import (
 )
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import bootstrap_interval
-from nnunet_cel.evaluation.tables import write_table
+from nnunet_cel.evaluation.tables import number, write_table
 from nnunet_cel.files import write_whole
-from nnunet_cel.report.paper import PRINTED_NAMES, paper_table
+from nnunet_cel.report.paper import PAPER_METRICS, PRINTED_NAMES, paper_table
 from nnunet_cel.report.training_log import read_training
 from nnunet_cel.schema import closest
-from nnunet_cel.study.layout import as_markdown, as_tex
 from nnunet_cel.study.models import (
     FOLD,
+    TRANSFER,
     Method,
     cel_datasets,
     evaluation_folders,
-    fold_folder,
+    model_folder,
     table_methods,
     table_names,
     wmh_dataset,
@@ -50,17 +53,25 @@ from nnunet_cel.study.plans import count_parameters
 from nnunet_cel.study.study import Study
 
 __all__ = [
-    "PARAMETERS",
+    "as_markdown",
+    "as_tex",
     "chosen_names",
-    "make_network_table",
-    "make_table",
     "read_cases",
     "summarize",
     "write_tables",
 ]
 
-PARAMETERS = "Parameters (M)"
-"""First row of Table 2."""
+TITLES: Mapping[str, str] = {
+    "table2": "Table 2. Networks",
+    "table3": "Table 3. Networks in the cross-validation of their pretraining",
+    "table4": "Table 4. Pretrained models on the CEL test half",
+    "table5": "Table 5. Models trained directly, on the CEL test half",
+    "table6": "Table 6. Fine-tuned models on the CEL test half",
+    "table7": "Table 7. FCA-DenseNet fine-tuned with different losses",
+    "table8": "Table 8. FCA-DenseNet with different numbers of neighbors, fine-tuned",
+    TRANSFER: "Fine-tuning and direct training of every network",
+}
+"""Title of each table, by its name."""
 
 _KEYS = ["block", "method", "stage", "configuration", "group", "evaluation"]
 _TEST_COLUMNS = [
@@ -94,9 +105,10 @@ def write_tables(
     for name in chosen_names(only, table_names(study), "table"):
         tests = None
         if name == "table2":
-            values = make_network_table(study, home, partial=partial)
+            values = _network_table(study, home, partial)
         else:
-            values, tests, cases = make_table(study, home, name, partial=partial)
+            cases = read_cases(study, home, table_methods(study, name), partial=partial)
+            values, tests = _compare(study, name, cases)
             write_table(folder / f"{name}_tests.csv", tests)
             write_table(folder / f"{name}_cases.csv", cases)
         write_table(folder / f"{name}.csv", values)
@@ -123,40 +135,6 @@ def chosen_names(
     return [name for name in known if only is None or name in only]
 
 
-def make_table(
-    study: Study, home: Path, name: str, *, partial: bool = False
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Make one table of metrics.
-
-    Args:
-        study: The study.
-        home: Its folder.
-        name: Name of the table, ``table3`` to ``table8`` or ``transfer``.
-        partial: Whether models that are not evaluated yet are left blank.
-
-    Returns:
-        Values, one row for each method and metric; tests, one for each metric and
-        method that is tested against the reference; and cases, see :func:`read_cases`.
-
-    Raises:
-        FileNotFoundError: If a model is not evaluated yet and `partial` is False.
-        ValueError: If evaluations cannot be compared.
-    """
-    methods = table_methods(study, name)
-    cases = read_cases(study, home, methods, partial=partial)
-    printed = paper_table(name) if study.paper else {}
-    values, tests = [], []
-    for block in dict.fromkeys(method.block for method in methods):
-        own = [method for method in methods if method.block == block]
-        rows = cases[cases["block"] == block]
-        # Of Table 5 the paper has small windows only.
-        values += _values(rows, own, printed if block == methods[0].block else {})
-        tests += _tests(rows, own)
-    renamed = {"first": "other", "second": "reference"}
-    found = pd.DataFrame(tests).rename(columns=renamed).reindex(columns=_TEST_COLUMNS)
-    return pd.DataFrame(values), found, cases
-
-
 def read_cases(
     study: Study, home: Path, methods: Iterable[Method], *, partial: bool = False
 ) -> pd.DataFrame:
@@ -177,7 +155,6 @@ def read_cases(
     """
     tables: dict[tuple[str, ...], pd.DataFrame] = {}
     groups: dict[str, dict[str, tuple[pd.DataFrame, dict[str, Any]]]] = {}
-    protocols = set()
     for method in methods:
         for group, folder in evaluation_folders(study, method).items():
             if partial and not (home / folder / "summary.json").is_file():
@@ -185,21 +162,12 @@ def read_cases(
             evaluation = read_evaluation(home / folder)
             groups.setdefault(group, {})[folder] = evaluation
             names = (method.block, method.title, method.stage, method.configuration)
-            key = (*names, group, folder)
-            tables[key] = evaluation[0]
-            protocols.add(str(evaluation[1]["protocol"]))
-    if len(protocols) > 1:
-        raise ValueError(
-            "The evaluations of a table must be by the same protocol. They are by "
-            f"{len(protocols)}: remove the folder 'evaluations' of the study and run "
-            "it again."
-        )
+            tables[(*names, group, folder)] = evaluation[0]
     for evaluations in groups.values():
         check_comparable(evaluations)
     if not tables:
         return pd.DataFrame(columns=[*_KEYS, "case", *METRICS])
-    cases = pd.concat(tables, names=_KEYS).reset_index(_KEYS)
-    return cases.reset_index(drop=True)
+    return pd.concat(tables, names=_KEYS).reset_index(_KEYS).reset_index(drop=True)
 
 
 def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -224,57 +192,23 @@ def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
     return {"over": over, **found}
 
 
-def make_network_table(
-    study: Study, home: Path, *, partial: bool = False
-) -> pd.DataFrame:
-    """Return Table 2: one row for each network and quantity.
-
-    Times are sums over the epochs of a training, those that were repeated once, and
-    means over folds and splits.
-
-    Args:
-        study: The study.
-        home: Its folder.
-        partial: Whether trainings that are missing are left blank.
-
-    Raises:
-        FileNotFoundError: If a training is missing and `partial` is False.
-        ValueError: If its log has no epoch, likewise.
-    """
-    printed = paper_table("table2") if study.paper else {}
-    folds, wmh = range(study.training.folds), wmh_dataset(study)
-    rows: list[dict[str, Any]] = []
-    for method in table_methods(study, "table2"):
-        name = method.configuration
-        pretrained = [fold_folder(study, "pretrained", wmh, name, n) for n in folds]
-        finetuned = [
-            fold_folder(study, "finetuned", dataset, name, FOLD)
-            for dataset in cel_datasets(study)
-        ]
-        values = {
-            PARAMETERS: count_parameters(study, name) / 1e6,
-            "Training time (h)": _mean_hours(home, pretrained, partial=partial),
-            "Fine-tuning time (h)": _mean_hours(home, finetuned, partial=partial),
-        }
-        names = {"block": "", "method": method.title, "configuration": name}
-        cells = printed.get(method.title, {})
-        rows += [
-            names | {"metric": metric, "mean": value, "paper": cells.get(metric, "")}
-            for metric, value in values.items()
-        ]
-    return pd.DataFrame(rows)
-
-
-def _mean_hours(home: Path, folds: Iterable[str], *, partial: bool) -> float:
-    """Return the mean time of trainings in hours."""
-    hours = []
-    for fold in folds:
-        try:
-            hours.append(read_training(home / fold)["seconds"].sum() / 3600)
-        except (FileNotFoundError, ValueError):
-            if not partial:
-                raise
-    return float(np.mean(hours)) if hours else np.nan
+def _compare(
+    study: Study, name: str, cases: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return values and tests of a table of metrics, block by block."""
+    printed = paper_table(name) if study.paper else {}
+    blocks: dict[str, list[Method]] = {}
+    for method in table_methods(study, name):
+        blocks.setdefault(method.block, []).append(method)
+    values, tests = [], []
+    for block, methods in blocks.items():
+        own = cases[cases["block"] == block]
+        values += _values(own, methods, printed)
+        tests += _tests(own, methods)
+        printed = {}  # of Table 5 the paper has the first block only
+    renamed = {"first": "other", "second": "reference"}
+    found = pd.DataFrame(tests).rename(columns=renamed).reindex(columns=_TEST_COLUMNS)
+    return pd.DataFrame(values), found
 
 
 def _values(
@@ -282,20 +216,14 @@ def _values(
     methods: Sequence[Method],
     printed: Mapping[str, Mapping[str, str]],
 ) -> list[dict[str, Any]]:
-    """Return one row for each metric and method of a block.
-
-    Args:
-        cases: Cases of the block.
-        methods: Its methods.
-        printed: The paper's cells, by title and metric.
-    """
+    """Return one row for each metric and method of a block, with the paper's cell."""
     rows: list[dict[str, Any]] = []
     for short, metric in METRICS.items():
-        of_metric = []
+        found = []
         for method in methods:
             own = cases[cases["method"] == method.title]
             cells = printed.get(method.title, {})
-            of_metric.append(
+            found.append(
                 {
                     "block": method.block,
                     "method": method.title,
@@ -308,12 +236,12 @@ def _values(
                     "evaluations": "; ".join(own["evaluation"].unique()),
                 }
             )
-        means = [row["mean"] for row in of_metric]
+        means = [row["mean"] for row in found]
         best = best_means(means, metric.better)
         if len(best) < np.count_nonzero(~np.isnan(means)):  # not all the same
-            for number in best:
-                of_metric[number]["best"] = True
-        rows += of_metric
+            for i in best:
+                found[i]["best"] = True
+        rows += found
     return rows
 
 
@@ -322,22 +250,143 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
 
     An effect above 0 stands for higher values of the reference. Every case is in one
     fold, but may be in several splits, each of which is tested for itself.
-
-    Args:
-        cases: Cases of the block.
-        methods: Its methods.
     """
     reference = next((method.title for method in methods if method.reference), None)
     splits = cases["group"].str.extract(r"split (\d+)")[0].fillna("")
     rows: list[dict[str, Any]] = []
     for split, own in cases.groupby(splits, sort=False):
         own = own.set_index(["group", "case", "method"])
-        place = {"block": methods[0].block, "split": split}
         for short in METRICS:
             table = own[short].unstack(sort=False)
             values = {name: table[name].to_numpy(dtype=float) for name in table}
-            if reference is not None and reference in values:
+            if reference in values:
                 pairs = [(name, reference) for name in values if name != reference]
-                tests = compare_pairs(short, values, pairs)
-                rows += [place | test for test in tests]
+                place = {"block": methods[0].block, "split": split}
+                rows += [place | test for test in compare_pairs(short, values, pairs)]
     return rows
+
+
+def _network_table(study: Study, home: Path, partial: bool) -> pd.DataFrame:
+    """Return Table 2: one row for each network and quantity.
+
+    Times are sums over the epochs of a training, those that were repeated once, and
+    means over folds and splits.
+    """
+    printed = paper_table("table2") if study.paper else {}
+    pretrained = [(wmh_dataset(study), fold) for fold in range(study.training.folds)]
+    finetuned = [(dataset, FOLD) for dataset in cel_datasets(study)]
+    rows: list[dict[str, Any]] = []
+    for method in table_methods(study, "table2"):
+        name = method.configuration
+        values = {"Parameters (M)": count_parameters(study, name) / 1e6}
+        for metric, stage, models in (
+            ("Training time (h)", "pretrained", pretrained),
+            ("Fine-tuning time (h)", "finetuned", finetuned),
+        ):
+            folders = [model_folder(study, stage, data, name, n) for data, n in models]
+            hours = [_hours(home / folder, partial) for folder in folders]
+            values[metric] = pd.Series(hours).mean()
+        names = {"block": "", "method": method.title, "configuration": name}
+        cells = printed.get(method.title, {})
+        rows += [
+            names | {"metric": metric, "mean": value, "paper": cells.get(metric, "")}
+            for metric, value in values.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def _hours(fold: Path, partial: bool) -> float:
+    """Return the time of a training."""
+    try:
+        return float(read_training(fold)["seconds"].sum()) / 3600
+    except (FileNotFoundError, ValueError):
+        if partial:
+            return np.nan
+        raise
+
+
+def as_markdown(
+    name: str, values: pd.DataFrame, tests: pd.DataFrame | None = None
+) -> str:
+    """Return a table as Markdown.
+
+    Args:
+        name: Name of the table.
+        values: One row for each method and metric, with ``mean`` and ``paper``.
+        tests: Differences from the reference, None or empty for none.
+    """
+    parts = [f"# {TITLES[name]}", _note(values), _markdown(_means(name, values))]
+    if tests is not None and len(tests):
+        parts.append(
+            f"{tests['reference'].iloc[0]} minus the others: mean difference, its 95 % "
+            "bootstrap interval, and p of a Wilcoxon signed-rank test with Holm's "
+            "correction for the number of others."
+        )
+        texts = [_difference(row) for _, row in tests.iterrows()]
+        parts.append(_markdown(_grid(name, tests.assign(text=texts), "other")))
+    return "\n\n".join(parts) + "\n"
+
+
+def as_tex(name: str, values: pd.DataFrame) -> str:
+    """Return a table as TeX, for the package booktabs, see :func:`as_markdown`."""
+    caption = f"{TITLES[name].rpartition('. ')[2]}. {_note(values)}"
+    table = _means(name, values).to_latex(index=False, escape=True, caption=caption)
+    return f"% needs \\usepackage{{booktabs}}\n{table}"
+
+
+def _note(values: pd.DataFrame) -> str:
+    """Return what has to be said of the numbers."""
+    if "sd" not in values:
+        return "Times are sums over the epochs of a training, on the study's machine."
+    counts = values[values["n"] > 0].groupby("over", sort=False)["n"].max()
+    over = " and ".join(f"{n} {what}" for what, n in counts.items()) or "no cases"
+    return f"Mean (standard deviation) over {over}; *, best mean."
+
+
+def _means(name: str, values: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells of a table, with those of the paper below."""
+    texts = values["mean"].map(number)
+    if "sd" in values:
+        stars = values["best"].map({True: "*", False: ""})
+        whole = texts + stars + " (" + values["sd"].map(number) + ")"
+        texts = whole.where(values["mean"].notna(), texts)
+    ours = values.assign(numbers="this study", text=texts)
+    paper = values[values["paper"] != ""]
+    paper = paper.assign(numbers="Huang et al. 2024", text=paper["paper"])
+    return _grid(name, pd.concat([ours, paper]), "method")
+
+
+def _grid(name: str, rows: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """Return the `text` of rows in the order and under the names of the paper."""
+    if name != "table2":
+        shown = PAPER_METRICS[: 4 if name == "table3" else None]
+        rows = rows[rows["metric"].isin(shown)]
+    parts = [part for part in ("block", "numbers", "split") if part in rows]
+    parts = [part for part in parts if rows[part].nunique() > 1]
+    grid = rows.replace({"metric": PRINTED_NAMES}).pivot_table(
+        index=[*parts, "metric"],
+        columns=columns,
+        values="text",
+        aggfunc="first",
+        fill_value="-",
+        sort=False,
+    )
+    return grid.rename_axis(columns=None).reset_index()
+
+
+def _markdown(grid: pd.DataFrame) -> str:
+    """Return a table as Markdown, in which stars are no emphasis."""
+    plain = grid.replace(r"\*", r"\\*", regex=True)
+    return str(plain.to_markdown(index=False, disable_numparse=True))
+
+
+def _difference(row: pd.Series) -> str:
+    """Return a difference with interval and p as text."""
+    if np.isnan(row["mean_difference"]):
+        return "-"
+    text = number(row["mean_difference"], sign=True)
+    if not np.isnan(row["ci_low"]):
+        low, high = (number(row[end], sign=True) for end in ("ci_low", "ci_high"))
+        text += f" ({low} to {high})"
+    p = row["p_holm"]
+    return f"{text}, p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.resources
-import importlib.util
-import itertools
 import os
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_cel.files import locked, read_json, to_json, write_whole
 from nnunet_cel.study.study import Study, parse_study
 
-__all__ = [
-    "begin",
-    "continued_study",
-    "only_run",
-    "refuse_other_study",
-    "run_on_gpu",
-    "run_workflow",
-    "workflow_file",
-]
+__all__ = ["begin", "continued_study", "run_on_gpu", "run_workflow", "workflow_file"]
 
 _RECORD = "study.json"  # says what the folder is a study of
 # What trained models depend on; the rest may change while a study goes on.
 _FROZEN = {"data", "planning", "training", "seed"}
-# What makes a job run again: its inputs changed, or what it is to do with them.
-_TRIGGERS = ("mtime", "input", "params")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_PAUSE = 0.2  # s between two looks for a free GPU
 
 
 def workflow_file(*parts: str) -> Path:
@@ -43,27 +30,20 @@ def workflow_file(*parts: str) -> Path:
     return Path(str(importlib.resources.files("nnunet_cel.workflow"))).joinpath(*parts)
 
 
-def refuse_other_study(study: Study, out: Path) -> None:
-    """Refuse a folder of other things, or of a study that was begun differently.
-
-    Raises:
-        FileExistsError: If the folder holds other things.
-        ValueError: If trained models of the folder would not be of this study.
-    """
-    if not out.exists() or not any(out.iterdir()):
+def _refuse_other_study(study: Study, out: Path) -> None:
+    """Refuse a folder of other things, or of a study that was begun differently."""
+    if not out.exists() or {path.name for path in out.iterdir()} <= {".lock"}:
         return
     if not (out / _RECORD).is_file():
         raise FileExistsError(
             f"The folder of a study must be empty or an earlier run's. {out} is "
             "neither: name another one with 'out' or --out."
         )
-    if not (out / "done").is_dir():
-        return
     before, now = (
         known.model_dump(include=_FROZEN) for known in (continued_study(out), study)
     )
     changed = [key for key in sorted(_FROZEN) if before[key] != now[key]]
-    if changed:
+    if changed and (out / "done").is_dir():
         raise ValueError(
             f"The study in {out} was begun with another {' and '.join(changed)}, which "
             f"its models depend on: see {_RECORD} there. Put it back, or name another "
@@ -127,82 +107,45 @@ def run_workflow(
         options: More options for Snakemake.
 
     Raises:
+        FileExistsError: If the folder holds other things than a study.
         ImportError: If Snakemake is not installed.
-        ValueError: If another run is at work in the folder.
+        ValueError: If the folder is of another study, or another run is at work in it.
     """
-    if importlib.util.find_spec("snakemake") is None:
+    try:
+        snakemake = importlib.import_module("snakemake.cli")
+    except ImportError as error:
         raise ImportError(
             "The workflow needs Snakemake, which is not installed: "
             "pip install 'nnunet-cel[protocol]' (Python 3.11 or newer)"
-        )
-    command = [sys.executable, "-m", "snakemake"]
-    command += ["--snakefile", str(workflow_file("Snakefile"))]
-    command += ["--rerun-triggers", *_TRIGGERS, "--rerun-incomplete", "--keep-going"]
+        ) from error
+    _refuse_other_study(study, out)
+    # Snakemake's own lock stays where a run was killed; ours does not.
+    line = ["--snakefile", str(workflow_file("Snakefile")), "--nolock", "--keep-going"]
+    # A job runs again if its inputs changed, or what it is to do with them.
+    line += ["--rerun-triggers", "mtime", "input", "params", "--rerun-incomplete"]
     if profile is None:
-        command += ["--cores", str(cores or os.cpu_count() or 1)]
-        command += ["--resources", f"gpu={gpus}"]
+        line += ["--cores", str(cores or os.cpu_count() or 1)]
+        line += ["--resources", f"gpu={gpus}"]
     else:
         ours = workflow_file("profiles", profile)
-        command += [
-            "--profile",
-            str(ours if ours.is_dir() else Path(profile).absolute()),
-        ]
+        line += ["--profile", str(ours if ours.is_dir() else Path(profile).absolute())]
     run = {"scripts": sysconfig.get_path("scripts"), "gpus": gpus}
-    if dry_run:
-        with tempfile.TemporaryDirectory() as scratch:
-            record = begin(study, Path(scratch), run=run)
-            command += ["--directory", str(out if out.is_dir() else scratch)]
-            command += ["--configfile", str(record), "--nolock", "--dry-run"]
-            return _wait([*command, *options])
-    out.mkdir(parents=True, exist_ok=True)
-    with only_run(out) as held:
-        record = begin(study, out, run=run)
-        # A run that was killed leaves Snakemake's own lock behind.
-        command += ["--nolock"] if held else []
-        command += ["--directory", str(out), "--configfile", str(record)]
-        return _wait([*command, *options], held)
-
-
-@contextlib.contextmanager
-def only_run(out: Path) -> Iterator[list[int]]:
-    """Hold the folder of a study, so that no second run works in it.
-
-    Not by `files.locked`: Snakemake, a child process, inherits this lock, so that the
-    folder is held until Snakemake ends, also where this process is killed before.
-
-    Args:
-        out: The folder.
-
-    Yields:
-        Number of the open file that holds the folder; none if the file system cannot.
-
-    Raises:
-        ValueError: If another run holds it.
-    """
-    import fcntl  # not on Windows
-
-    with (out / ".lock").open("w") as file:
-        held = [file.fileno()]
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            line += ["--dry-run"]
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            message = f"Another run of the study in {out} is at work. Wait for its end."
+            stack.enter_context(locked(out / ".lock", message))
+            home = out
+        line += ["--configfile", str(begin(study, home, run=run))]
+        line += ["--directory", str(out if out.is_dir() else home)]
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"Another run of the study in {out} is at work. Wait for it to end, or "
-                "stop it."
-            ) from None
-        except OSError:  # some network file systems have no locks
-            held = []
-        yield held
-
-
-def _wait(command: Sequence[str], held: Sequence[int] = ()) -> int:
-    """Run a command to its end and return its exit status."""
-    with subprocess.Popen(command, pass_fds=held) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # to `nnunet-cel`, a request to end is one as well
-            process.terminate()
-            return process.wait()
+            snakemake.main([*line, *options])
+        except SystemExit as end:  # also of a run that ends well
+            return int(end.code or 0)
+    return 0
 
 
 def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
@@ -214,13 +157,11 @@ def run_on_gpu(command: Sequence[str], *, locks: Path, count: int) -> int:
         count: Number of GPUs.
     """
     locks.mkdir(parents=True, exist_ok=True)
-    names = [name for name in os.environ.get(_VISIBLE, "").split(",") if name]
-    names = (names or [str(number) for number in range(count)])[:count]
-    with contextlib.ExitStack() as stack:
-        for number in itertools.cycle(range(len(names))):
-            with contextlib.suppress(ValueError):
-                stack.enter_context(locked(locks / f"{number}.lock", "taken"))
-                break
-            time.sleep(_PAUSE / len(names))
-        environment = os.environ | {_VISIBLE: names[number]}
-        return subprocess.run(command, env=environment, check=False).returncode
+    names = os.environ.get(_VISIBLE) or ",".join(map(str, range(count)))
+    while True:
+        for number, name in enumerate(names.split(",")[:count]):
+            taken = locked(locks / f"{number}.lock", "taken")
+            with contextlib.suppress(ValueError), taken:
+                environment = os.environ | {_VISIBLE: name}
+                return subprocess.run(command, env=environment, check=False).returncode
+        time.sleep(0.2)

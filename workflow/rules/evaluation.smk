@@ -35,7 +35,7 @@ rule evaluate_fold:
     log:
         "logs/evaluate/crossvalidation_{configuration}_fold_{fold}.log",
     params:
-        predictions=lambda w: models.fold_folder(
+        predictions=lambda w: models.model_folder(
             STUDY, "pretrained", WMH, w.configuration, w.fold
         )
         + "/validation",

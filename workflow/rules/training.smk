@@ -25,7 +25,7 @@ OURS = "-tr FCADenseTrainer -p FCADensePlans"
 def checkpoints(stage, dataset=None):
     """Return the pattern of the checkpoints of a training."""
     return lambda w: (
-        models.fold_folder(STUDY, stage, dataset or w.dataset, w.configuration, w.fold)
+        models.model_folder(STUDY, stage, dataset or w.dataset, w.configuration, w.fold)
         + "/checkpoint_*.pth"
     )
 
