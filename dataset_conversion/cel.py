@@ -29,7 +29,7 @@ from typing import Any
 from nnunet_cel.dataset_conversion.conversion import Kept
 from nnunet_cel.dataset_conversion.source import SourceCase
 from nnunet_cel.dataset_conversion.splits import choose_test_groups, random_order
-from nnunet_cel.files import read_table, to_csv
+from nnunet_cel.files import to_csv
 from nnunet_cel.scans import Scan, find_described_scans
 
 __all__ = [
@@ -66,12 +66,6 @@ def add_arguments(parser: argparse._ArgumentGroup) -> None:
         "(default: 1)",
     )
     parser.add_argument(
-        "--table",
-        type=Path,
-        metavar="FILE",
-        help="CSV with the column subject and that of --group-by, for folders",
-    )
-    parser.add_argument(
         "--group-by",
         metavar="COLUMN",
         help="column of which training, test and folds get equal shares (default: "
@@ -100,7 +94,6 @@ def find_cases(
     images: str | None = None,
     labels: str | None = None,
     lesion_values: Collection[int] = (1,),
-    table: Path | None = None,
     group_by: str | None = None,
 ) -> list[SourceCase]:
     """Return the cases of a folder, a BIDS data set or a table.
@@ -110,7 +103,6 @@ def find_cases(
         images: Pattern of the images.
         labels: Pattern of the label maps.
         lesion_values: Values of the label maps that are lesion.
-        table: CSV with columns of the patients.
         group_by: Column of the strata; None for the diagnosis if it is known.
 
     Returns:
@@ -131,7 +123,7 @@ def find_cases(
             f"values become part of the data set. Got {column!r} instead."
         )
     scans = find_described_scans(source, images, labels)
-    strata = _column(scans, column, table, needed=group_by is not None)
+    strata = _column(scans, column, needed=group_by is not None)
     splits = _column(scans, "split")
     if not {*splits} <= {"train", "test"} and any(splits):
         raise ValueError(
@@ -188,17 +180,11 @@ def number_cases(kept: Sequence[Kept], test_fraction: float, seed: int) -> list[
         test = choose_test_groups([case for case, _ in hidden], test_fraction, seed)
     order = {group: i for i, group in enumerate(random_order(neutral.values(), seed))}
     hidden.sort(key=lambda pair: (order[pair[0].group], pair[0].identifier))
-    return [
-        (
-            replace(
-                case,
-                identifier=f"CEL_{number:03d}",
-                split="test" if case.group in test else "train",
-            ),
-            found,
-        )
-        for number, (case, found) in enumerate(hidden, start=1)
-    ]
+    numbered = []
+    for number, (case, found) in enumerate(hidden, start=1):
+        name, split = f"CEL_{number:03d}", "test" if case.group in test else "train"
+        numbered.append((replace(case, identifier=name, split=split), found))
+    return numbered
 
 
 def linking_table(
@@ -219,36 +205,28 @@ def linking_table(
         ("case", "split", "subject", "source", "image", "label", "image_sha256", "note")
     ]
     by_image = {case.image: case for case in original}
-    for case, found in numbered:
-        source = by_image[case.image]
-        names = (case.identifier, case.split, source.group, source.identifier)
-        files = (str(case.image), str(case.labels[0]), found.files[case.image])
-        rows.append((*names, *files, ""))
-    for case in original:
-        if case.identifier in excluded:
-            names = ("", "", case.group, case.identifier)
-            files = (str(case.image), str(case.labels[0]), "")
-            rows.append((*names, *files, f"left out: {excluded[case.identifier]}"))
+    about = [
+        (by_image[case.image], case.identifier, case.split, found.files[case.image], "")
+        for case, found in numbered
+    ] + [
+        (case, "", "", "", f"left out: {excluded[case.identifier]}")
+        for case in original
+        if case.identifier in excluded
+    ]
+    for case, number, split, digest, note in about:
+        who = (number, split, case.group, case.identifier)
+        rows.append((*who, str(case.image), str(case.labels[0]), digest, note))
     return to_csv(rows)
 
 
-def _column(
-    scans: Sequence[Scan],
-    column: str,
-    table: Path | None = None,
-    *,
-    needed: bool = False,
-) -> list[str]:
+def _column(scans: Sequence[Scan], column: str, *, needed: bool = False) -> list[str]:
     """Return what a column says of the patient of each scan, empty if there is none.
 
     Raises:
         ValueError: If it says two things of a patient, or nothing of some; of nobody
             it may say nothing unless it is needed.
     """
-    pairs = [(scan.subject, scan.row.get(column, "")) for scan in scans]
-    if table is not None:
-        rows = read_table(table, required=("subject",))
-        pairs += [(row["subject"], row.get(column, "")) for row in rows]
+    pairs = {(scan.subject, scan.row.get(column, "")) for scan in scans}
     # BIDS says n/a where nothing is known.
     known = {(subject, value) for subject, value in pairs if value not in ("", "n/a")}
     values = dict(known)

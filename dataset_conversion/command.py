@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,35 +163,23 @@ def _convert(args: argparse.Namespace) -> int:
             f"{', '.join(f'--{name} DIR' for name in SOURCES)}. Got none."
         )
     folder = dataset_folder(args.out, args.dataset_id, args.name)
-    extraction = None
-    if not own and any("strip" in _options(SOURCES[name]) for name in roots):
+    extraction = BrainExtraction("none")
+    if any("strip" in _options(SOURCES.get(name, cel)) for name in roots):
         extraction = brain_extraction(args)
     cases, choices, terms = _find(args, roots, extraction)
-    inputs = [*roots.values()]
-    if extraction and extraction.mask_folder:
-        inputs.append(extraction.mask_folder)
-    linking = Path(f"{folder.name}_linking_table.csv")
+    inputs = [*roots.values(), *filter(None, [extraction.mask_folder])]
     if own:
         inputs += [path for case in cases for path in (case.image, *case.labels)]
-        inputs += [args.table] if args.table else []
-        linking = args.linking_table or linking
+        linking = args.linking_table or Path(f"{folder.name}_linking_table.csv")
         _check_linking_table(linking, folder, inputs, overwrite=args.overwrite)
     with new_folder(
         folder, what="data set", mark=MARK, inputs=inputs, overwrite=args.overwrite
     ) as unfinished:
         kept, excluded = store_cases(
-            unfinished,
-            cases,
-            extraction=extraction,
-            processes=args.processes,
-            progress=not args.no_progress,
+            unfinished, cases, extraction, parallel.mapper(args, "Converting")
         )
         if own:
             kept = cel.number_cases(kept, args.test_fraction, args.seed)
-        for name in roots:
-            check_release = getattr(SOURCES.get(name), "check_release", None)
-            if check_release is not None:
-                check_release(cases, kept)
         finish_dataset(
             unfinished,
             kept,
@@ -227,9 +214,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _find(
-    args: argparse.Namespace,
-    roots: Mapping[str, Path],
-    extraction: BrainExtraction | None,
+    args: argparse.Namespace, roots: Mapping[str, Path], extraction: BrainExtraction
 ) -> tuple[list[SourceCase], dict[str, Any], list[Terms]]:
     """Return the cases below the roots, what was chosen, and the terms of use."""
     cases: list[SourceCase] = []
@@ -248,7 +233,7 @@ def _find(
             terms.append(source.TERMS)
             print(f"{source.TERMS.as_text()}\n")
             choices[name] = options
-        if extraction is not None and "strip" in options:
+        if "strip" in options:
             options["strip"] = extraction.method != "none"
             choices[name] = {**options, "brain_extraction": extraction.method}
         cases += source.find_cases(root, **options)
@@ -259,10 +244,10 @@ def _check_linking_table(
     table: Path, folder: Path, inputs: Sequence[Path], *, overwrite: bool
 ) -> None:
     """Refuse a place that is taken, or would be shared with the data set."""
-    place = Path(os.path.realpath(table))
+    place = table.resolve()
     if (
-        place in {Path(os.path.realpath(path)) for path in inputs}
-        or Path(os.path.realpath(folder)) in place.parents
+        place in {path.resolve() for path in inputs}
+        or folder.resolve() in place.parents
         or not place.parent.is_dir()
         or (place.exists() and not (place.is_file() and overwrite))
     ):

@@ -1,8 +1,8 @@
 """Turns source cases into a raw data set that is not yet at its place.
 
 1. :func:`store_cases` reads every image and label map once, removes skulls where there
-   are any, and writes what is good to a new folder under numbers. At the end it raises
-   one error that names everything that was wrong.
+   are any, and writes the cases to a new folder under numbers. At the end it raises one
+   error that names every bad file.
 2. :func:`finish_dataset` gives the cases their names, and writes all that a data set
    holds beside them: ``dataset.json``, folds and ``conversion.json``.
 """
@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,6 @@ import cc3d
 import numpy as np
 
 from nnunet_cel.dataset_conversion.raw_dataset import (
-    RawCase,
     rename_case,
     write_case,
     write_header,
@@ -28,7 +27,7 @@ from nnunet_cel.dataset_conversion.raw_dataset import (
 from nnunet_cel.dataset_conversion.source import SourceCase, Terms
 from nnunet_cel.dataset_conversion.splits import split_into_folds
 from nnunet_cel.files import sha256, to_json, write_whole
-from nnunet_cel.parallel import map_cases, raise_together
+from nnunet_cel.parallel import try_cases
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
 from nnunet_cel.volumes import (
     Volume,
@@ -52,14 +51,12 @@ class Finding:
         files: SHA-256 of each file, by its path.
         notes: What else ``conversion.json`` tells.
         excluded: Why the case is left out, empty if it is not.
-        problem: What is wrong with the case, empty if nothing is.
     """
 
     number: int
-    files: Mapping[Path, str] = field(default_factory=dict)
+    files: Mapping[Path, str]
     notes: Mapping[str, Any] = field(default_factory=dict)
     excluded: str = ""
-    problem: str = ""
 
 
 Kept: TypeAlias = tuple[SourceCase, Finding]
@@ -95,10 +92,8 @@ def read_case(case: SourceCase) -> tuple[Volume, Volume]:
 def store_cases(
     folder: Path,
     cases: Sequence[SourceCase],
-    *,
-    extraction: BrainExtraction | None = None,
-    processes: int = 1,
-    progress: bool = False,
+    extraction: BrainExtraction,
+    try_all: Callable[..., list[Finding]] = try_cases,
 ) -> tuple[list[Kept], dict[str, str]]:
     """Read, check and write all cases, and return those that stay.
 
@@ -106,8 +101,7 @@ def store_cases(
         folder: The folder of the data set while it grows.
         cases: The cases.
         extraction: How brains are extracted from images that have a skull.
-        processes: Number of processes.
-        progress: Whether to show a progress bar.
+        try_all: Works on the cases, as :func:`~nnunet_cel.parallel.try_cases` does.
 
     Returns:
         The cases in the data set, and the reason for each that is left out.
@@ -116,33 +110,24 @@ def store_cases(
         ValueError: If anything is wrong with any of them; the message names all of it.
             Or if none stays.
     """
-    findings = map_cases(
-        partial(_store, folder, extraction),
-        list(enumerate(cases)),
-        processes=processes,
-        description="Converting" if progress else None,
-    )
-    problems = []
+    findings = try_all(partial(_store, folder, extraction), list(enumerate(cases)))
+    pairs = list(zip(cases, findings, strict=True))
     first: dict[str, SourceCase] = {}
-    for case, found in zip(cases, findings, strict=True):
-        other = first.setdefault(found.files.get(case.image, str(case.image)), case)
-        if found.problem:
-            problems.append(found.problem)
-        elif other is not case:
-            problems.append(
+    for case, found in pairs:
+        other = first.setdefault(found.files[case.image], case)
+        if other is not case:
+            raise ValueError(
                 f"Each case must have an image of its own. {case.image} of "
                 f"{case.identifier} and {other.image} of {other.identifier} are the "
                 "same: remove one, or it would be in training and validation."
             )
-    raise_together(problems)
-    kept = [(cases[found.number], found) for found in findings if not found.excluded]
+    kept = [(case, found) for case, found in pairs if not found.excluded]
     if not kept:
         raise ValueError(
             f"At least one case must have a lesion. None of the {len(cases)} has: "
             "check that the label maps are the right files."
         )
-    reasons = {cases[found.number].identifier: found.excluded for found in findings}
-    return kept, {name: reason for name, reason in reasons.items() if reason}
+    return kept, {c.identifier: found.excluded for c, found in pairs if found.excluded}
 
 
 def finish_dataset(
@@ -152,8 +137,8 @@ def finish_dataset(
     name: str,
     choices: Mapping[str, Any],
     excluded: Mapping[str, str] | Collection[str],
-    terms: Sequence[Terms] = (),
-    extraction: BrainExtraction | None = None,
+    terms: Sequence[Terms],
+    extraction: BrainExtraction,
 ) -> None:
     """Name the stored cases, and write all that a data set holds beside them.
 
@@ -166,7 +151,7 @@ def finish_dataset(
         name: Name of the data set.
         choices: Options that decided about the contents, the seed of the folds too.
         excluded: Names of the cases that were left out, with the reason.
-        terms: Terms of use of public sources.
+        terms: Terms of use of public sources, if there are any.
         extraction: How brains were extracted.
 
     Raises:
@@ -177,19 +162,19 @@ def finish_dataset(
     labels = {"background": 0, "lesion": LESION}
     if any(max(case.values.values()) > LESION for case, _ in kept):
         labels["ignore"] = LESION + 1
-    what = "Contrast-enhanced T1w images with enhancing lesions"
+    channel, what = "CE-T1w", "Contrast-enhanced T1w images with enhancing lesions"
+    origin: dict[str, Any] = {}
     if terms:
+        channel = terms[0].channel
         names = ", ".join(term.name for term in terms)
-        what = f"{terms[0].channel} images with white matter lesions from {names}"
-    extra: dict[str, Any] = {"name": name, "description": what}
-    if terms:
-        extra |= {
+        what = f"{channel} images with white matter lesions from {names}"
+        origin = {
             "reference": "; ".join(term.reference for term in terms),
             "release": "; ".join(f"{term.name}: {term.release}" for term in terms),
             "licence": "; ".join(f"{term.name}: {term.license}" for term in terms),
             "citation": [citation for term in terms for citation in term.citations],
         }
-    write_header(folder, terms[0].channel if terms else "CE-T1w", labels, extra)
+    write_header(folder, channel, labels, {"name": name, "description": what, **origin})
     training = [case for case, _ in kept if case.split == "train"]
     folds = split_into_folds(training, choices["seed"])
     if folds is not None:
@@ -206,8 +191,8 @@ def finish_dataset(
     packages = ("nibabel", "numpy", "SimpleITK")
     record = {
         "converter": f"nnunet-cel {importlib.metadata.version('nnunet-cel')}",
-        "versions": (extraction or BrainExtraction("none")).versions(*packages),
-        "choices": dict(choices),
+        "versions": extraction.versions(*packages),
+        "choices": choices,
         "excluded": excluded,
         "cases": notes,
     }
@@ -215,46 +200,41 @@ def finish_dataset(
 
 
 def _store(
-    folder: Path,
-    extraction: BrainExtraction | None,
-    numbered: tuple[int, SourceCase],
+    folder: Path, extraction: BrainExtraction, numbered: tuple[int, SourceCase]
 ) -> Finding:
-    """Write a case, and return what was found, errors included."""
+    """Write a case, and return what was found."""
     number, case = numbered
-    try:
-        image, label = read_case(case)
-        lesion = label.voxels == LESION
-        lacking = _lacks_lesion(case, lesion)
-        notes: dict[str, Any] = {
-            "lesion_voxels": int(lesion.sum()),
-            "lesion_volume_ml": round(lesion.sum() * image.voxel_volume / 1000, 6),
-            **case.facts,
-        }
-        paths = [case.image, *case.labels]
-        if case.strip_on is not None and extraction is not None:
-            paths.append(case.strip_on)
-            guide = read_volume(case.strip_on)
-            check_same_grid(f"The image {case.strip_on}", guide, image)
-            brain = extraction.mask((case.identifier, *case.mask_names), guide)
-            outside = int((lesion & ~brain).sum())
-            # A lesion at the rim of the mask keeps the intensities that make it one.
-            brain = brain | lesion
-            volume = float(brain.sum()) * image.voxel_volume / 1e3
-            notes["brain_volume_ml"] = round(volume)
-            notes["lesion_voxels_outside_brain_mask"] = outside
-            image = Volume(np.where(brain, image.voxels, 0), image.affine)
-        wrong = int((~np.isfinite(image.voxels)).sum())
-        if wrong:
-            raise ValueError(
-                f"The image {case.image} must have finite voxels. Got {wrong} that are "
-                "NaN or infinite: replace them, or remove the skull if they lie "
-                "outside the brain."
-            )
-        files = {path: sha256(path) for path in paths}
-    except (ValueError, OSError) as error:
-        return Finding(number, problem=str(error))
+    image, label = read_case(case)
+    lesion = label.voxels == LESION
+    lacking = _lacks_lesion(case, lesion)
+    notes: dict[str, Any] = {
+        "lesion_voxels": int(lesion.sum()),
+        "lesion_volume_ml": round(lesion.sum() * image.voxel_volume / 1000, 6),
+        **case.facts,
+    }
+    paths = [case.image, *case.labels]
+    if case.strip_on is not None:
+        paths.append(case.strip_on)
+        guide = read_volume(case.strip_on)
+        check_same_grid(f"The image {case.strip_on}", guide, image)
+        brain = extraction.mask((case.identifier, *case.mask_names), guide)
+        outside = int((lesion & ~brain).sum())
+        # A lesion at the rim of the mask keeps the intensities that make it one.
+        brain = brain | lesion
+        volume = float(brain.sum()) * image.voxel_volume / 1e3
+        notes["brain_volume_ml"] = round(volume)
+        notes["lesion_voxels_outside_brain_mask"] = outside
+        image = Volume(np.where(brain, image.voxels, 0), image.affine)
+    wrong = int((~np.isfinite(image.voxels)).sum())
+    if wrong:
+        raise ValueError(
+            f"The image {case.image} must have finite voxels. Got {wrong} that are "
+            "NaN or infinite: replace them, or remove the skull if they lie "
+            "outside the brain."
+        )
+    files = {path: sha256(path) for path in paths}
     if not lacking:
-        write_case(folder, RawCase(str(number), image, label))
+        write_case(folder, str(number), image, label)
     return Finding(number, files, notes, excluded=lacking)
 
 

@@ -15,8 +15,8 @@ import argparse
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import SourceCase, Terms, find_kinds
-from nnunet_cel.scans import refuse
+from nnunet_cel.dataset_conversion.source import NIFTI, SourceCase, Terms
+from nnunet_cel.scans import find_files, refuse
 
 __all__ = ["TERMS", "add_arguments", "find_cases"]
 
@@ -36,10 +36,10 @@ TERMS = Terms(
 
 Rater = Literal["1", "2", "union", "intersection"]
 
-_FILES = {
-    kind: rf"training(?P<subject>\d{{2}})_(?P<time>\d{{2}})_{name}"
-    for kind, name in (("image", "flair_pp"), ("1", "mask1"), ("2", "mask2"))
-}
+_FILES = [
+    rf"(?i)/training(?P<subject>\d{{2}})_(?P<time>\d{{2}})_{name}{NIFTI}"
+    for name in ("flair_pp", "mask1", "mask2")
+]
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -72,8 +72,9 @@ def find_cases(
     Raises:
         ValueError: If there is no case, a file is there twice, or a mask is missing.
     """
-    found = find_kinds(root, _FILES, lambda match: (match["subject"], match["time"]))
-    images = found["image"]
+    images, first, second = find_files(
+        root, _FILES, lambda match: (match["subject"], match["time"])
+    )
     if not images:
         raise ValueError(
             "The folder of ISBI 2015 must hold files such as "
@@ -81,12 +82,13 @@ def find_cases(
             "training_final_v4.zip there."
         )
     last = dict(sorted(images))
-    last |= dict(sorted(set(images) & {*found["1"], *found["2"]}))
+    last |= dict(sorted(set(images) & {*first, *second}))
     taken = [key for key in sorted(images) if all_timepoints or last[key[0]] == key[1]]
-    raters = (rater,) if rater in ("1", "2") else ("1", "2")
+    masks = {"1": [first], "2": [second]}.get(rater, [first, second])
+    raters = rater if len(masks) == 1 else "1 and 2"
     refuse(
-        (images[key] for key in taken if any(key not in found[r] for r in raters)),
-        f"Every image must have a mask of rater {' and '.join(raters)}. Got none for:",
+        (images[key] for key in taken if any(key not in mask for mask in masks)),
+        f"Every image must have a mask of rater {raters}. Got none for:",
         "Unpack training_final_v4.zip again, or choose another --rater.",
     )
     return [
@@ -95,7 +97,7 @@ def find_cases(
             source=TERMS.name,
             root=Path(root),
             image=images[subject, time],
-            labels=tuple(found[r][subject, time] for r in raters),
+            labels=tuple(mask[subject, time] for mask in masks),
             combine="intersection" if rater == "intersection" else "union",
             group=f"ISBI2015_{subject}",
             stratum=TERMS.name,

@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cel.dataset_conversion.conversion import Kept
-from nnunet_cel.dataset_conversion.source import SourceCase, Terms, find_kinds
-from nnunet_cel.scans import refuse
+from nnunet_cel.dataset_conversion.source import NIFTI, SourceCase, Terms
+from nnunet_cel.scans import find_files, refuse
 
-__all__ = ["TERMS", "add_arguments", "check_release", "find_cases"]
+__all__ = ["TERMS", "add_arguments", "find_cases"]
 
 TERMS = Terms(
     name="MSSEG 2016",
@@ -40,8 +38,6 @@ TERMS = Terms(
     paper_cases=52,
 )
 
-_ALL_CASES = 53
-
 # Only the training part of 2016 was not distributed under a name of its own.
 _OLD_TRAINING = frozenset(
     f"{center}{patient}"
@@ -56,11 +52,14 @@ _OLD_TRAINING = frozenset(
 # The current layout, and those of 2016.
 _NEW = r"(?P<part>Training|Testing)/Center_(?P<center>\d\d)/Patient_(?P<patient>\d\d)"
 _OLD = r"(?P<old>\d{5}[A-Z]{4})(?:_\d)?"
-_FILES = {
-    "image": f"(?:{_NEW}/Preprocessed_Data|{_OLD})/FLAIR_preprocessed",
-    "raw": f"(?:{_NEW}/Raw_Data/|{_OLD}/3D)FLAIR",
-    "consensus": f"(?:{_NEW}/Masks|{_OLD})/Consensus",
-}
+_FILES = [
+    f"(?i)/(?:{name}){NIFTI}"
+    for name in (
+        f"(?:{_NEW}/Preprocessed_Data|{_OLD})/FLAIR_preprocessed",
+        f"(?:{_NEW}/Raw_Data/|{_OLD}/3D)FLAIR",
+        f"(?:{_NEW}/Masks|{_OLD})/Consensus",
+    )
+]
 
 
 def add_arguments(group: argparse._ArgumentGroup) -> None:
@@ -87,8 +86,7 @@ def find_cases(
         ValueError: If there is no case, a file is there twice, a consensus is missing,
             or there are two layouts.
     """
-    found = find_kinds(root, _FILES, _key)
-    preprocessed, raw, consensus = found["image"], found["raw"], found["consensus"]
+    preprocessed, raw, consensus = find_files(root, _FILES, _key)
     images = raw | preprocessed
     if len({len(patient) for _, _, patient in images}) != 1:
         got = "both the current and the old layout" if images else "no such file"
@@ -129,19 +127,6 @@ def find_cases(
             )
         )
     return cases
-
-
-def check_release(cases: Sequence[SourceCase], kept: Sequence[Kept]) -> None:
-    """Refuse a whole release in which not exactly one consensus is empty."""
-    names = {case.identifier for case in cases if case.source == TERMS.name}
-    full = {case.identifier for case, found in kept if found.notes["lesion_voxels"]}
-    empty = sorted(names - full)
-    if len(names) == _ALL_CASES and len(empty) != 1:
-        raise ValueError(
-            f"Of the {_ALL_CASES} cases of MSSEG 2016 exactly one must have an empty "
-            f"consensus. Got {', '.join(empty) or 'none'}: the files are not those of "
-            "the release. Unpack them again."
-        )
 
 
 def _key(match: re.Match[str]) -> tuple[str, str, str]:

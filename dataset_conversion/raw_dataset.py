@@ -16,22 +16,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nnunet_cel.files import new_folder, to_json, write_whole
+from nnunet_cel.files import to_json, write_whole
 from nnunet_cel.volumes import Volume, write_volume
 
 __all__ = [
     "MARK",
-    "RawCase",
     "dataset_folder",
     "rename_case",
     "write_case",
     "write_header",
-    "write_raw_dataset",
 ]
 
 MARK = "dataset.json"
@@ -39,23 +36,6 @@ MARK = "dataset.json"
 
 _ENDING = ".nii.gz"
 _SUFFIX = {"train": "Tr", "test": "Ts"}
-
-
-@dataclass(frozen=True)
-class RawCase:
-    """One case on its way into a data set.
-
-    Args:
-        identifier: Name of the case, for example ``"WMH_001"``.
-        image: Finite voxels.
-        label: Integers of one byte on the same grid.
-        split: ``"train"`` or ``"test"``.
-    """
-
-    identifier: str
-    image: Volume
-    label: Volume
-    split: Literal["train", "test"] = "train"
 
 
 def dataset_folder(parent: Path | str | None, dataset_id: int, name: str) -> Path:
@@ -93,40 +73,20 @@ def dataset_folder(parent: Path | str | None, dataset_id: int, name: str) -> Pat
     return folder
 
 
-def write_raw_dataset(
-    folder: Path | str,
-    cases: Iterable[RawCase],
-    *,
-    channel: str,
-    extra: Mapping[str, Any],
-    overwrite: bool = False,
-) -> Path:
-    """Write a raw data set that nnU-Net can plan and preprocess, whole or not at all.
+def write_case(
+    folder: Path, name: str, image: Volume, label: Volume, split: str = "train"
+) -> None:
+    """Write a case into a data set.
 
     Args:
-        folder: Where the data set is to be.
-        cases: The cases, taken one by one, so that a generator keeps one in memory.
-        channel: Kind of the images; nnU-Net picks the normalization by it.
-        extra: More entries for ``dataset.json``, such as description or license.
-        overwrite: Whether an existing data set is replaced.
-
-    Raises:
-        FileExistsError: If the data set exists and ``overwrite`` is False.
+        folder: The folder of the data set.
+        name: Name of the case, for example ``"WMH_001"``.
+        image: Finite voxels.
+        label: Integers of one byte on the same grid.
+        split: ``"train"`` or ``"test"``.
     """
-    folder = Path(folder)
-    with new_folder(
-        folder, what="data set", mark=MARK, overwrite=overwrite
-    ) as unfinished:
-        for case in cases:
-            write_case(unfinished, case)
-        write_header(unfinished, channel, {"background": 0, "lesion": 1}, extra)
-    return folder
-
-
-def write_case(folder: Path, case: RawCase) -> None:
-    """Write image and label map of a case into a data set."""
-    for channel, volume in (("_0000", case.image), ("", case.label)):
-        path = _path(folder, case.identifier, channel, case.split)
+    for channel, volume in (("_0000", image), ("", label)):
+        path = _path(folder, name, channel, split)
         path.parent.mkdir(exist_ok=True)
         write_volume(path, volume)
 

@@ -3,25 +3,22 @@
 Words:
 
 - *source*: a data set in the layout in which it was distributed, or a clinic's scans.
-  A public one is a module with ``TERMS``, ``add_arguments`` and ``find_cases``, and
-  with ``check_release(cases, kept)`` if it can tell whether a release is whole.
+  A public one is a module with ``TERMS``, ``add_arguments`` and ``find_cases``.
 - *root*: the folder of a source that the user names.
 - *source case*: the files of one case below the root, and what to do with them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from nnunet_cel.scans import find_files, find_unique
+__all__ = ["NIFTI", "SourceCase", "Terms"]
 
-__all__ = ["SourceCase", "Terms", "find_kinds"]
-
-Key = TypeVar("Key", bound=tuple[object, ...])
+NIFTI = r"\.nii(?:\.gz)?$"
+"""Regular expression of the endings in which public data sets are distributed."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,11 @@ class Terms:
 
     def as_text(self) -> str:
         """Return the terms as lines for the terminal."""
-        rows = [
-            ("content", self.content),
-            ("access", self.access),
-            ("terms", self.license),
-            *(("cite", citation) for citation in self.citations),
+        lines = [
+            f"{self.name}\n  content  {self.content}",
+            f"  access   {self.access}\n  terms    {self.license}",
+            *(f"  cite     {citation}" for citation in self.citations),
         ]
-        lines = [self.name, *(f"  {title:<8} {text}" for title, text in rows)]
         return "\n".join(lines)
 
 
@@ -104,26 +99,3 @@ class SourceCase:
     other_values_cure: str = "is it the right file?"
     mask_names: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-
-
-def find_kinds(
-    root: Path | str,
-    kinds: Mapping[str, str],
-    key: Callable[[re.Match[str]], Key],
-) -> dict[str, dict[Key, Path]]:
-    """Return the NIfTI files of each kind, such as images and label maps, by case.
-
-    Args:
-        root: Any folder that holds the source or a part of it.
-        kinds: Regular expression of each kind, which the path without its ending must
-            end in, in small letters or capitals.
-        key: Makes the key of a case from the match.
-
-    Raises:
-        ValueError: If a case has several files of a kind.
-    """
-    files = find_files(root)
-    return {
-        kind: find_unique(files, rf"(?i)(?:^|/){pattern}\.nii(?:\.gz)?$", key)
-        for kind, pattern in kinds.items()
-    }

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cel.dataset_conversion.source import SourceCase, Terms, find_kinds
-from nnunet_cel.scans import refuse
+from nnunet_cel.dataset_conversion.source import NIFTI, SourceCase, Terms
+from nnunet_cel.scans import find_files, refuse
 
 __all__ = ["TERMS", "add_arguments", "find_cases"]
 
@@ -47,7 +47,7 @@ _GE3T_TRAINING = frozenset(
 )
 
 _SUBJECT = (
-    r"(?:(?P<part>training|test)/)?(?:Amsterdam/)?(?:(?P<part2>Train|Test)_)?"
+    r"(?i)/(?:(?P<part>training|test)/)?(?:Amsterdam/)?(?:(?P<part2>Train|Test)_)?"
     r"(?P<scanner>Utrecht|Singapore|GE3T|GE1T5|Philips_VU[ _]?\.?PETMR_01[._]?)"
     r"/(?P<number>\d+)/"
 )
@@ -107,8 +107,9 @@ def find_cases(
         ValueError: If there is no case, a file is there twice, or a label map or T1w
             image is missing.
     """
-    found = find_kinds(root, {name: _SUBJECT + name for name in _NAMES}, _key)
-    flair, raw, t1, raw_t1, labels, rearranged = found.values()
+    flair, raw, t1, raw_t1, labels, rearranged = find_files(
+        root, [_SUBJECT + name + NIFTI for name in _NAMES], _key
+    )
     images, t1, labels = raw | flair, raw_t1 | t1, rearranged | labels
     wanted = [key for key in sorted(images) if key[0] in parts and key[1] in scanners]
     if not wanted:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import locale
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,8 @@ __all__ = ["dicom_files", "keep_locale", "read_series"]
 
 Array = npt.NDArray[Any]
 
-_PLACE = {
-    "0020|0032": "Image Position (Patient)",
-    "0020|0037": "Image Orientation (Patient)",
-    "0028|0030": "Pixel Spacing",
-}
-"""Names of the tags that tell where a slice lies."""
+_PLACE = ("0020|0032", "0020|0037", "0028|0030")
+"""Tags of the position of a slice, its orientation and the distances of its pixels."""
 
 _TOLERANCE = 0.01  # of the distance of slices, and of directions
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
@@ -67,45 +63,36 @@ def read_series(folder: Path) -> Any:
     import SimpleITK as sitk  # takes half a second, and most data are NIfTI
 
     reader = sitk.ImageSeriesReader()
-    series = reader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise ValueError(
-            f"The folder {folder} must hold exactly one DICOM series. It holds "
-            f"{len(series)}: name a folder of one series alone."
-        )
-    files = [Path(name) for name in reader.GetGDCMSeriesFileNames(str(folder), *series)]
-    left_over = {p.name for p in dicom_files(folder)} - {p.name for p in files}
-    if left_over or len(files) < 2:
+    series = [
+        reader.GetGDCMSeriesFileNames(str(folder), number)
+        for number in reader.GetGDCMSeriesIDs(str(folder))
+    ]
+    files = [Path(name) for names in series for name in names]
+    lost = sorted({p.name for p in dicom_files(folder)} - {p.name for p in files})
+    if len(series) != 1 or lost or len(files) < 2:
         raise ValueError(
             f"The DICOM files in {folder} must be one series, a file for each slice. "
-            f"Got {len(files)} of a series, and {len(left_over)} that cannot be read "
-            f"({', '.join(sorted(left_over)[:5])}): get them again, or convert files "
-            "of several slices to NIfTI, for example with dcm2niix."
+            f"Got {len(files)} of {len(series)} series and {len(lost)} that cannot be "
+            f"read ({', '.join(lost[:5])}): name a folder of one series, get it again, "
+            "or convert files of several slices to NIfTI, for example with dcm2niix."
         )
-    reader.SetFileNames([str(path) for path in files])
+    reader.SetFileNames(series[0])
     reader.MetaDataDictionaryArrayUpdateOn()
-    warnings = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what it warns of is refused
-    try:
-        image = reader.Execute()
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warnings)
-    tags = [
-        {key: reader.GetMetaData(i, key) for key in reader.GetMetaDataKeys(i)}
-        for i in range(len(files))
-    ]
-    _check_slices(folder, files, tags)
-    for path, of_slice in zip(files, tags, strict=True):
-        _check_length(path, of_slice)
+    image = reader.Execute()
+    tags = {
+        file: {key: reader.GetMetaData(i, key) for key in reader.GetMetaDataKeys(i)}
+        for i, file in enumerate(files)
+    }
+    _check_slices(folder, tags)
+    for file in files:
+        _check_length(file, tags[file])
     return image
 
 
-def _check_slices(
-    folder: Path, files: Sequence[Path], tags: Sequence[dict[str, str]]
-) -> None:
+def _check_slices(folder: Path, tags: Mapping[Path, dict[str, str]]) -> None:
     """Refuse slices that are not parallel, equally far apart and above each other."""
     position, orientation, spacing = (
-        np.array([_numbers(path, t, tag) for path, t in zip(files, tags, strict=True)])
+        np.array([_numbers(path, known, tag) for path, known in tags.items()])
         for tag in _PLACE
     )
     steps = np.diff(position, axis=0)
@@ -139,7 +126,7 @@ def _numbers(path: Path, tags: dict[str, str], tag: str) -> list[float]:
     except (KeyError, ValueError) as error:
         raise ValueError(
             f"The DICOM file {path} must be one slice with numbers in the tag "
-            f"{_PLACE[tag]}. Got {tags.get(tag, '').strip()[:100]!r}: get it again, or "
+            f"{tag}. Got {tags.get(tag, '').strip()[:100]!r}: get it again, or "
             "convert the series to NIfTI, for example with dcm2niix."
         ) from error
 
@@ -163,9 +150,7 @@ def _check_length(path: Path, tags: dict[str, str]) -> None:
 
 def _is_dicom(path: Path) -> bool:
     """Return whether a file is a DICOM image, from its ending or its first bytes."""
-    if path.name == "DICOMDIR":  # a list of the other files
-        return False
     if path.suffix.lower() in (".dcm", ".ima"):
         return True
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    with path.open("rb") as file:  # DICOMDIR is a list of the other files
+        return path.name != "DICOMDIR" and file.read(132)[128:] == b"DICM"

@@ -7,7 +7,6 @@ it behind; it is in nobody's way, and may be removed.
 from __future__ import annotations
 
 import csv
-import errno
 import hashlib
 import io
 import json
@@ -17,7 +16,7 @@ import secrets
 import shutil
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,7 @@ import filelock
 import yaml
 
 __all__ = [
-    "check_replaceable",
     "locked",
-    "new_file",
     "new_folder",
     "read_json",
     "read_table",
@@ -64,44 +61,10 @@ def new_folder(
         overwrite: Whether an earlier result is replaced.
 
     Raises:
-        FileExistsError: If the folder exists and ``overwrite`` is False, or if it
-            appeared in the meantime.
+        FileExistsError: If the folder exists and ``overwrite`` is False.
+        OSError: If it appeared in the meantime.
         ValueError: If it holds something else, or what is read.
     """
-    folder = Path(os.path.realpath(folder))
-    check_replaceable(folder, what=what, mark=mark, inputs=inputs, overwrite=overwrite)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = _hidden(folder, "partial"), _hidden(folder, "old")
-    partial.mkdir()
-    try:
-        yield partial
-        if overwrite and folder.exists():
-            folder.rename(old)
-        try:
-            partial.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                raise
-            raise FileExistsError(
-                f"The {what} {folder} is there by now, written by another command, "
-                "and is not replaced. Choose another folder."
-            ) from error
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def check_replaceable(
-    folder: Path | str,
-    *,
-    what: str,
-    mark: str | None = None,
-    inputs: Iterable[Path | str] = (),
-    overwrite: bool = False,
-) -> None:
-    """Refuse a place for a folder as :func:`new_folder` does, before any work."""
     folder = Path(os.path.realpath(folder))
     for path in inputs:
         if Path(os.path.realpath(path)).is_relative_to(folder):
@@ -109,20 +72,31 @@ def check_replaceable(
                 f"The {what} must be written to a folder of its own. Got {folder}, "
                 f"which is or holds {path}, which is read: choose another one."
             )
-    if not folder.exists():
-        return
-    empty = folder.is_dir() and not any(folder.iterdir())
+    empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     if not overwrite and not empty:
         raise FileExistsError(
             f"The {what} {folder} exists and is not replaced without being told so. "
             f"Choose another folder{', or add --overwrite' if mark else ''}."
         )
-    known = mark is None or (folder / mark).is_file()
-    if not folder.is_dir() or not (known or empty):
+    known = folder.is_dir() and (mark is None or (folder / mark).is_file())
+    if not known and not empty:
         raise ValueError(
             f"Only an earlier {what} is replaced. Got {folder}, which has no {mark}: "
             "choose another folder."
         )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial, old = _hidden(folder, "partial"), _hidden(folder, "old")
+    partial.mkdir()
+    try:
+        yield partial
+        if overwrite and folder.exists():
+            folder.rename(old)
+        partial.rename(folder)  # fails if another command wrote it by now
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_whole(path: Path | str, content: str | bytes, *, mode: int = 0o666) -> None:
@@ -152,29 +126,6 @@ def write_whole(path: Path | str, content: str | bytes, *, mode: int = 0o666) ->
         partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def new_file(path: Path | str) -> Iterator[Path]:
-    """Yield a path to write to, of the same name; at the end it takes its place.
-
-    For libraries that write to a path and go by its ending. The file lies in a hidden
-    folder beside its place meanwhile. If the block raises, what stood there stays.
-
-    Args:
-        path: The file, replaced if it exists.
-
-    Raises:
-        OSError: If the folder cannot be made, or the file was not written.
-    """
-    path = Path(path)
-    folder = _hidden(path, "partial")
-    folder.mkdir()
-    try:
-        yield folder / path.name
-        (folder / path.name).replace(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _hidden(path: Path, kind: str) -> Path:
     """Return a new hidden name beside a path."""
     return path.with_name(f".{path.name}.{kind}-{secrets.token_hex(4)}")
@@ -192,18 +143,15 @@ def locked(path: Path | str, message: str) -> Iterator[None]:
         ValueError: If another process holds the lock.
         OSError: If the file cannot be made.
     """
-    lock = filelock.FileLock(path)
+    lock: AbstractContextManager[Any]
     try:
-        lock.acquire(timeout=0)
+        lock = filelock.FileLock(path).acquire(timeout=0)
     except filelock.Timeout:
         raise ValueError(message) from None
     except NotImplementedError:  # some network file systems have no locks
+        lock = nullcontext()
+    with lock:
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def to_csv(rows: Iterable[Iterable[Any]]) -> str:
@@ -239,21 +187,18 @@ def read_table(file: Path, *, required: Sequence[str]) -> list[dict[str, str]]:
             f'{error}. Save it anew, as "CSV UTF-8".'
         ) from error
     columns = [name.lower() for name in header]
-    pad = [""] * len(columns)
-    rows = [dict(zip(columns, cells + pad, strict=False)) for cells in lines]
-    good = [len(set(columns)) == len(columns) and set(required) <= set(columns)]
-    good += [
-        len(cells) <= len(columns) and all(row.get(name) for name in required)
-        for cells, row in zip(lines, rows, strict=True)
-    ]
-    if not all(good):
-        number = good.index(False)
-        raise ValueError(
-            f"The table {file} must have the columns {', '.join(required)}, each once "
-            "and without an empty cell, and no cell beyond the columns. Got "
-            f"{', '.join([header, *lines][number]) or 'nothing'} in row {number + 1}."
-        )
-    return rows
+    rows: list[dict[str, str]] = []
+    for number, cells in enumerate([header, *lines], start=1):
+        row = dict(zip(columns, cells + [""] * len(columns), strict=False))
+        twice_or_beyond = len(row) < max(len(columns), len(cells))
+        if twice_or_beyond or not all(map(row.get, required)):
+            raise ValueError(
+                f"The table {file} must have the columns {', '.join(required)}, each "
+                "once and without an empty cell, and no cell beyond the columns. Got "
+                f"{', '.join(cells) or 'nothing'} in row {number}."
+            )
+        rows.append(row)
+    return rows[1:]
 
 
 def _cleaned(cells: list[str]) -> list[str]:
@@ -322,14 +267,10 @@ def sha256(path: Path | str) -> str:
     Hidden files and what Windows leaves in folders do not count.
     """
     path = Path(path)
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(path.iterdir()):
-            hidden = file.name.startswith(".") or file.name == "Thumbs.db"
-            if file.is_file() and not hidden:
-                digest.update(bytes.fromhex(sha256(file)))
-    else:
-        with path.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    for file in sorted(path.iterdir()):
+        if file.is_file() and not file.name.startswith((".", "Thumbs.db")):
+            digest.update(bytes.fromhex(sha256(file)))
     return digest.hexdigest()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,7 +37,6 @@ __all__ = [
     "find_files",
     "find_images",
     "find_label_maps",
-    "find_unique",
     "is_bids",
     "is_single",
     "pair_cases",
@@ -133,30 +132,35 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[Path]]]:
             yield Path(name), subfolders, images
 
 
-def find_files(root: Path | str) -> list[Path]:
-    """Return all image files below a folder, in the order of their names."""
-    return sorted(file for _, _, files in _walk(Path(root)) for file in files)
+def find_files(
+    root: Path | str, patterns: Sequence[str], key: Callable[[re.Match[str]], Key]
+) -> list[dict[Key, Path]]:
+    """Return the image files below a folder that match each pattern, by a key.
 
-
-def find_unique(
-    files: Iterable[Path],
-    pattern: str,
-    key: Callable[[re.Match[str]], Key],
-) -> dict[Key, Path]:
-    """Return the files whose path matches a pattern, by a key made from the match.
-
-    The regular expression is searched in the absolute path with ``/`` between folders,
+    The regular expressions are searched in absolute paths with ``/`` between folders,
     so that any folder of a source may be named.
 
+    Args:
+        root: The folder.
+        patterns: One for each kind of files, such as images and label maps.
+        key: Makes the key of a case from the match.
+
     Raises:
-        ValueError: If several files have the same key.
+        ValueError: If several files of a kind have the same key.
     """
-    matches = ((re.search(pattern, file.absolute().as_posix()), file) for file in files)
-    return _unique(
-        ((key(match), file) for match, file in matches if match),
-        "There must be one file of a kind for each case.",
-        "Name the folder of one copy only.",
-    )
+    files = sorted(file for _, _, files in _walk(Path(root)) for file in files)
+    return [
+        _unique(
+            (
+                (key(match), file)
+                for file in files
+                if (match := re.search(pattern, file.absolute().as_posix()))
+            ),
+            "There must be one file of a kind for each case.",
+            "Name the folder of one copy only.",
+        )
+        for pattern in patterns
+    ]
 
 
 def case_name(path: Path) -> str:
@@ -175,8 +179,7 @@ def _holds_dicom(folder: Path) -> bool:
     """Return whether DICOM files lie in a folder itself, and no image beside them."""
     if all(split_ending(path)[1] for path in dicom_files(folder)):
         return False
-    _, _, images = next(_walk(folder))
-    if images:
+    if images := next(_walk(folder))[2]:
         raise ValueError(
             f"The folder {folder} must hold a DICOM series or image files. Got both, "
             f"for example {images[0].name}: move one of them."
@@ -351,14 +354,15 @@ def is_bids(folder: Path) -> bool:
 
 def _scans_of_table(file: Path) -> list[Scan]:
     """Return the scans that the rows of a table name."""
-    visits: Counter[str] = Counter()
-    scans = []
+    scans: list[Scan] = []
     for row in read_table(file, required=("subject", "image", "label")):
         subject = row["subject"]
-        visits[subject] += 1
-        session = row.get("session") or (str(visits[subject]) * (visits[subject] > 1))
+        visit = 1 + sum(scan.subject == subject for scan in scans)
+        session = row.get("session") or (str(visit) if visit > 1 else "")
         image, label = (file.parent / row[name] for name in ("image", "label"))
         scans.append(Scan(subject, session, image, label, row))
+    if not scans:
+        raise ValueError(f"The table {file} must have a row for each scan. Got none.")
     refuse(
         [path for s in scans for path in (s.image, s.label) if not path.exists()],
         f"The files in {file} must exist. Absent are:",
@@ -376,8 +380,7 @@ def _pair(root: Path, *patterns: str) -> list[Scan]:
         return subject, names.get("session") or ""
 
     start = re.escape(root.absolute().as_posix())
-    files = find_files(root)
-    found, masks = (find_unique(files, f"^{start}/{part}$", key) for part in patterns)
+    found, masks = find_files(root, [f"^{start}/{part}$" for part in patterns], key)
     if not found:
         raise ValueError(
             f"The folder {root} must hold images that are named as expected. It holds "

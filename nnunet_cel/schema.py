@@ -10,9 +10,8 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-import types
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, TypeVar, Union, get_args, get_origin
+from collections.abc import Collection, Iterator
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -46,6 +45,10 @@ _RULES = {
     "literal_error": "one of {expected}",
 }
 """Our words for what pydantic calls its kinds of errors."""
+
+
+# pydantic names the branches of unions, too, which nobody wrote.
+_BRANCH = re.compile(r"[\[(]|^(int|float|str|bool|none|list|dict|tuple)$")
 
 
 class Model(BaseModel):
@@ -95,60 +98,46 @@ def _problems(
     """Yield a sentence for each thing that is wrong."""
     for found in error.errors(include_url=False):
         kind, context = found["type"], found.get("ctx", {})
-        # pydantic names the branches of unions, too, which nobody wrote.
-        path = [p for p in found["loc"] if isinstance(p, int) or _is_key(str(p))]
-        name = ".".join(map(str, path)) or "content"
-        if kind == "extra_forbidden":
-            *above, key = found["loc"]  # a key that may be called "int"
-            path = [p for p in above if isinstance(p, int) or _is_key(str(p))]
-            name = ".".join(map(str, [*path, key]))
+        *above, key = map(str, found["loc"] or ("content",))
+        path = [part for part in above if not _BRANCH.search(part)]
+        if kind == "extra_forbidden":  # of a key that may be called "int"
             known = _keys(model, path)
             yield (
-                f"{what} has no setting {name!r}.{closest(key, known)} "
-                f"Known here: {', '.join(known)}."
+                f"{what} has no setting {'.'.join([*path, key])!r}."
+                f"{closest(key, known)} Known here: {', '.join(known)}."
             )
-        elif kind == "missing":
+            continue
+        name = ".".join(path if _BRANCH.search(key) else [*path, key])
+        if kind == "missing":
             yield f"The {name!r} of {what} must be given. It is missing."
         elif kind == "value_error":  # raised by a validator, in our words already
             text = str(context["error"])
-            # One that begins with "must" tells the rule alone.
-            alone = text.startswith("must ")
-            yield f"The {name!r} of {what} {text}" if alone else text
+            tells_rule_alone = text.startswith("must ")
+            yield f"The {name!r} of {what} {text}" if tells_rule_alone else text
         else:
-            rule = _RULES.get(kind, "").format(**context) or _rule(found["msg"])
-            hint = ""
-            if kind == "literal_error":
-                hint = closest(found["input"], re.findall("'(.*?)'", rule))
+            rule = found["msg"].removeprefix("Input should be ")
+            if kind in _RULES:
+                rule = _RULES[kind].format(**context)
+            choices = re.findall("'(.*?)'", rule) if kind == "literal_error" else []
+            hint = closest(found["input"], choices)
             yield (
                 f"The {name!r} of {what} must be {rule}. "
                 f"Got {_SHORT.repr(found['input'])} instead.{hint}"
             )
 
 
-def _rule(message: str) -> str:
-    """Return the rule in a message of pydantic."""
-    return message.removeprefix("Input should be ").removeprefix("a valid ")
-
-
-def _is_key(part: str) -> bool:
-    """Return whether a part of a location is a key, and no branch of a union."""
-    return not re.search(r"[\[(]|^(int|float|str|bool|none|list|dict|tuple)$", part)
-
-
-def _keys(model: type[BaseModel], path: list[int | str]) -> list[str]:
+def _keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Return the keys of the record at a place below a model."""
     for part in path:
-        field = model.model_fields.get(str(part))
-        inner = next(_models(field.annotation), None) if field else None
-        if inner is not None:
-            model = inner
+        field = model.model_fields.get(part)
+        model = next(_models(field.annotation), model) if field else model
     return list(model.model_fields)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     """Yield the models that a type is made of."""
-    if get_origin(annotation) in (Union, types.UnionType, list, tuple, dict, Mapping):
-        for part in get_args(annotation):
-            yield from _models(part)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    parts = get_args(annotation)
+    for part in parts:
+        yield from _models(part)
+    if not parts and isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation

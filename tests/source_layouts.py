@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -26,18 +26,7 @@ from nnunet_cel.phantom.subject import Kind, Subject
 from nnunet_cel.volumes import Volume, write_volume
 
 
-class TinySubject(Subject):
-    """Also has a label map as in old releases."""
-
-    @property
-    def shifted_lesions(self) -> Volume:
-        """The lesions, with a rounding error in the affine."""
-        shift = np.zeros((4, 4))
-        shift[:3, 3] = 2e-4
-        return Volume(self.lesions.voxels, self.lesions.affine + shift)
-
-
-def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySubject:
+def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> Subject:
     """Make a subject of a few voxels on an oblique grid.
 
     It has a lesion of six voxels, number 1 of the kind ``"wmh"`` other pathology, too.
@@ -57,7 +46,7 @@ def make_tiny_subject(kind: Kind, index: int, *, lesions: bool = True) -> TinySu
     raw = raw.astype(np.float32 if index % 2 else np.int16)
     if kind == "wmh" and index == 1:
         label[3:5, 5, 1] = 2
-    return TinySubject(
+    return Subject(
         raw=Volume(raw, affine),
         brain_image=Volume(raw * brain.astype(raw.dtype), affine),
         t1=Volume(rng.integers(50, 150, shape).astype(np.int16), affine),
@@ -75,12 +64,6 @@ def _variant(name: str, rename: Callable[[str], str]) -> Layout:
         files.pop("", None)
         slots.append(replace(slot, files=files))
     return replace(layout, slots=slots)
-
-
-def _isbi_by_time_point(path: str) -> str:
-    """A folder for each time point."""
-    file = PurePosixPath(path)
-    return str(file.parent.parent / file.name.split("_")[1] / file.name)
 
 
 def _isbi_flat(path: str) -> str:
@@ -101,28 +84,22 @@ def _wmh_yucca(path: str) -> str:
     return path.replace("Amsterdam/GE3T", "Amsterdam/Train_GE3T")
 
 
-_MSSEG_OLD_IDS = (
+_MSSEG, _CEL = layouts.LAYOUTS["msseg2016"], layouts.LAYOUTS["cel-bids"]
+_MSSEG_TRAINING = (
     *("01016SACH", "01038PAGU", "01039VITE", "01040VANE", "01042GULE"),
     *("07001MOEL", "07003SATH", "07010NABO", "07040DORE", "07043SEME"),
     *("08002CHJE", "08027SYBR", "08029IVDI", "08031SEVE", "08037ROGU"),
 )
+_MSSEG_TEST = ("01045BRPO", *(f"030{i}XYZA" for i in range(46, 51)))  # one is original
 
 
-_RAW = "Unprocessed training dataset/TrainingDataset_MSSEG"
-_PREPROCESSED = "Pre-processed training dataset"
-_MSSEG_SLOTS = layouts.LAYOUTS["msseg2016"].slots
-
-
-def _old_test_files(number: int) -> dict[str, str]:
-    """The test set of the portal of 2016, without preprocessed images."""
-    center = next(iter(_MSSEG_SLOTS[15 + number].files)).split("Center_")[1][:2]
-    # The first name is an original one.
-    initials = "BRPO" if number == 0 else f"X{chr(65 + number % 26)}YZ"
-    folder = f"MSSEG-1 test/{center}{45 + number:03d}{initials}_1"
-    return {
-        f"{folder}/3DFLAIR.nii.gz": "raw",
-        f"{folder}/Consensus.nii.gz": "shifted_lesions",
-    }
+def _msseg_old(ids: Sequence[str], **files: str) -> Layout:
+    """Return a layout of the portal of 2016; ``{}`` stands for a patient."""
+    slots = [
+        replace(slot, files={path.format(name): what for what, path in files.items()})
+        for name, slot in zip(ids, _MSSEG.slots, strict=False)
+    ]
+    return replace(_MSSEG, slots=slots)
 
 
 def _csv_files(patient: str, session: str, number: int) -> dict[str, str]:
@@ -138,7 +115,6 @@ def _csv_files(patient: str, session: str, number: int) -> dict[str, str]:
 
 _CEL_AXES = ("RAS", "LPS", "PSR", "LAS")
 _PATIENTS = [*dict.fromkeys(patient for patient, _, _ in VISITS)]
-_MSSEG, _CEL = layouts.LAYOUTS["msseg2016"], layouts.LAYOUTS["cel-bids"]
 
 
 def _cel(image: str, label: str) -> Layout:
@@ -156,51 +132,28 @@ def _cel(image: str, label: str) -> Layout:
 
 LAYOUTS = {
     **layouts.LAYOUTS,
-    # the folders of the first subject lie one level up
-    "isbi2015-hoisted": _variant(
-        "isbi2015", lambda path: path.replace("training01/", "", 1)
-    ),
-    "isbi2015-timepoints": _variant("isbi2015", _isbi_by_time_point),
     "isbi2015-flat": _variant("isbi2015", _isbi_flat),
     "msseg2016-lowercase": _variant(
         "msseg2016",
         lambda path: re.sub("MSSEG-.+?/(.+?)/", lambda m: f"{m[1].lower()}/", path),
     ),
-    # the training set of the portal of 2016
-    "msseg2016-old": replace(
-        _MSSEG,
-        slots=[
-            replace(
-                slot,
-                files={
-                    f"{_RAW}/{name}/3DFLAIR.nii": "raw",
-                    f"{_RAW}/{name}/Consensus.nii": "shifted_lesions",
-                    f"{_PREPROCESSED}/{name}/FLAIR_preprocessed.nii": "brain_image",
-                },
-            )
-            for name, slot in zip(_MSSEG_OLD_IDS, _MSSEG_SLOTS, strict=False)
-        ],
+    "msseg2016-old": _msseg_old(
+        _MSSEG_TRAINING,
+        raw="Unprocessed training dataset/TrainingDataset_MSSEG/{}/3DFLAIR.nii",
+        lesions="Unprocessed training dataset/TrainingDataset_MSSEG/{}/Consensus.nii",
+        brain_image="Pre-processed training dataset/{}/FLAIR_preprocessed.nii",
     ),
     # the same with a folder of its own for label maps
-    "msseg2016-old-masks": replace(
-        _MSSEG,
-        slots=[
-            replace(
-                slot,
-                files={
-                    f"Pre-processed/{name}/FLAIR_preprocessed.nii.gz": "brain_image",
-                    f"ManualSegmentation/{name}/Consensus.nii.gz": "shifted_lesions",
-                },
-            )
-            for name, slot in zip(_MSSEG_OLD_IDS, _MSSEG_SLOTS, strict=False)
-        ],
+    "msseg2016-old-masks": _msseg_old(
+        _MSSEG_TRAINING,
+        brain_image="Pre-processed/{}/FLAIR_preprocessed.nii.gz",
+        lesions="ManualSegmentation/{}/Consensus.nii.gz",
     ),
-    "msseg2016-old-test": replace(
-        _MSSEG,
-        slots=[
-            replace(slot, files=_old_test_files(number))
-            for number, slot in enumerate(_MSSEG_SLOTS[15:])
-        ],
+    # without preprocessed images
+    "msseg2016-old-test": _msseg_old(
+        _MSSEG_TEST,
+        raw="MSSEG-1 test/{}_1/3DFLAIR.nii.gz",
+        lesions="MSSEG-1 test/{}_1/Consensus.nii.gz",
     ),
     # the training set of the portal of 2017: one archive for each scanner
     "wmh2017-portal": _variant(
@@ -241,12 +194,10 @@ def write_tree(folder: Path, layout: str, n: int, *, empty: bool = False) -> Pat
     chosen = LAYOUTS[layout]
     slots = chosen.slots[:n]
     if empty:
-        for path in (path for slot in slots for path in slot.files):
+        tables = chosen.tables(slots)
+        for path in (*tables, *(path for slot in slots for path in slot.files)):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).touch()
-        for path, text in chosen.tables(slots).items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
+            (folder / path).write_text(tables.get(path, ""))
     else:
         make_subject = partial(make_tiny_subject, chosen.kind)
         layouts.write_source_tree(folder, chosen, n, make_subject)

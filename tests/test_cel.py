@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from source_layouts import write_tree
 
-from nnunet_cel.dataset_conversion.cel import (
-    find_cases,
-    linking_table,
-    number_cases,
-)
+from nnunet_cel.dataset_conversion.cel import find_cases, linking_table, number_cases
 from nnunet_cel.dataset_conversion.conversion import Finding, Kept
 from nnunet_cel.dataset_conversion.source import SourceCase
 
@@ -31,14 +28,9 @@ def bids(tmp_path: Path) -> list[SourceCase]:
     return find_cases(write_tree(tmp_path / "bids", "cel-bids", 12, empty=True))
 
 
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    """Two patients in folders."""
-    return write_tree(tmp_path / "pairs", "cel-pairs", 2, empty=True)
-
-
-def test_cases_need_a_lesion(bids: list[SourceCase], pairs: Path) -> None:
+def test_cases_need_a_lesion(bids: list[SourceCase], tmp_path: Path) -> None:
     """One of more than three voxels; the diagnosis is the stratum where it is known."""
+    pairs = write_tree(tmp_path / "pairs", "cel-pairs", 2, empty=True)
     assert {case.stratum for case in bids} == {"MS", "NMOSD"}
     assert len({case.group for case in bids}) == 10
     assert {(c.min_lesion_voxels, c.without_lesion) for c in bids} == {(4, "exclude")}
@@ -49,54 +41,59 @@ def test_cases_need_a_lesion(bids: list[SourceCase], pairs: Path) -> None:
         find_cases(pairs, lesion_values=[0])
 
 
-def test_table_adds_a_column_to_folders(pairs: Path, tmp_path: Path) -> None:
-    """Any column can give the strata."""
-    table = tmp_path / "t.csv"
-    table.write_text("subject,Scanner\nDoe_Jane,A\nRoe_Joe,B\n")
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a table of two patients with one more column."""
 
-    cases = find_cases(pairs, table=table, group_by="scanner")
+    def write(column: str) -> Path:
+        name, *cells = column.split(",")
+        lines = [f"subject,image,label,{name}"]
+        for patient, cell in zip("abb", cells, strict=False):
+            (tmp_path / f"{patient}.nii").touch()
+            lines.append(f"{patient},{patient}.nii,{patient}.nii,{cell}")
+        file = tmp_path / "cases.csv"
+        file.write_text("\n".join(lines))
+        return file
+
+    return write
+
+
+def test_any_column_gives_the_strata(table: Callable[[str], Path]) -> None:
+    """Whatever its capitals; without one there is a single stratum."""
+    cases = find_cases(table("Scanner,A,B"), group_by="scanner")
 
     assert [case.stratum for case in cases] == ["A", "B"]
     assert cases[0].facts == {"stratum": "A"}
+    assert {case.stratum for case in find_cases(table("Scanner,A,B"))} == {""}
 
 
 @pytest.mark.parametrize(
     ("rows", "group_by", "message"),
     [
-        ("diagnosis\nDoe_Jane,MS\n", None, "none for Roe_Joe"),
-        ("age\nDoe_Jane,3\n", "diagnosis", "none for Doe_Jane, Roe_Joe"),
-        ("diagnosis\nDoe_Jane,a\nDoe_Jane,b\n", None, "several for Doe_Jane"),
-        ("a\nDoe_Jane,b\n", "subject", "must not name patients"),
+        ("diagnosis,MS,", None, "none for b"),
+        ("age,3,4", "diagnosis", "none for a, b"),
+        ("age,3,4", "subject", "must not name patients"),
+        ("diagnosis,MS,MS,NMOSD", None, "several for b"),
+        ("split,test,", None, "none for b"),
+        ("split,no,train", None, "train or test. Got no, train"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(
-    pairs: Path, tmp_path: Path, rows: str, group_by: str | None, message: str
+    table: Callable[[str], Path], rows: str, group_by: str | None, message: str
 ) -> None:
-    """Some without, all where it was asked for, two for one; names of patients."""
-    table = tmp_path / "t.csv"
-    table.write_text(f"subject,{rows}")
-
+    """Some without, all where it was asked for, names, two for one, other words."""
     with pytest.raises(ValueError, match=message):
-        find_cases(pairs, table=table, group_by=group_by)
+        find_cases(table(rows), group_by=group_by)
 
 
-def test_column_decides_who_is_for_testing(tmp_path: Path) -> None:
-    """Instead of chance; it must say so for everybody."""
-    table = tmp_path / "cases.csv"
-    for name in ("a.nii", "b.nii"):
-        (tmp_path / name).touch()
-    text = "subject,image,label,split\na,a.nii,a.nii,{}\nb,b.nii,b.nii,train\n"
+def test_column_decides_who_is_for_testing(table: Callable[[str], Path]) -> None:
+    """Instead of chance."""
+    cases = find_cases(table("split,test,train"))
 
-    table.write_text(text.format("test"))
-    numbered = number_cases(select(find_cases(table)), test_fraction=0, seed=0)
-    assert sorted((c.labels[0].stem, c.split) for c, _ in numbered) == [
-        ("a", "test"),
-        ("b", "train"),
-    ]
-    for wrong, message in (("", "none for a"), ("no", "train or test. Got no, train")):
-        table.write_text(text.format(wrong))
-        with pytest.raises(ValueError, match=message):
-            find_cases(table)
+    numbered = number_cases(select(cases), test_fraction=0, seed=0)
+
+    parts = {case.labels[0].stem: case.split for case, _ in numbered}
+    assert parts == {"a": "test", "b": "train"}
 
 
 def test_names_are_neutral_and_patients_whole(bids: list[SourceCase]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,70 +33,53 @@ def touch(root: Path, *names: str, content: bytes = b"") -> Path:
 def test_folders_of_images_and_labels_pair_by_themselves(tmp_path: Path) -> None:
     """The channel number is no part of the name; more such folders are sessions."""
     touch(tmp_path / "a", "imagesTr/p_0000.nii.gz", "labelsTr/p.nii.gz")
-    (scan,) = find_described_scans(tmp_path / "a")
-    assert (scan.subject, scan.session) == ("p", "")
-    assert scan.image.name == "p_0000.nii.gz"
-    assert scan.label.parent.name == "labelsTr"
-
     touch(tmp_path / "b", "imagesA/p.nii.gz", "labelsA/p.nii.gz")
     touch(tmp_path / "b", "deep/images/p.mha", "deep/labels/p.nrrd")
+
+    (scan,) = find_described_scans(tmp_path / "a")
     scans = find_described_scans(tmp_path / "b")
+
+    assert (scan.subject, scan.session) == ("p", "")
+    assert (scan.image.name, scan.label.parent.name) == ("p_0000.nii.gz", "labelsTr")
     assert [(s.subject, s.session, s.image.suffix) for s in scans] == [
         ("p", "", ".mha"),
         ("p", "A", ".gz"),
     ]
 
 
-@pytest.mark.parametrize(
-    ("images", "labels"),
-    [
-        ("{subject}/T1_gado.nii.gz", "{subject}/lesions.nii.gz"),
+def test_two_patterns_describe_a_folder_for_each_subject(tmp_path: Path) -> None:
+    """The subject is what stands for {subject}, the same both times, or for a star."""
+    root = write_tree(tmp_path / "a [b]", "cel-subjects", 3, empty=True)
+    for images, labels in (
         ("*/T1_gado.nii.gz", "*/lesions.nii.gz"),
         ("**/{subject}/*gado.nii*", "**/{subject}/les?ons.nii.gz"),
-    ],
-)
-def test_two_patterns_describe_a_folder_for_each_subject(
-    tmp_path: Path, images: str, labels: str
-) -> None:
-    """The subject is what stands for {subject}, or for the only star."""
-    root = write_tree(tmp_path / "a [b]", "cel-subjects", 3, empty=True)
+    ):
+        scans = find_described_scans(root, images, labels)
+        subjects = [scan.subject for scan in scans]
+        assert subjects == ["Bloggs_Erika", "Doe_Jane", "Roe_Joe"]
+        assert {scan.image.name for scan in scans} == {"T1_gado.nii.gz"}
+        assert all(scan.image.parent == scan.label.parent for scan in scans)
 
-    scans = find_described_scans(root, images, labels)
-
-    assert [scan.subject for scan in scans] == ["Bloggs_Erika", "Doe_Jane", "Roe_Joe"]
-    assert {scan.image.name for scan in scans} == {"T1_gado.nii.gz"}
-    assert all(scan.image.parent == scan.label.parent for scan in scans)
-
-
-def test_pattern_with_session(tmp_path: Path) -> None:
-    """A subject that stands twice must be the same both times."""
     for visit in ("1", "2"):
         touch(tmp_path, f"p/{visit}/p_gd.nii", f"p/{visit}/p_mask.nii")
     touch(tmp_path, "p/3/q_gd.nii")
     pattern = "{subject}/{session}/{subject}_"
-
     scans = find_described_scans(tmp_path, f"{pattern}gd.nii", f"{pattern}mask.nii")
-
     assert [scan.name for scan in scans] == ["p_1", "p_2"]
 
 
-@pytest.mark.parametrize(
-    ("patterns", "message"),
-    [
-        (("*/*.nii", "*/l.nii"), r"patient's name stands.*Got '\*/\*\.nii'"),
-        (("*/i.nii", None), "both say where.*Got ''"),
-        (("*/i.nii", "*/l.nii"), r"label map.*\n  .*/a/i\.nii\n  .*/c/i\.nii\nAdd"),
-        (("*/x.nii", "*/l.nii"), r"It holds none: .*--images and --labels"),
-    ],
-)
-def test_patterns_that_do_not_fit_are_refused(
-    tmp_path: Path, patterns: tuple[str, str | None], message: str
-) -> None:
+def test_patterns_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     """Two stars, one pattern alone, images without label map, nothing at all."""
     touch(tmp_path, "a/i.nii", "b/i.nii", "c/i.nii", "b/l.nii")
 
-    with pytest.raises(ValueError, match=message):
-        find_described_scans(tmp_path, *patterns)
+    for images, labels, message in (
+        ("*/*.nii", "*/l.nii", r"patient's name stands.*Got '\*/\*\.nii'"),
+        ("*/i.nii", None, "both say where.*Got ''"),
+        ("*/i.nii", "*/l.nii", r"label map.*\n  .*/a/i\.nii\n  .*/c/i\.nii\nAdd"),
+        ("*/x.nii", "*/l.nii", r"It holds none: .*--images and --labels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            find_described_scans(tmp_path, images, labels)
 
 
 def test_bids_sessions_and_diagnoses(tmp_path: Path) -> None:
@@ -108,11 +90,8 @@ def test_bids_sessions_and_diagnoses(tmp_path: Path) -> None:
     scans = find_described_scans(root)
 
     assert [(scan.subject, scan.session, scan.row["diagnosis"]) for scan in scans] == [
-        ("BloggsErika", "", "MS"),
-        ("DoeJane", "", "MS"),
-        ("MusterMax", "", "MS"),
-        ("RoeJoe", "01", "MS"),
-        ("RoeJoe", "02", "MS"),
+        *((name, "", "MS") for name in ("BloggsErika", "DoeJane", "MusterMax")),
+        *(("RoeJoe", session, "MS") for session in ("01", "02")),
         ("RossiMario", "", "NMOSD"),
     ]
     assert all("_ce-gadolinium_T1w" in scan.image.name for scan in scans)
@@ -125,42 +104,30 @@ def test_table_of_scans(tmp_path: Path) -> None:
 
     scans = find_described_scans(table)
 
-    assert [(scan.subject, scan.session) for scan in scans] == [
-        ("Doe_Jane", ""),
-        ("Roe_Joe", ""),
-        ("Roe_Joe", "2"),
-        ("Bloggs_Erika", ""),
-    ]
+    names = [scan.name for scan in scans]
+    assert names == ["Doe_Jane", "Roe_Joe", "Roe_Joe_2", "Bloggs_Erika"]
     assert all(scan.image.is_file() and scan.label.is_file() for scan in scans)
     assert scans[0].row["diagnosis"] == "MS"
     scans[0].label.unlink()
     with pytest.raises(ValueError, match=r"Absent are:\n  .*\nPaths"):
         find_described_scans(table)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ("A b,\na-B,2", "patients must differ.* Got A b and a-B"),
-        ("a,b_c\na_b,c", "scans must differ.* Got a_b_c and a_b_c"),
-    ],
-)
-def test_names_that_are_alike_are_refused(
-    tmp_path: Path, rows: str, message: str
-) -> None:
-    """The same patient must not be in training and test, nor a scan be replaced."""
-    table = touch(tmp_path, "i.nii") / "t.csv"
-    text = "\n".join(f"i.nii,i.nii,{row}" for row in rows.splitlines())
-    table.write_text(f"image,label,subject,session\n{text}\n")
-
-    with pytest.raises(ValueError, match=message):
+    table.write_text("subject,image,label\n")
+    with pytest.raises(ValueError, match=r"cases\.csv must have a row for each"):
         find_described_scans(table)
 
 
-def test_names() -> None:
-    """Ending and channel number are not part of the name."""
-    files = ("a.nii.gz", "a_0000.nii", "a_0001.nii", "b.NRRD")
-    assert [case_name(Path(f)) for f in files] == ["a", "a", "a_0001", "b"]
+def test_names_that_are_alike_are_refused(tmp_path: Path) -> None:
+    """The same patient must not be in training and test, nor a scan be replaced."""
+    table = touch(tmp_path, "i.nii") / "t.csv"
+
+    for first, second, message in (
+        ("A b,", "a-B,2", "patients must differ.* Got A b and a-B"),
+        ("a,b_c", "a_b,c", "scans must differ.* Got a_b_c and a_b_c"),
+    ):
+        rows = f"i.nii,i.nii,{first}\ni.nii,i.nii,{second}\n"
+        table.write_text(f"image,label,subject,session\n{rows}")
+        with pytest.raises(ValueError, match=message):
+            find_described_scans(table)
 
 
 def test_images_of_all_formats_are_found_and_dirt_is_not(tmp_path: Path) -> None:
@@ -170,10 +137,15 @@ def test_images_of_all_formats_are_found_and_dirt_is_not(tmp_path: Path) -> None
     touch(tmp_path, "disk/x.nii")
     (root / "link").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "back").symlink_to(root)
+    start = root.as_posix()
 
-    found = [file.relative_to(root).as_posix() for file in find_files(root)]
+    patterns = [f"{start}/(.+)$", r"/(y|q)\."]
+    everything, some = find_files(root, patterns, lambda match: match[1])
 
-    assert found == ["a/q.nrrd", "a/y.NII", "b/x.nii.gz", "link/x.nii", "z.mha"]
+    assert list(everything) == [
+        *("a/q.nrrd", "a/y.NII", "b/x.nii.gz", "link/x.nii", "z.mha")
+    ]
+    assert some == {"q": root / "a/q.nrrd", "y": root / "a/y.NII"}
 
 
 def test_images_of_folders(tmp_path: Path) -> None:
@@ -200,8 +172,9 @@ def test_one_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_images(tmp_path / "series") == {"series": tmp_path / "series"}
     monkeypatch.chdir(tmp_path / "series")
     assert find_images(Path()) == {"series": Path()}
-    assert is_single(Path())
     assert not is_single(tmp_path)
+    files = ("a.nii.gz", "a_0000.nii", "a_0001.nii", "b.NRRD")
+    assert [case_name(Path(f)) for f in files] == ["a", "a", "a_0001", "b"]
 
 
 @pytest.mark.parametrize(
@@ -221,13 +194,6 @@ def test_images_that_cannot_be_told_apart_are_refused(
     """Cases of one name, neighbors, a series beside its converted image, nothing."""
     with pytest.raises(ValueError, match=message):
         find_images(touch(tmp_path, *names))
-
-
-def test_missing_folders_are_named(tmp_path: Path) -> None:
-    """Whatever is looked for in them."""
-    for find in (find_images, find_label_maps, partial(pair_images, cases=["a"])):
-        with pytest.raises(FileNotFoundError, match="/nowhere"):
-            find(tmp_path / "nowhere")
 
 
 def test_only_label_maps_are_found(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -25,7 +24,8 @@ from typing import get_args
 from tqdm import tqdm
 
 from nnunet_cel import parallel
-from nnunet_cel.dataset_conversion.raw_dataset import RawCase, write_raw_dataset
+from nnunet_cel.dataset_conversion.raw_dataset import MARK, write_case, write_header
+from nnunet_cel.files import new_folder
 from nnunet_cel.phantom.anatomy import load_template
 from nnunet_cel.phantom.layouts import LAYOUTS, write_source_tree
 from nnunet_cel.phantom.subject import SPACINGS, Kind, make_subject
@@ -129,32 +129,32 @@ def run(args: argparse.Namespace) -> int:
 def _write_data_set(args: argparse.Namespace, parent: Path) -> int:
     """Write a raw data set and return the exit status."""
     number, name, channel = _DATA_SETS[args.kind]
-    folder = write_raw_dataset(
-        parent / f"Dataset{args.dataset_id or number:03d}_{name}",
-        _make_cases(args, name),
-        channel=channel,
-        extra={
-            "description": (
-                f"Synthetic {channel} images with lesions, made from the MNI152 "
-                "template by nnunet-cel. No patient data."
-            ),
-            "phantom": {
-                "kind": args.kind,
-                "seed": args.seed,
-                "spacing_mm": args.spacing,
-                "training_cases": args.train,
-                "lesion_free_training_cases": args.lesion_free,
-                "test_cases": args.test,
-            },
+    folder = parent / f"Dataset{args.dataset_id or number:03d}_{name}"
+    extra = {
+        "description": (
+            f"Synthetic {channel} images with lesions, made from the MNI152 "
+            "template by nnunet-cel. No patient data."
+        ),
+        "phantom": {
+            "kind": args.kind,
+            "seed": args.seed,
+            "spacing_mm": args.spacing,
+            "training_cases": args.train,
+            "lesion_free_training_cases": args.lesion_free,
+            "test_cases": args.test,
         },
-        overwrite=args.overwrite,
-    )
+    }
+    with new_folder(
+        folder, what="data set", mark=MARK, overwrite=args.overwrite
+    ) as unfinished:
+        _write_cases(unfinished, args, name)
+        write_header(unfinished, channel, {"background": 0, "lesion": 1}, extra)
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
 
 
-def _make_cases(args: argparse.Namespace, name: str) -> Iterator[RawCase]:
-    """Make the cases of a data set, one by one.
+def _write_cases(folder: Path, args: argparse.Namespace, name: str) -> None:
+    """Make the cases of a data set, and write them one by one.
 
     The last of the training cases are those without lesions, the last numbers are the
     test cases. A subject depends on kind, seed, its number and spacing only.
@@ -169,9 +169,10 @@ def _make_cases(args: argparse.Namespace, name: str) -> Iterator[RawCase]:
             lesions=not args.train - args.lesion_free < number <= args.train,
             head=False,
         )
-        yield RawCase(
-            identifier=f"{name}_{number:03d}",
-            image=subject.brain_image,
-            label=subject.lesions,
-            split="train" if number <= args.train else "test",
+        write_case(
+            folder,
+            f"{name}_{number:03d}",
+            subject.brain_image,
+            subject.lesions,
+            "train" if number <= args.train else "test",
         )
