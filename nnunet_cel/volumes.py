@@ -177,9 +177,9 @@ def check_same_grid(name: str, volume: Volume, expected: Volume) -> None:
     """
     if same_grid(volume, expected):
         return
-    what, wanted, got = "affine", expected.affine, volume.affine
-    if volume.voxels.shape != expected.voxels.shape:
-        what, wanted, got = "shape", expected.voxels.shape, volume.voxels.shape
+    alike = volume.voxels.shape == expected.voxels.shape
+    what = "affine" if alike else "shape"
+    wanted, got = (v.affine if alike else v.voxels.shape for v in (expected, volume))
     raise ValueError(
         f"{name} must have the {what} of the image,\n{wanted}\nGot\n{got}\ninstead: "
         "resample it to the image, or mend its header if the voxels lie right."

@@ -78,7 +78,9 @@ def test_round_trip(capsys: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_array_equal(same.voxels, label.voxels)
 
 
-@pytest.mark.parametrize("original", ["scans", "scans/p1.nii.gz", "prepared"])
+@pytest.mark.parametrize(
+    "original", ["scans", "scans/p1.nii.gz", "prepared", "prepared/transforms"]
+)
 def test_original_or_its_record(original: str) -> None:
     """The image and the record of its transform give the same file, bit for bit."""
     label = "prepared/labels/p1.nii.gz"

@@ -144,7 +144,8 @@ def _find_originals(path: Path) -> dict[str, Path]:
     """Return original images or transforms by the names of their cases."""
     if path.suffix == ".json":
         return {path.stem: path}
-    records = sorted(path.glob("transforms/[!.]*.json"))
+    folder = path if path.name == "transforms" else path / "transforms"
+    records = sorted(folder.glob("[!.]*.json"))
     return {record.stem: record for record in records} or find_images(path)
 
 
