@@ -36,10 +36,10 @@ SERVER.set_forkserver_preload(
     [
         "pytest",
         "nnunet_cel.dataset_conversion.command",
-        "nnunet_cel.evaluation.evaluate_command",
+        "nnunet_cel.evaluation.dataset",
         "nnunet_cel.preparation.command",
         "nnunet_cel.preparation.restore",
-        "nnunet_cel.report.command",
+        "nnunet_cel.report.build",
     ]
 )
 
