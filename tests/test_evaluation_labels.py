@@ -110,26 +110,6 @@ def test_axes_are_those_of_the_label_map(
         read_probabilities(path, EMPTY, Labels())
 
 
-class Trap:
-    """Touches a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
-        return (Path.touch, (self.path,))
-
-
-def test_pickled_probabilities_are_refused(tmp_path: Path) -> None:
-    """An array of objects is not unpickled."""
-    array = np.array([Trap(tmp_path / "sprung")], dtype=object)
-    np.savez(tmp_path / "case.npz", probabilities=array)
-
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_probabilities(tmp_path / "case.npz", EMPTY, Labels())
-    assert not (tmp_path / "sprung").exists()
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -50,7 +50,7 @@ def test_random_masks_agree_with_lesion_metrics(rng: np.random.Generator) -> Non
     """Voxel and lesion metrics equal those of an independent package."""
     protocol = load_protocol("paper").model_copy(update={"min_voxels": 1})
     whole = (slice(None),) * 3
-    for _ in range(500):  # sparse and dense, related or not
+    for _ in range(300):  # sparse and dense, related or not
         shape = tuple(rng.integers(1, 9, 3))
         predicted, reference = (
             rng.random(shape) < rng.choice([0.02, 0.1, 0.3]) for _ in range(2)

@@ -199,17 +199,6 @@ def test_flood_earns_nothing() -> None:
     assert found["for_lfdr"][0]["found"]["L-sens"] == 0.5
 
 
-def test_ends_of_the_scale() -> None:
-    """Probability 1 and nothing else is an area of 1; no lesion, none."""
-    volume = lesions(1.0, 1.0)
-    perfect = summarize(make_curve((volume, volume > 0)), 1.0)
-    false = summarize(make_curve((volume, volume > 2)), 1.0)
-
-    assert perfect["average_precision"] == 1
-    assert math.isnan(false["average_precision"])
-    assert false["for_lfdr"] == [{"wanted": 1.0, "found": None}]
-
-
 def test_honest_probabilities_are_calibrated(
     rng: np.random.Generator, curve: pd.DataFrame
 ) -> None:
