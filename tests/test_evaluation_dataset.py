@@ -187,7 +187,11 @@ def test_options_are_passed_on(
     assert cli.main(command) == 1
     for wrong in (("--protocol", "none"), ("-np", "0")):
         assert cli.main([*command, "--subset", *wrong]) == 1
-    assert "number of processes" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--subset", "--wanted-lfdr", "30"])
+    printed = capsys.readouterr().err
+    assert "number of processes" in printed
+    assert "--wanted-lfdr: must be from 0 to 1. Got 30" in printed
     assert not list(tmp_path.glob("*out*"))
 
     options = ("--subset", "--label", "1", "--ignore-label", "7", "--protocol", "anima")

@@ -114,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--wanted-lfdr",
-        type=float,
+        type=_share,
         nargs="+",
         default=_WANTED_LFDR,
         metavar="X",
@@ -130,6 +130,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subset", action="store_true", help="allow references without a prediction"
     )
     parallel.add_arguments(parser)
+
+
+def _share(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1. Got {text} instead.")
+    return value
 
 
 def run(args: argparse.Namespace) -> int:

@@ -95,5 +95,6 @@ def _has_test_lesions(dataset: Path) -> bool:
 def _has_device(name: str) -> bool:
     import torch
 
-    found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    return name == "cpu" or bool(found[name]())
+    if name == "mps":
+        return torch.backends.mps.is_available()
+    return name == "cpu" or torch.cuda.is_available()
