@@ -95,6 +95,5 @@ def _has_test_lesions(dataset: Path) -> bool:
 def _has_device(name: str) -> bool:
     import torch
 
-    if name == "mps":
-        return torch.backends.mps.is_available()
-    return name == "cpu" or torch.cuda.is_available()
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {"cpu": True, "cuda": cuda, "mps": mps}[name]

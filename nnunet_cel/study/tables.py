@@ -159,10 +159,10 @@ def read_cases(
         for group, folder in evaluation_folders(study, method).items():
             if partial and not (home / folder / "summary.json").is_file():
                 continue
-            evaluation = read_evaluation(home / folder)
-            groups.setdefault(group, {})[folder] = evaluation
-            names = (method.block, method.title, method.stage, method.configuration)
-            tables[(*names, group, folder)] = evaluation[0]
+            groups.setdefault(group, {})[folder] = read_evaluation(home / folder)
+            of_method = method.block, method.title, method.stage, method.configuration
+            key = (*of_method, group, folder)
+            tables[key] = groups[group][folder][0]
     for evaluations in groups.values():
         check_comparable(evaluations)
     if not tables:
@@ -251,7 +251,7 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
     An effect above 0 stands for higher values of the reference. Every case is in one
     fold, but may be in several splits, each of which is tested for itself.
     """
-    reference = next((method.title for method in methods if method.reference), None)
+    reference = next((method.title for method in methods if method.reference), "")
     splits = cases["group"].str.extract(r"split (\d+)")[0].fillna("")
     rows: list[dict[str, Any]] = []
     for split, own in cases.groupby(splits, sort=False):
