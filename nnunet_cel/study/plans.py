@@ -68,7 +68,7 @@ def count_parameters(study: Study, configuration: str) -> int:
             2,
             allow_init=False,
         )
-    except (ValueError, TypeError, RuntimeError, IndexError) as error:
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"The 'training.arch_kwargs.{declared['network']}' of the study must be "
             f"what the network takes. Got {arguments}: {error}"
