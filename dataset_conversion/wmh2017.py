@@ -100,8 +100,7 @@ def find_cases(
         other_pathology: What label 2 becomes.
         allow_raw: Whether the original FLAIR is taken where the bias-corrected one is
             missing.
-        strip: Whether the skull is to be removed, for which the T1w image must be
-            there.
+        strip: Whether the skull is removed, for which the T1w image is needed.
 
     Raises:
         ValueError: If there is no case, a file is there twice, or a label map or T1w

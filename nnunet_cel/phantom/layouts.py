@@ -355,6 +355,10 @@ def write_dicom(folder: Path, volume: Volume, patient: str) -> None:
         "0020|000d": _unique_id(f"{scan} study"),  # Study Instance UID
         "0020|000e": _unique_id(f"{scan} series"),  # Series Instance UID
         "0020|0037": "\\".join(f"{v:.10f}" for v in directions[:, :2].T.ravel()),
+        # Rescaling, which GDCM would write only where it has read DICOM before.
+        "0028|1052": "0",
+        "0028|1053": "1",
+        "0028|1054": "US",
     }
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
