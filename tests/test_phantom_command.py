@@ -183,19 +183,3 @@ def test_help_lists_layouts(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     for name, layout in LAYOUTS.items():
         assert any(name in line and layout.summary in line for line in lines)
-
-
-def test_missing_nilearn_is_no_traceback(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Without nilearn the command prints the cure and fails."""
-
-    def fail() -> None:
-        raise ImportError("nilearn is not installed")
-
-    monkeypatch.setattr(command, "load_template", fail)
-
-    assert run("wmh", str(tmp_path), "-n", "1") == 1
-    assert "error: nilearn is not installed" in capsys.readouterr().err

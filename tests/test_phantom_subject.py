@@ -169,7 +169,7 @@ def test_subject_without_lesions_has_empty_label_maps() -> None:
     assert image.max() > 1.3 * np.percentile(image[image > 0], 80)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_brain_can_be_extracted() -> None:
     """The Brain Extraction Tool finds the brain in the head."""
     brainextractor = pytest.importorskip("brainextractor", reason="the extra `bet`")

@@ -16,7 +16,7 @@ try out `nnunet-cel convert` and `nnunet-cel prepare`.
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -24,8 +24,11 @@ from typing import get_args
 from tqdm import tqdm
 
 from nnunet_cel import parallel
-from nnunet_cel.dataset_conversion.raw_dataset import MARK, write_case, write_header
-from nnunet_cel.files import new_folder
+from nnunet_cel.dataset_conversion.raw_dataset import (
+    RawCase,
+    dataset_folder,
+    write_raw_dataset,
+)
 from nnunet_cel.phantom.anatomy import load_template
 from nnunet_cel.phantom.layouts import LAYOUTS, write_source_tree
 from nnunet_cel.phantom.subject import SPACINGS, Kind, make_subject
@@ -83,26 +86,13 @@ def run(args: argparse.Namespace) -> int:
         (f"number of {'scans' if layout else 'training cases'}", args.train, 1, most),
         ("number of test cases", args.test, 0, 9999),
         ("number of lesion-free cases", args.lesion_free, 0, args.train - 1),
-        (
-            "number of the data set",
-            args.dataset_id if args.dataset_id is not None else 1,
-            1,
-            999,
-        ),
     ):
         if not low <= value <= high:
             raise ValueError(
                 f"The {name} must be from {low} to {high}. Got {value} instead."
             )
-    parent = args.out_folder or (None if layout else os.environ.get("nnUNet_raw"))
-    if not parent:
-        raise ValueError(
-            "No folder for the data: name one after the kind, or, without --layout, "
-            "set the environment variable nnUNet_raw."
-        )
-    load_template()  # fails here without nilearn, before anything is written
     if layout is None:
-        return _write_data_set(args, Path(parent))
+        return _write_data_set(args)
     if args.kind != layout.kind:
         raise ValueError(
             f"The kind of the layout {args.layout} must be {layout.kind}. Got "
@@ -113,7 +103,10 @@ def run(args: argparse.Namespace) -> int:
             "The options --test, --lesion-free and --dataset-id must not be given with "
             "--layout, which fixes what the tree holds: leave them out."
         )
-    folder = write_source_tree(
+    if not args.out_folder:
+        raise ValueError("There is no folder for the tree: name one after the kind.")
+    load_template()  # fails here without nilearn, before anything is written
+    write_source_tree(
         args.out_folder,
         layout,
         args.train,
@@ -122,39 +115,42 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         description=None if args.no_progress else args.layout,
     )
-    print(f"Wrote {args.train} scans in the layout {args.layout} to {folder}")
+    print(f"Wrote {args.train} scans in the layout {args.layout} to {args.out_folder}")
     return 0
 
 
-def _write_data_set(args: argparse.Namespace, parent: Path) -> int:
+def _write_data_set(args: argparse.Namespace) -> int:
     """Write a raw data set and return the exit status."""
     number, name, channel = _DATA_SETS[args.kind]
-    folder = parent / f"Dataset{args.dataset_id or number:03d}_{name}"
-    extra = {
-        "description": (
-            f"Synthetic {channel} images with lesions, made from the MNI152 "
-            "template by nnunet-cel. No patient data."
-        ),
-        "phantom": {
-            "kind": args.kind,
-            "seed": args.seed,
-            "spacing_mm": args.spacing,
-            "training_cases": args.train,
-            "lesion_free_training_cases": args.lesion_free,
-            "test_cases": args.test,
+    number = number if args.dataset_id is None else args.dataset_id
+    folder = dataset_folder(args.out_folder, number, name)
+    load_template()  # fails here without nilearn, before anything is written
+    write_raw_dataset(
+        folder,
+        _make_cases(args, name),
+        channel=channel,
+        extra={
+            "description": (
+                f"Synthetic {channel} images with lesions, made from the MNI152 "
+                "template by nnunet-cel. No patient data."
+            ),
+            "phantom": {
+                "kind": args.kind,
+                "seed": args.seed,
+                "spacing_mm": args.spacing,
+                "training_cases": args.train,
+                "lesion_free_training_cases": args.lesion_free,
+                "test_cases": args.test,
+            },
         },
-    }
-    with new_folder(
-        folder, what="data set", mark=MARK, overwrite=args.overwrite
-    ) as unfinished:
-        _write_cases(unfinished, args, name)
-        write_header(unfinished, channel, {"background": 0, "lesion": 1}, extra)
+        overwrite=args.overwrite,
+    )
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
 
 
-def _write_cases(folder: Path, args: argparse.Namespace, name: str) -> None:
-    """Make the cases of a data set, and write them one by one.
+def _make_cases(args: argparse.Namespace, name: str) -> Iterator[RawCase]:
+    """Make the cases of a data set, one by one.
 
     The last of the training cases are those without lesions, the last numbers are the
     test cases. A subject depends on kind, seed, its number and spacing only.
@@ -169,10 +165,9 @@ def _write_cases(folder: Path, args: argparse.Namespace, name: str) -> None:
             lesions=not args.train - args.lesion_free < number <= args.train,
             head=False,
         )
-        write_case(
-            folder,
-            f"{name}_{number:03d}",
-            subject.brain_image,
-            subject.lesions,
-            "train" if number <= args.train else "test",
+        yield RawCase(
+            identifier=f"{name}_{number:03d}",
+            image=subject.brain_image,
+            label=subject.lesions,
+            split="train" if number <= args.train else "test",
         )

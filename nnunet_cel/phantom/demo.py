@@ -2,12 +2,11 @@
 
 Scans are made in the layouts of the public data sets and of a clinic, converted,
 planned and preprocessed. FCA-DenseNet is pretrained on white matter hyperintensities in
-FLAIR (two folds), and the better fold is fine-tuned on
-enhancing lesions in contrast-enhanced T1w images. The same network is trained directly
-on these for as many iterations. All three models predict subjects that none of them has
-seen. A table compares them, pictures show the predictions as in Figure 7 of the paper
-(true positive red, false positive green, false negative yellow), and a report shows
-every lesion.
+FLAIR (two folds), and the better fold is fine-tuned on enhancing lesions in
+contrast-enhanced T1w images. The same network is trained directly on these for as many
+iterations. All three models predict subjects that none of them has seen. A table
+compares them, pictures show the predictions as in Figure 7 of the paper (true positive
+red, false positive green, false negative yellow), and a report shows every lesion.
 
 Every command is printed and runs in the folder OUT; its output is in OUT/logs. An
 interrupted demo goes on where it was; a finished one shows its results again. The
@@ -24,20 +23,17 @@ import os
 import shutil
 import subprocess
 import sysconfig
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
-from nnunet_cel.best_fold import choose, read_folds
 from nnunet_cel.files import write_whole
 from nnunet_cel.pictures import save_overlays
 
 __all__ = ["add_arguments", "run"]
 
 WMH, CEL = "Dataset501_WMH", "Dataset502_CEL"
-MODEL = "FCADenseTrainer__FCADensePlans__2d"
 MODELS = ("pretrained_only", "direct", "fine_tuned")
 TEST_SUBJECTS = range(8, 13)  # of the clinic's subjects 1 to 12
 
@@ -49,7 +45,6 @@ SETTINGS = {
     "validation_iterations": 20,
     "cpu_bfloat16": True,
 }
-BATCH_SIZE = 8
 SCHEDULES = {
     WMH: {"max_epochs": 5, "learning_rate": 1e-3},
     CEL: {"max_epochs": 4, "learning_rate": 5e-4},  # fine-tuning and direct training
@@ -61,10 +56,11 @@ def write_clinic_table(out: Path) -> None:
     # By number: chance would follow checksums of the images, whose last bits differ
     # between processors, and the demo would test other subjects on other machines.
     rows = ["subject,image,label,split"]
-    for image in sorted((out / "sources" / CEL / "imagesTr").iterdir()):
-        name = image.name.removesuffix("_0000.nii.gz")
+    for label in sorted((out / "sources" / CEL / "labelsTr").iterdir()):
+        name = label.name.removesuffix(".nii.gz")
         split = "test" if int(name[-3:]) in TEST_SUBJECTS else "train"
-        rows.append(f"{name},{image},{CEL}/labelsTr/{name}.nii.gz,{split}")
+        image = f"{CEL}/imagesTr/{name}_0000.nii.gz"
+        rows.append(f"{name},{image},{CEL}/labelsTr/{label.name},{split}")
     write_whole(out / "sources" / "cases.csv", "\n".join(rows) + "\n")
 
 
@@ -73,17 +69,9 @@ def shorten_trainings(out: Path) -> None:
     for dataset, schedule in SCHEDULES.items():
         file = out / "preprocessed" / dataset / "FCADensePlans.json"
         plans = json.loads(file.read_text())
-        configuration = plans["configurations"]["2d"]
-        configuration["nnunet_cel"] |= SETTINGS | schedule
-        configuration["batch_size"] = BATCH_SIZE
+        plans["configurations"]["2d"]["nnunet_cel"] |= SETTINGS | schedule
+        plans["configurations"]["2d"]["batch_size"] = 8
         write_whole(file, json.dumps(plans, indent=1))
-
-
-def keep_best_fold(out: Path) -> None:
-    """Copy the weights of the fold that `nnunet-cel best-fold 501` names."""
-    model = out / "results" / WMH / MODEL
-    best = choose(read_folds(model), model=model)
-    shutil.copy(best.checkpoint, out / "pretrained.pth")
 
 
 def compare(out: Path) -> None:
@@ -104,10 +92,6 @@ def compare(out: Path) -> None:
         )
     table.loc["mean"] = table.mean()
     table.to_csv(out / "table.csv", index_label="case")
-    text = table.rename(columns=lambda name: name.replace("_", " ")).to_string(
-        float_format="{:.3f}".format, col_space=16
-    )
-    write_whole(out / "table.txt", f"DSC of unseen CE-T1w subjects\n{text}\n")
 
 
 _PHANTOM = "nnunet-cel phantom {} --spacing 2 --overwrite --no-progress"
@@ -140,7 +124,7 @@ STEPS: list[str | Callable[[Path], None]] = [
     # --c goes on with a training that was interrupted
     _TRAIN.format(f"{WMH} 2d 0 --c"),
     _TRAIN.format(f"{WMH} 2d 1 --c"),
-    keep_best_fold,
+    'cp "$(nnunet-cel best-fold 501 -c 2d)" pretrained.pth',
     _TRAIN.format(f"{CEL} 2d 0 -pretrained_weights pretrained.pth"),
     _DIRECTLY + _TRAIN.format(f"{CEL} 2d 0 --c"),
     _PREDICT.format("501 -f 0 1", "pretrained_only"),
@@ -148,37 +132,28 @@ STEPS: list[str | Callable[[Path], None]] = [
     _PREDICT.format("502 -f 0", "fine_tuned"),
     *(_EVALUATE.format(name) for name in MODELS),
     f"nnunet-cel report evaluations/fine_tuned -o report.html --images raw/{CEL}/"
-    f"imagesTs --model results/{CEL}/{MODEL} --compare evaluations/direct "
-    "evaluations/pretrained_only --title Demo --no-progress --overwrite",
+    f"imagesTs --model results/{CEL}/FCADenseTrainer__FCADensePlans__2d --compare "
+    "evaluations/direct evaluations/pretrained_only --title Demo --no-progress "
+    "--overwrite",
     compare,
 ]
-"""Commands, whose first word may set a variable, and what happens between them."""
+"""Commands of the shell, and what happens between them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command to its parser."""
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        default=Path("nnunet_cel_demo"),
-        metavar="OUT",
-        help="folder for data, models, logs and results (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-device",
-        choices=("cpu", "cuda", "mps"),
-        help="where to train and predict (default: the best there is)",
-    )
-    parser.add_argument(
-        "--restart", action="store_true", help="remove OUT and begin anew"
-    )
+    add, out = parser.add_argument, Path("nnunet_cel_demo")
+    what = "folder for data, models, logs and results (default: %(default)s)"
+    add("-o", "--out", type=Path, default=out, metavar="OUT", help=what)
+    what = "where to train and predict (default: the best there is)"
+    add("-device", choices=("cpu", "cuda", "mps"), help=what)
+    add("--restart", action="store_true", help="remove OUT and begin anew")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo and return its exit status."""
     out: Path = args.out.absolute()
-    marker = out / "nnunet_cel_demo.json"
+    marker = out / "nnunet_cel_demo.txt"
     if out.exists() and any(out.iterdir()) and not marker.is_file():
         raise FileExistsError(
             f"The folder for the demo must be empty or an earlier demo's. {out} is "
@@ -186,15 +161,14 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.restart and out.exists():
         shutil.rmtree(out)
-    device = args.device or _best_device()
-    for name in ("raw", "preprocessed", "results", "results_direct", "logs", "done"):
+    for name in ("logs", "raw", "preprocessed", "results", "results_direct"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    marker.write_text(json.dumps({"device": device, "settings": SETTINGS}, indent=1))
+    marker.write_text("Everything here was made by nnunet-cel demo.\n")
+    device = args.device or _best_device()
     print(f"Demo in {out}, on {device}. Logs are in {out / 'logs'}.")
-    start = time.monotonic()
     for number, step in enumerate(STEPS, start=1):
         text = step.__doc__ if callable(step) else step.replace("DEVICE", device)
-        done = out / "done" / str(number)
+        done = out / "logs" / f"{number}.done"
         remark = " (done before)" if done.exists() else ""
         print(f"[{number}/{len(STEPS)}] {text}{remark}", flush=True)
         if done.exists():
@@ -204,8 +178,8 @@ def run(args: argparse.Namespace) -> int:
         else:
             call(step.replace("DEVICE", device), out, out / "logs" / f"{number}.log")
         done.touch()
-    print(f"Finished after {(time.monotonic() - start) / 60:.1f} minutes.\n")
-    print((out / "table.txt").read_text(encoding="utf-8"))
+    table = pd.read_csv(out / "table.csv", index_col="case")
+    print(f"\nDSC of unseen CE-T1w subjects\n{table.round(3).to_string()}\n")
     print(f"The report is {out / 'report.html'}: open it in a browser.")
     print(f"Pictures are in {out / 'pictures'}, numbers in {out / 'table.csv'}.")
     return 0
@@ -223,29 +197,25 @@ def call(command: str, out: Path, log: Path) -> None:
         "nnUNet_results": "results",
         # nnU-Net's default of eight processes takes longer to start than to work
         "nnUNet_def_n_proc": "2",
+        # the commands of this environment, activated or not
+        "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}",
     }
-    words = command.split()
-    if "=" in words[0]:
-        name, value = words.pop(0).split("=")
-        environment[name] = value
-    # the command of this environment, activated or not
-    scripts = sysconfig.get_path("scripts")
-    program = shutil.which(words[0], path=scripts) or words[0]
-    with log.open("w", encoding="utf-8") as file:
-        status = subprocess.run(
-            [program, *words[1:]],
+    with log.open("wb") as file:
+        process = subprocess.run(
+            command,
+            shell=True,  # constants of this module
             cwd=out,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             check=False,
-        ).returncode
-    if status != 0:
+        )
+    if process.returncode != 0:
         tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
         raise ValueError(
-            f"{words[0]} ended with exit status {status}. The end of {log}:\n"
-            + "\n".join(tail)
+            f"This command ended with exit status {process.returncode}: {command}\n"
+            f"The end of {log}:\n" + "\n".join(tail)
         )
 
 

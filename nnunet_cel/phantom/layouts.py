@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
-from nibabel import orientations
 from nibabel.affines import apply_affine
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from nnunet_cel.dicom import keep_locale
 from nnunet_cel.files import new_folder, to_json
@@ -224,7 +225,8 @@ def case_table(slots: Sequence[Slot]) -> dict[str, str]:
     return {"cases.csv": "\n".join(lines) + "\n"}
 
 
-_CLINIC = range(len(VISITS))
+_BIDS_SLOTS = [*map(_bids_slot, range(len(VISITS)))]
+_DICOM_SLOTS = [*map(_dicom_slot, range(len(VISITS)))]
 
 LAYOUTS: Mapping[str, Layout] = {
     "isbi2015": Layout("wmh", "ISBI 2015 as distributed", _ISBI_SLOTS),
@@ -233,16 +235,10 @@ LAYOUTS: Mapping[str, Layout] = {
         "wmh", "WMH 2017 as distributed by DataverseNL", _WMH_SLOTS, slice_distance=3.0
     ),
     "cel-bids": Layout(
-        "cel",
-        "BIDS with lesions as derivatives",
-        [*map(_bids_slot, _CLINIC)],
-        _bids_tables,
+        "cel", "BIDS with lesions as derivatives", _BIDS_SLOTS, _bids_tables
     ),
     "cel-dicom": Layout(
-        "cel",
-        "DICOM series, listed in cases.csv",
-        [*map(_dicom_slot, _CLINIC)],
-        case_table,
+        "cel", "DICOM series, listed in cases.csv", _DICOM_SLOTS, case_table
     ),
 }
 """The newest layout of every source by name."""
@@ -257,11 +253,11 @@ def write_source_tree(
     overwrite: bool = False,
     processes: int = 1,
     description: str | None = None,
-) -> Path:
+) -> None:
     """Write the first slots of a layout.
 
     Args:
-        folder: Root of the tree.
+        folder: Root of the tree; only an earlier tree is ever replaced.
         layout: The layout.
         n: Number of slots to fill, from the first one on.
         make_subject: Gives the subject for a slot by its number, from 0 on, and by the
@@ -269,28 +265,16 @@ def write_source_tree(
         overwrite: Whether an existing source tree is replaced.
         processes: Number of processes that make and write subjects.
         description: Title of a progress bar, None for no bar.
-
-    Returns:
-        The root of the tree.
-
-    Raises:
-        FileExistsError: If the folder exists and ``overwrite`` is False.
-        ValueError: If the folder is no source tree that this function wrote.
     """
     slots = layout.slots[:n]
-    with new_folder(
-        folder, what="synthetic source tree", mark=MARKER, overwrite=overwrite
-    ) as root:
-        map_cases(
-            partial(_fill_slot, root, layout.slice_distance, make_subject),
-            [*enumerate(slots)],
-            processes=processes,
-            description=description,
-        )
+    what = "synthetic source tree"
+    with new_folder(folder, what=what, mark=MARKER, overwrite=overwrite) as root:
+        fill = partial(_fill_slot, root, layout.slice_distance, make_subject)
+        numbered = [*enumerate(slots)]
+        map_cases(fill, numbered, processes=processes, description=description)
         marker = "Synthetic scans made by nnunet-cel. No patient data.\n"
         for path, text in (layout.tables(slots) | {MARKER: marker}).items():
             (root / path).write_text(text, encoding="utf-8", newline="")
-    return folder
 
 
 def _fill_slot(
@@ -317,18 +301,13 @@ def _fill_slot(
 
 def _stored(volume: Volume, axes: str, slice_distance: float) -> Volume:
     """Return a volume as files store it; every voxel stays where it is."""
-    turn = orientations.ornt_transform(
-        orientations.io_orientation(volume.affine),
-        orientations.axcodes2ornt(tuple(axes)),
-    )
-    affine = volume.affine @ orientations.inv_ornt_aff(turn, volume.voxels.shape)
-    voxels = orientations.apply_orientation(volume.voxels, turn)
-    step = int(slice_distance / np.linalg.norm(affine[:3, 2]) + 1e-6)
+    stored, wanted = io_orientation(volume.affine), axcodes2ornt(tuple(axes))
+    image = nib.Nifti1Image(volume.voxels, volume.affine)
+    image = image.as_reoriented(ornt_transform(stored, wanted))
+    step = int(slice_distance / image.header.get_zooms()[2] + 1e-6)
     if step > 1:
-        voxels = voxels[:, :, step // 2 :: step]
-        affine[:3, 3] += step // 2 * affine[:3, 2]
-        affine[:3, 2] *= step
-    return Volume(np.ascontiguousarray(voxels), affine)
+        image = image.slicer[:, :, step // 2 :: step]
+    return Volume(np.ascontiguousarray(image.dataobj), image.affine)
 
 
 @keep_locale()

@@ -145,8 +145,8 @@ def draw_enhancing_lesions(
     for number in range(int(rng.integers(1, 7))):
         ring = rng.random() < 0.35
         # One at least can be seen in voxels of 4 mm.
-        low = 3.5 if ring or number == 0 else 1.6
-        radius = rng.uniform(low, 7.0 if ring else 4.5)
+        low = 5.0 if number == 0 else 3.5 if ring else 1.6
+        radius = rng.uniform(low, 7.0 if ring else max(low, 4.5))
         region = rng.choice(("periventricular", "deep", "juxtacortical"))
         core = rng.uniform(0.7, 0.95) if ring else None
         bright = rng.uniform(1.35, 1.8)

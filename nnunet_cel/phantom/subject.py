@@ -215,8 +215,8 @@ def _sample(
     images = sitk.Compose(
         [sitk.GetImageFromArray(m.astype(np.float32).T) for m in maps]
     )
-    if spacing >= 2:  # large voxels average over what they hold
-        images = sitk.BinShrink(images, [int(spacing)] * 3)
+    if spacing >= 4:  # large voxels average over what they hold; so does interpolation
+        images = sitk.BinShrink(images, [int(spacing / 2)] * 3)
     # Below the brain a head's image ends in the neck.
     margin = np.array([[0, 0, MARGIN], [0, 0, 0]] if head else [[MARGIN - 4] * 3] * 2)
     length = np.array(maps[0].shape) - 1 - margin.sum(axis=0)
