@@ -16,7 +16,6 @@ try out `nnunet-cel convert` and `nnunet-cel prepare`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -25,10 +24,12 @@ from tqdm import tqdm
 
 from nnunet_cel import parallel
 from nnunet_cel.dataset_conversion.raw_dataset import (
-    RawCase,
+    MARK,
     dataset_folder,
-    write_raw_dataset,
+    write_case,
+    write_header,
 )
+from nnunet_cel.files import new_folder
 from nnunet_cel.phantom.anatomy import load_template
 from nnunet_cel.phantom.layouts import LAYOUTS, write_source_tree
 from nnunet_cel.phantom.subject import SPACINGS, Kind, make_subject
@@ -125,32 +126,31 @@ def _write_data_set(args: argparse.Namespace) -> int:
     number = number if args.dataset_id is None else args.dataset_id
     folder = dataset_folder(args.out_folder, number, name)
     load_template()  # fails here without nilearn, before anything is written
-    write_raw_dataset(
-        folder,
-        _make_cases(args, name),
-        channel=channel,
-        extra={
-            "description": (
-                f"Synthetic {channel} images with lesions, made from the MNI152 "
-                "template by nnunet-cel. No patient data."
-            ),
-            "phantom": {
-                "kind": args.kind,
-                "seed": args.seed,
-                "spacing_mm": args.spacing,
-                "training_cases": args.train,
-                "lesion_free_training_cases": args.lesion_free,
-                "test_cases": args.test,
-            },
+    extra = {
+        "description": (
+            f"Synthetic {channel} images with lesions, made from the MNI152 "
+            "template by nnunet-cel. No patient data."
+        ),
+        "phantom": {
+            "kind": args.kind,
+            "seed": args.seed,
+            "spacing_mm": args.spacing,
+            "training_cases": args.train,
+            "lesion_free_training_cases": args.lesion_free,
+            "test_cases": args.test,
         },
-        overwrite=args.overwrite,
-    )
+    }
+    with new_folder(
+        folder, what="data set", mark=MARK, overwrite=args.overwrite
+    ) as unfinished:
+        _write_cases(unfinished, args, name)
+        write_header(unfinished, channel, {"background": 0, "lesion": 1}, extra)
     print(f"Wrote {args.train} training and {args.test} test cases to {folder}")
     return 0
 
 
-def _make_cases(args: argparse.Namespace, name: str) -> Iterator[RawCase]:
-    """Make the cases of a data set, one by one.
+def _write_cases(folder: Path, args: argparse.Namespace, name: str) -> None:
+    """Make the cases of a data set, and write them one by one.
 
     The last of the training cases are those without lesions, the last numbers are the
     test cases. A subject depends on kind, seed, its number and spacing only.
@@ -165,9 +165,10 @@ def _make_cases(args: argparse.Namespace, name: str) -> Iterator[RawCase]:
             lesions=not args.train - args.lesion_free < number <= args.train,
             head=False,
         )
-        yield RawCase(
-            identifier=f"{name}_{number:03d}",
-            image=subject.brain_image,
-            label=subject.lesions,
-            split="train" if number <= args.train else "test",
+        write_case(
+            folder,
+            f"{name}_{number:03d}",
+            subject.brain_image,
+            subject.lesions,
+            "train" if number <= args.train else "test",
         )
