@@ -194,4 +194,4 @@ def _radii() -> Array:
     sulci = (fluid > 0.3) & (template.depth > 1.5) & (template.wall > 10)
     plexus = template.ventricles & (y < -15)
     radii = np.select([plexus, veins, sulci], [1.4, 0.6, 1.1], 0)
-    return ndimage.gaussian_filter(radii.astype(np.float32), 0.7)
+    return np.asarray(ndimage.gaussian_filter(radii.astype(np.float32), 0.7))
