@@ -14,10 +14,6 @@ from nnunet_cel.planning.lifting import lift_plans
 from nnunet_cel.settings import BLOCK, Settings
 
 LABELS = {"labels": {"background": 0, "lesion": 1}}
-REGIONS = {
-    "labels": {"background": 0, "whole": [1, 2], "core": 2},
-    "regions_class_order": [1, 2],
-}
 
 
 @pytest.fixture
@@ -42,13 +38,11 @@ def stock_plans() -> dict[str, Any]:
 @pytest.fixture
 def preprocessed(tmp_path: Path) -> str:
     """A preprocessed folder with the fingerprint of two images."""
-    folder = tmp_path / "Dataset009_Stock"
-    folder.mkdir()
-    fingerprint = {
-        "shapes_after_crop": [[90, 100, 30], [80, 130, 25]],
-        "spacings": [[1, 1, 3], [1, 1, 3]],
-    }
-    (folder / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
+    (tmp_path / "Dataset009_Stock").mkdir()
+    shapes, spacings = [[90, 100, 30], [80, 130, 25]], [[1, 1, 3], [1, 1, 3]]
+    fingerprint = {"shapes_after_crop": shapes, "spacings": spacings}
+    file = tmp_path / "Dataset009_Stock" / "dataset_fingerprint.json"
+    file.write_text(json.dumps(fingerprint))
     return str(tmp_path)
 
 
@@ -109,8 +103,9 @@ def test_block_in_stock_plans_counts_and_heads_follow_the_labels(
 ) -> None:
     """The rest is lifted as without it; regions get sigmoid heads."""
     stock_plans["configurations"]["2d"][BLOCK] = {"max_epochs": 3}
+    labels = {"labels": {"background": 0, "all": [1, 2]}, "regions_class_order": [1]}
 
-    entry = lift(stock_plans, "2d", labels=REGIONS, preprocessed=preprocessed)
+    entry = lift(stock_plans, "2d", labels=labels, preprocessed=preprocessed)
 
     assert (entry[BLOCK]["max_epochs"], entry[BLOCK]["heads"]) == (3, "sigmoid")
     assert entry["patch_size"] == [160] * 3
@@ -128,10 +123,7 @@ def test_block_in_stock_plans_counts_and_heads_follow_the_labels(
     ],
 )
 def test_what_cannot_be_trained_is_refused(
-    stock_plans: dict[str, Any],
-    preprocessed: str,
-    change: dict[str, Any],
-    message: str,
+    stock_plans: dict[str, Any], preprocessed: str, change: Any, message: str
 ) -> None:
     """What a user writes is refused, not replaced, if it cannot work."""
     stock_plans["configurations"]["2d_mine"] = {"inherits_from": "2d"} | change

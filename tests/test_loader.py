@@ -21,26 +21,20 @@ from nnunet_cel.slicing import PLANES, cut_stacks
 from nnunet_cel.training.loader import StackBatches, place_window
 from nnunet_cel.training.pool import StackRequest, draw_requests, index_slices
 
+PAIR = st.tuples(st.integers(1, 40), st.integers(1, 40))
 LABELS = LabelManager({"background": 0, "lesion": 1}, None)
 
 
-@given(
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
-    window=st.integers(1, 40),
-    row=st.integers(0, 39),
-    column=st.integers(0, 39),
-    seed=st.integers(0, 1000),
-)
+@given(extent=PAIR, window=st.integers(1, 40), voxel=PAIR, seed=st.integers(0, 1000))
 def test_window_holds_its_voxel_and_does_not_waste_itself(
-    height: int, width: int, window: int, row: int, column: int, seed: int
+    extent: tuple[int, int], window: int, voxel: tuple[int, int], seed: int
 ) -> None:
     """For any sizes: the voxel is inside, padding only where the slice is smaller."""
-    voxel = np.array([[min(row, height - 1), min(column, width - 1)]])
+    inside = np.minimum(voxel, extent) - 1
 
-    start = place_window(np.random.default_rng(seed), (height, width), window, voxel)
+    start = place_window(np.random.default_rng(seed), extent, window, inside[None])
 
-    for first, size, position in zip(start, (height, width), voxel[0], strict=True):
+    for first, size, position in zip(start, extent, inside, strict=True):
         assert first <= position < first + window
         assert min(0, size - window) <= first <= max(0, size - window)
 
@@ -48,13 +42,12 @@ def test_window_holds_its_voxel_and_does_not_waste_itself(
 def read(
     image: np.ndarray, segmentation: np.ndarray, request: StackRequest, **options: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read a stack of a case in memory."""
+    """Read a stack of a case in memory, with a margin of two voxels."""
     dataset = SimpleNamespace(load_case=lambda case: (image, segmentation, None, {}))
-    margin = options.pop("margin", 0)
     batches = StackBatches(
         dataset, lambda number: [request], labels=LABELS, augmentation="none", **options
     )
-    batches.margin = margin
+    batches.margin = 2
     return batches.read(request)
 
 
@@ -64,18 +57,19 @@ def read(
 def test_reads_the_stack_that_slicing_defines(
     rng: np.random.Generator, plane: int, neighbor_pairs: int, index: int
 ) -> None:
-    """A window as large as the slice holds what cut_stacks cuts from the volume."""
+    """Window and margin as large as the slice hold what cut_stacks cuts from it."""
     image = rng.normal(size=(2, 5, 5, 5)).astype(np.float32)
-    segmentation = rng.integers(-1, 2, size=(1, 5, 5, 5)).astype(np.int16)
+    segmentation = rng.integers(-1, 1, size=(1, 5, 5, 5)).astype(np.int16)
+    labels = torch.from_numpy(segmentation).select(plane + 1, index)
+    labels[0, 2, 2] = 1
     request = StackRequest("a", plane, index, lesion=True, seed=0)
 
     stack, target = read(
-        image, segmentation, request, window=5, neighbor_pairs=neighbor_pairs
+        image, segmentation, request, window=1, neighbor_pairs=neighbor_pairs
     )
 
     expected = cut_stacks(torch.from_numpy(image), plane, neighbor_pairs)[index]
     assert torch.equal(stack, expected)
-    labels = torch.from_numpy(segmentation).select(plane + 1, index)
     assert torch.equal(target, labels)
 
 
@@ -87,9 +81,7 @@ def test_outside_is_zero_in_the_stack_and_minus_one_in_the_target(
     segmentation = np.ones((1, 3, 4, 6), dtype=np.int16)
     request = StackRequest("a", 0, 1, lesion=True, seed=3)
 
-    stack, target = read(
-        image, segmentation, request, window=8, margin=2, neighbor_pairs=1
-    )
+    stack, target = read(image, segmentation, request, window=8, neighbor_pairs=1)
 
     assert stack.shape == (3, 12, 12)
     inside = target[0] == 1
@@ -117,8 +109,9 @@ def make_batches(dataset: Path, augmentation: str = "paper") -> StackBatches:
 def test_batches_are_what_the_trainer_expects(
     tiny_dataset: Path, augmentation: str
 ) -> None:
-    """Shapes, types, labels 0 and 1 only, and lesion in every window."""
+    """Labels 0 and 1, and lesion in every window; dropout's generator is left alone."""
     batches = make_batches(tiny_dataset, augmentation)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
 
     for number in range(10):
         batch = batches[number]
@@ -128,6 +121,8 @@ def test_batches_are_what_the_trainer_expects(
         assert set(batch["target"].unique().tolist()) == {0, 1}
         assert (batch["target"] == 1).flatten(1).any(dim=1).all()
         assert len(batch["keys"]) == 4
+    assert (np.random.get_state()[1] == before[0]).all()
+    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 def test_batches_of_workers_are_those_of_this_process(tiny_dataset: Path) -> None:
@@ -145,16 +140,6 @@ def test_batches_of_workers_are_those_of_this_process(tiny_dataset: Path) -> Non
         assert torch.equal(actual["data"], batch["data"])
         assert torch.equal(actual["target"], batch["target"])
         assert actual["keys"] == batch["keys"]
-
-
-def test_global_generators_are_left_alone(tiny_dataset: Path) -> None:
-    """Loading in the training process does not touch dropout's generator."""
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()
-
-    make_batches(tiny_dataset)[0]
-
-    assert (np.random.get_state()[1] == before[0]).all()
-    assert torch.equal(torch.get_rng_state(), before[1])
 
 
 def test_lesion_that_augmentation_loses_is_put_back(tiny_dataset: Path) -> None:

@@ -7,11 +7,10 @@ under two names.
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import json
 import os
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,10 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from safetensors.torch import load_file, save_file
 
 from nnunet_cel import cli
+from nnunet_cel.files import sha256
 from nnunet_cel.model_export import read_checkpoint, read_manifest
 
 DATA = Path(__file__).parent / "data"
@@ -31,6 +30,7 @@ SECRET = "ERIKA_MUSTERMANN"
 FINAL = "checkpoint_final.pth"
 FILE = "fold_0.safetensors"
 BIAS = "network.head.bias"
+KWARGS = ("configurations", "2d", "architecture", "arch_kwargs")
 
 Change = Callable[[dict[str, Any]], object]
 Output = pytest.CaptureFixture[str]
@@ -48,24 +48,24 @@ def load(folder: Path, fold: str = "0") -> dict[str, Any]:
     return checkpoint
 
 
+def put(value: object, *place: str) -> Change:
+    """Return a change of one entry."""
+
+    def how(content: dict[str, Any]) -> None:
+        functools.reduce(dict.__getitem__, place[:-1], content)[place[-1]] = value
+
+    return how
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A model folder with one fold, which names a patient where people might."""
     folder = tmp_path / "a model"
     shutil.copytree(DATA / "earlier_model", folder)
-    plans = json.loads((folder / "plans.json").read_text())
-    plans["configurations"]["2d"]["comment"] = SECRET
-    architecture = plans["configurations"]["2d"]["architecture"]
-    arguments = architecture["arch_kwargs"] | {"pretrained_file": f"/home/{SECRET}"}
-    plans["configurations"]["2d_heir"] = {
-        "inherits_from": "2d",
-        "batch_size": 7,
-        "architecture": architecture | {"arch_kwargs": arguments},
-    }
-    (folder / "plans.json").write_text(json.dumps(plans | {"note": f"/home/{SECRET}"}))
-    dataset = json.loads((folder / "dataset.json").read_text())
-    dataset["dataset"] = {f"case_{SECRET}": {"images": [f"/home/{SECRET}/a.nii.gz"]}}
-    (folder / "dataset.json").write_text(json.dumps(dataset))
+    heir = {"inherits_from": "2d", "batch_size": 7, "comment": SECRET}
+    edit(folder / "plans.json", put(heir, "configurations", "2d_heir"))
+    edit(folder / "plans.json", put(SECRET, "note"))
+    edit(folder / "dataset.json", put([f"/home/{SECRET}/a.nii.gz"], "dataset"))
     change(folder, lambda c: c.update(inference_allowed_mirroring_axes=(0, 2)))
     change(folder, lambda c: c["init_args"].update(plans={"note": SECRET}))
     return folder
@@ -85,22 +85,17 @@ def change(model: Path, how: Change, fold: str = "0") -> None:
     torch.save(checkpoint, model / f"fold_{fold}" / FINAL)
 
 
-def edit(export: Path, how: Change = lambda content: None) -> None:
-    """Change `model.json`, with the hash of the weights as they are now."""
-    content = json.loads((export / "model.json").read_text())
-    digest = hashlib.sha256((export / FILE).read_bytes()).hexdigest()
-    content["files"]["0"].update(sha256=digest)
+def edit(path: Path, how: Change) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
     how(content)
-    (export / "model.json").write_text(json.dumps(content))
+    path.write_text(json.dumps(content))
 
 
 def test_round_trip_gives_the_same_weights(model: Path, tmp_path: Path) -> None:
-    """Every tensor of every fold comes back; a second export has the same bytes.
-
-    Inheritance is written out. What people write into plans, dataset.json, logs and
-    paths stays behind.
-    """
+    """A second export has the same bytes; what people write into files stays behind."""
     change(model, lambda c: c["init_args"].update(configuration="2d_heir"))
+    edit(model / "plans.json", put(f"/home/{SECRET}", *KWARGS, "pretrained_file"))
     shutil.copytree(model / "fold_0", model / "fold_all")
     assert SECRET.encode() in (model / "fold_all" / FINAL).read_bytes()
     change(model, lambda c: c["network_weights"][BIAS].fill_(2), "all")
@@ -144,7 +139,7 @@ def test_exports_of_earlier_versions_are_imported(tmp_path: Path) -> None:
 def test_predictor_of_nnunet_takes_the_import(
     model: Path, export: Path, tmp_path: Path
 ) -> None:
-    """The output is that of the original, and so are weights to fine-tune from."""
+    """The output is that of the original."""
     assert call("import", export / "model.json", tmp_path / "in") == 0
     volume = torch.rand(1, 1, 32, 32, 32, generator=torch.manual_seed(0))
 
@@ -153,14 +148,10 @@ def test_predictor_of_nnunet_takes_the_import(
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(folder), None)
         assert list(predictor.allowed_mirroring_axes) == [0, 2]
-        with torch.no_grad():
+        with torch.inference_mode():
             outputs.append(predictor.network.eval()(volume))
 
     assert torch.equal(*outputs)
-    trained = load(model)["network_weights"]
-    torch.nn.init.zeros_(predictor.network.network.head.weight)
-    load_pretrained_weights(predictor.network, str(tmp_path / "in" / "fold_0" / FINAL))
-    torch.testing.assert_close(dict(predictor.network.state_dict()), dict(trained))
 
 
 @pytest.mark.parametrize(
@@ -168,12 +159,8 @@ def test_predictor_of_nnunet_takes_the_import(
     [
         (lambda c: c["network_weights"][BIAS].fill_(torch.nan), f"'{BIAS}' has NaN"),
         (lambda c: c["network_weights"].pop(BIAS), "Missing key"),
-        (lambda c: c.update(trainer_name="os"), "Got 'os'"),
         (lambda c: c.update(trainer_name="nnUNetTrainerX"), "trainer nnUNetTrainerX"),
-        (
-            lambda c: c["init_args"].update(configuration="2d_n9"),
-            "2d_n9 not found in plans",
-        ),
+        (lambda c: c["init_args"].update(configuration="n9"), "n9 not found in plans"),
     ],
 )
 def test_unusable_checkpoints_are_refused(
@@ -207,21 +194,14 @@ def small(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-HIDING_PLACES: dict[str, Callable[[Any], Any]] = {
-    "in the weights": lambda evil: small(network_weights={"a": evil}),
-    "in an array of objects": lambda evil: small(logging=np.array([evil], object)),
-    "in a dict": lambda evil: small(logging=OrderedDict(note=evil)),
-}
-
-
-@pytest.mark.parametrize("place", HIDING_PLACES)
+@pytest.mark.parametrize("hide", [list, lambda evil: np.array(evil, object)])
 def test_hidden_code_is_named_and_does_not_run(
-    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hide: Callable[[list[Evil]], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever a call hides; nnU-Net would make it."""
+    """In a list or in an array of objects; nnU-Net would run it."""
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     touched, path = tmp_path / "touched", tmp_path / "evil.pth"
-    torch.save(HIDING_PLACES[place](Evil(touched)), path)
+    torch.save(small(logging=hide([Evil(touched)])), path)
 
     with pytest.raises(ValueError, match=r"asks for .*posix\.system'"):
         read_checkpoint(path)
@@ -249,22 +229,6 @@ def test_other_contents_are_refused(
         read_checkpoint(tmp_path / "a.pth")
 
 
-def put(value: object, *place: str) -> Change:
-    """Return a change of one entry."""
-
-    def how(content: dict[str, Any]) -> None:
-        for key in place[:-1]:
-            content = content[key]
-        content[place[-1]] = value
-
-    return how
-
-
-ENTRY = ("plans", "configurations", "2d")
-NETWORK = (*ENTRY, "architecture", "network_class_name")
-LAYER = (*ENTRY, "architecture", "arch_kwargs", "dropout_op")
-
-
 @pytest.mark.parametrize(
     ("how", "message"),
     [
@@ -277,13 +241,13 @@ LAYER = (*ENTRY, "architecture", "arch_kwargs", "dropout_op")
         (put("/../x", "dataset", "file_ending"), "file_ending"),
         (put(2, "dataset", "labels", "second"), "size mismatch"),
         (put("../x", "plans", "dataset_name"), "dataset_name"),
-        (put([float("nan")], *ENTRY, "spacing"), "finite number"),
+        (put([float("nan")], "plans", *KWARGS[:2], "spacing"), "finite number"),
         *(
-            (put(name, *NETWORK), "network_class_name")
+            (put(name, "plans", *KWARGS[:3], "network_class_name"), "network_class_")
             for name in ("os.system", "nnunet_cel.cli.main", "antigravity")
         ),
         *(
-            (put(name, *LAYER), "must import layers of torch")
+            (put(name, "plans", *KWARGS, "dropout_op"), "must import layers of torch")
             for name in ("torch.hub.load", "torch.nn.Dropout2d.__init__")
         ),
     ],
@@ -292,7 +256,7 @@ def test_hostile_manifests_are_refused(
     how: Change, message: str, export: Path, tmp_path: Path, capsys: Output
 ) -> None:
     """One bad entry is enough; nothing is imported by its name, and nothing left."""
-    edit(export, how)
+    edit(export / "model.json", how)
 
     assert call("import", export, tmp_path / "in") == 1
 
@@ -303,20 +267,15 @@ def test_hostile_manifests_are_refused(
 def test_other_weights_are_refused(
     export: Path, tmp_path: Path, capsys: Output
 ) -> None:
-    """Names, shapes and numbers are looked at even where the hash is right."""
+    """Numbers are looked at even where the hash is right."""
     stored = load_file(export / FILE)
-    for changed, message in (
-        ({"more": torch.ones(1)}, "Unexpected key"),
-        ({BIAS: torch.ones(3)}, "size mismatch"),
-        ({BIAS: torch.full((2,), torch.inf)}, "has NaN or infinity"),
-    ):
-        save_file(stored | changed, export / FILE)
-        edit(export)
+    save_file(stored | {BIAS: torch.full((2,), torch.inf)}, export / FILE)
+    edit(export / "model.json", put(sha256(export / FILE), "files", "0", "sha256"))
 
-        assert call("import", export, tmp_path / "in") == 1
+    assert call("import", export, tmp_path / "in") == 1
 
-        assert message in capsys.readouterr().err
-        assert not (tmp_path / "in").exists()
+    assert "has NaN or infinity" in capsys.readouterr().err
+    assert not (tmp_path / "in").exists()
 
 
 def test_commands(model: Path, tmp_path: Path, capsys: Output) -> None:
@@ -355,15 +314,12 @@ def test_inspect(model: Path, capsys: Output) -> None:
     change(model, lambda c: c["network_weights"].popitem())
     assert call("inspect", file, "--plans", plans) == 0
     lines = capsys.readouterr().out.splitlines()
-    statistics = ("running_mean", "running_var", "num_batches_tracked")
-    weights = load(model)["network_weights"]
-    count = sum(w.numel() for n, w in weights.items() if not n.endswith(statistics))
-    assert {line[:15].rstrip(): line[16:] for line in lines} == {
+    assert dict(line.split(maxsplit=1) for line in lines) == {
         "trainer": "FCADenseTrainer",
         "configuration": "2d",
         "epochs": "4",
-        "mirroring axes": "0, 2",
+        "mirroring": "axes  0, 2",
         "tensors": "42",
-        "parameters": f"{count:,}",
-        "fits the plans": "yes",
+        "parameters": "704",
+        "fits": "the plans  yes",
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,20 +21,13 @@ from nnunet_cel.settings import BLOCK, Settings
 Writer = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def plans(planned_folders: Path) -> dict[str, Any]:
-    """The plans of the tiny data set."""
-    file = planned_folders / "preprocessed" / "Dataset501_Tiny" / "FCADensePlans.json"
-    loaded: dict[str, Any] = json.loads(file.read_text())
-    return loaded
-
-
-def test_every_declared_configuration_is_planned(plans: dict[str, Any]) -> None:
+def test_every_declared_configuration_is_planned(planned_folders: Path) -> None:
     """nnU-Net resolves each; they share the data of ``2d`` and differ in settings.
 
     1 mm, S x S x S with S = 64 for 44 voxels, 16 stacks, KDE, FCA-DenseNet.
     """
-    manager = PlansManager(plans)
+    file = planned_folders / "preprocessed" / "Dataset501_Tiny" / "FCADensePlans.json"
+    manager = PlansManager(str(file))
     for name, declared in configurations().items():
         configuration = manager.get_configuration(name)
         settings = Settings.from_configuration(configuration.configuration, name=name)
@@ -47,11 +39,11 @@ def test_every_declared_configuration_is_planned(plans: dict[str, Any]) -> None:
         assert configuration.normalization_schemes == ["KDEHighestPeakNormalization"]
         assert configuration.preprocessor_name == "FCADensePreprocessor"
         assert settings == Settings(**declared["settings"])
-        assert set(plans["configurations"][name][BLOCK]) == set(settings.to_block())
+        assert set(configuration.configuration[BLOCK]) == set(settings.to_block())
     base = manager.get_configuration("2d")
     assert base.network_arch_class_name == "nnunet_cel.networks.FCADenseNet"
-    assert plans["plans_name"] == "FCADensePlans"
-    assert plans["image_reader_writer"] == "SimpleITKIO"
+    assert manager.plans_name == "FCADensePlans"
+    assert manager.plans["image_reader_writer"] == "SimpleITKIO"
 
 
 def test_preprocessed_cases(planned_folders: Path) -> None:

@@ -67,15 +67,9 @@ class SpatialAttention(nn.Module):
         return features * torch.sigmoid(weight)
 
 
-class CBAM(nn.Module):
+class CBAM(nn.Sequential):
     """Channel attention followed by spatial attention."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.channel = ChannelAttention(channels)
-        self.spatial = SpatialAttention()
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features ``(B, C, H, W)`` to features of the same shape."""
-        attended: Tensor = self.spatial(self.channel(features))
-        return attended
+        parts = {"channel": ChannelAttention(channels), "spatial": SpatialAttention()}
+        super().__init__(OrderedDict(parts))
