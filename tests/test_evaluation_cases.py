@@ -87,7 +87,7 @@ def test_lesion_table_says_where_lesions_are() -> None:
 
 
 def test_ignored_voxels_are_in_neither_map() -> None:
-    """Lesion under the ignore label is taken out before anything is counted."""
+    """Lesion under the ignore label is taken out, at other thresholds, too."""
     part = (slice(6, 12), slice(None), slice(None))
     maps = [
         volume(box(0, 0, 0), box(7, 5, 3), box(5, 5, 3)),
@@ -95,12 +95,18 @@ def test_ignored_voxels_are_in_neither_map() -> None:
     ]
     before = [m.voxels.copy() for m in maps]
 
-    row, _ = evaluate(*maps, labels=Labels(ignore=2))
+    soft = before[0].astype(np.float32)
+    tables = evaluate_case(
+        *maps, load_protocol("paper"), labels=Labels(ignore=2), probabilities=soft
+    )
 
+    row = tables["cases"].loc[0]
     # of the last lesion the half at x = 5 remains
     assert row["predicted_ml"] == pytest.approx(0.012)
     counts = (row["predicted_hit"], row["predicted_false"], row["fp_voxels"])
     assert counts == (1, 1, 4)
+    half = tables["sweep"].set_index("threshold").loc[0.5]
+    assert (half["predicted"], half["hit"], half["DSC"]) == (12, 1, row["DSC"])
     assert all((m.voxels == b).all() for m, b in zip(maps, before, strict=True))
 
 
@@ -139,40 +145,13 @@ def test_direction_and_spacing_move_with_the_axes(rng: np.random.Generator) -> N
     assert places[0] == places[1]
 
 
-def test_sweep_at_one_half_is_the_evaluation(rng: np.random.Generator) -> None:
-    """At threshold 0.5 the sweep counts what the label map gives."""
-    probabilities = rng.random(SHAPE, dtype=np.float32) ** 3
-    prediction = Volume((probabilities > 0.5).astype(np.uint8), AFFINE)
-    voxels = (rng.random(SHAPE) < 0.1).astype(np.uint8)
-    voxels[:2] = 2
-
-    tables = evaluate_case(
-        prediction,
-        Volume(voxels, AFFINE),
-        load_protocol("paper"),
-        labels=Labels(ignore=2),
-        probabilities=probabilities,
-    )
-
-    half = tables["sweep"].set_index("threshold").loc[0.5]
-    row = tables["cases"].loc[0]
-    assert half["predicted"] == row["tp_voxels"] + row["fp_voxels"]
-    assert half["DSC"] == row["DSC"]
-    assert half["hit"] == row["reference_hit"]
-
-
-def blob(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a random mask with rounded parts, never empty."""
-    noise = ndimage.gaussian_filter(rng.random(shape), 1)
-    return noise >= np.quantile(noise, rng.uniform(0.6, 0.95))
-
-
 def test_surface_distances_agree_with_brute_force(rng: np.random.Generator) -> None:
     """All distances between all surface voxels give the same numbers."""
     structure = ndimage.generate_binary_structure(3, 1)
     for _ in range(100):
         shape = tuple(rng.integers(2, 9, 3))
-        masks = [blob(rng, shape) for _ in range(2)]
+        noise = [ndimage.gaussian_filter(rng.random(shape), 1) for _ in range(2)]
+        masks = [n >= np.quantile(n, rng.uniform(0.6, 0.95)) for n in noise]
         points = [
             np.argwhere(m & ~ndimage.binary_erosion(m, structure)) * SPACING
             for m in masks
@@ -187,17 +166,11 @@ def test_surface_distances_agree_with_brute_force(rng: np.random.Generator) -> N
         assert assd == pytest.approx(np.concatenate([there, back]).mean())
 
 
-def test_surface_distances_by_hand() -> None:
-    """Two single voxels are as far apart as their centers in mm; one has none."""
-    first, second = np.zeros((2, 4, 4, 4), dtype=bool)
-    first[0, 0, 0] = second[0, 3, 1] = True
-    distance = math.hypot(3 * 1.0, 1 * 3.0)
-
-    found = surface_distances(first, second, SPACING)
-
-    assert found == pytest.approx((distance, distance))
-    for masks in ((first, first & second), (first & second, first)):
+def test_surface_distances_of_nothing_and_everything() -> None:
+    """An empty mask has none, and the border of the volume is a surface."""
+    one = np.pad(np.ones((1, 1, 1), dtype=bool), 2)
+    none = one & False
+    for masks in ((one, none), (none, one)):
         assert all(math.isnan(d) for d in surface_distances(*masks, SPACING))
     # A mask that fills the volume has its shell as surface, 2 from the middle.
-    middle = np.pad(np.ones((1, 1, 1), dtype=bool), 2)
-    assert surface_distances(middle, middle | True, (1, 1, 1))[1] >= 2
+    assert surface_distances(one, one | True, (1, 1, 1))[1] >= 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 from reports import evaluate, run
+from scipy.spatial.transform import Rotation
 from source_layouts import write_tree
 
+from nnunet_cel.phantom.layouts import write_dicom
 from nnunet_cel.report.exports import (
     itksnap_labels,
     make_segmentation,
     slicer_colors,
 )
+from nnunet_cel.resampling import to_ras
 from nnunet_cel.volumes import Volume, read_label_map, read_volume, write_volume
 
 hd = pytest.importorskip("highdicom", reason="the extra 'dicom' is not installed")
@@ -27,39 +29,18 @@ pydicom = pytest.importorskip("pydicom")
 
 MADE_BY = {"label": 1, "algorithm": "FCA-DenseNet", "version": "2.1"}
 
-# Directions of rows, columns and slices in DICOM order (to the left, back and head).
-GEOMETRIES = {
-    "axial": ((1, 0, 0), (0, 1, 0), 1),
-    "axial, from the head down": ((1, 0, 0), (0, 1, 0), -1),
-    "sagittal": ((0, 1, 0), (0, 0, -1), 1),
-    "sagittal, from left to right": ((0, 1, 0), (0, 0, -1), -1),
-    "coronal, oblique": ((0.8, 0.6, 0), (0, 0, -1), 1),
-}
+VOXELS = np.arange(6 * 4 * 5, dtype=np.int16).reshape(6, 4, 5)  # which one each is
+TILT = Rotation.from_euler("xz", [17, -9], degrees=True).as_matrix()
 
 
-def write_series(folder: Path, geometry: str = "axial") -> Path:
-    """Write a series of five slices of 4 x 6 pixels from pydicom's example."""
-    rows, columns, sign = GEOMETRIES[geometry]
-    normal = sign * np.cross(rows, columns)
-    folder.mkdir()
-    for i in range(5):
-        dataset = pydicom.examples.mr  # read anew each time
-        dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{i + 1}"
-        dataset.SOPInstanceUID = f"1.2.3.{i + 1}"
-        dataset.SpecificCharacterSet = "ISO_IR 100"
-        dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.4", "1.2.5"
-        dataset.FrameOfReferenceUID, dataset.SeriesNumber = "1.2.6", 7
-        dataset.PatientName = "MÜLLER^JÜRGEN"
-        # Numbers and names of files do not follow the slices.
-        dataset.InstanceNumber = 5 - i
-        dataset.ImagePositionPatient = list(np.array([-10, 5, 3]) + 2 * i * normal)
-        dataset.ImageOrientationPatient = [*rows, *columns]
-        dataset.PixelSpacing, dataset.SliceThickness = [1.5, 0.5], 2
-        dataset.Rows, dataset.Columns = 4, 6
-        pixels = np.arange(24, dtype=np.uint16).reshape(4, 6) + 100 * i
-        dataset.PixelData = pixels.tobytes()
-        dataset.save_as(folder / f"{(i * 3) % 5}.dcm", enforce_file_format=True)
-    return folder
+def write_series(folder: Path, axes: str = "LPS") -> Volume:
+    """Write a tilted series of five slices and return its volume."""
+    affine = np.eye(4)
+    for k, (axis, sign) in enumerate(nib.orientations.axcodes2ornt(axes)):
+        affine[:3, k] = sign * TILT[:, int(axis)] * (0.5, 1.5, 2)[k]
+    affine[:3, 3] = (-10, 5, 3)
+    write_dicom(folder, Volume(VOXELS, affine), "Doe_Jane")
+    return Volume(VOXELS, affine)
 
 
 def read_back(content: bytes) -> Any:
@@ -80,74 +61,51 @@ def masks_of(segmentation: Any) -> dict[str, np.ndarray]:
     return found
 
 
-def check(segmentation: Any, series: Path, prediction: Volume) -> None:
-    """Compare a segmentation with a prediction, voxel by voxel, through the world."""
-    masks = masks_of(segmentation)
-    to_voxels = np.linalg.inv(prediction.affine)
-    count = 0
-    for path in sorted(series.iterdir()):
-        dataset = pydicom.dcmread(path)
-        mask = masks.get(str(dataset.SOPInstanceUID))
-        row, column = np.array(dataset.ImageOrientationPatient).reshape(2, 3)
-        dy, dx = dataset.PixelSpacing
-        for i, j in np.ndindex(dataset.Rows, dataset.Columns):
-            place = dataset.ImagePositionPatient + j * dx * row + i * dy * column
-            voxel = np.rint((to_voxels @ [-place[0], -place[1], place[2], 1])[:3])
-            value = prediction.voxels[tuple(voxel.astype(int))]
-            assert (mask is not None and mask[i, j]) == (value == 1)
-            count += value == 1
-    assert count == (prediction.voxels == 1).sum() > 0
-
-
-def predict(
-    series: Path, path: Path, rng: np.random.Generator, axes: str | None = None
-) -> Volume:
-    """Write a random prediction of a series, its axes in another order if wanted."""
-    scan = read_volume(series)
+def predict(scan: Volume, path: Path, rng: np.random.Generator) -> np.ndarray:
+    """Write a random prediction with its axes in another order, return its lesions."""
     voxels = (rng.random(scan.voxels.shape) > 0.6).astype(np.uint8)
     voxels[:, :, 3] = 0  # a slice without lesion has no frame
     voxels[0, 0, 0] = 2
-    affine = scan.affine
-    if axes is not None:
-        turn = nib.orientations.ornt_transform(
-            nib.orientations.io_orientation(affine),
-            nib.orientations.axcodes2ornt(axes),
-        )
-        affine = affine @ nib.orientations.inv_ornt_aff(turn, voxels.shape)
-        voxels = nib.orientations.apply_orientation(voxels, turn)
-    prediction = Volume(np.ascontiguousarray(voxels), affine)
-    write_volume(path, prediction)
-    return prediction
+    write_volume(path, to_ras(Volume(voxels, scan.affine)))
+    return voxels == 1
 
 
-@pytest.mark.parametrize(
-    ("geometry", "axes"),
-    [*((name, None) for name in GEOMETRIES), ("axial", "IPL"), ("sagittal", "RAS")],
-)
+@pytest.mark.parametrize("axes", ["LPS", "LPI", "PIL", "PIR", "LIP"])
 def test_every_voxel_is_on_its_slice(
-    tmp_path: Path, rng: np.random.Generator, geometry: str, axes: str | None
+    tmp_path: Path, rng: np.random.Generator, axes: str
 ) -> None:
     """In any direction of slices and of axes, the mask lies where it was predicted."""
-    series = write_series(tmp_path / "series", geometry)
-    prediction = predict(series, tmp_path / "p.nii.gz", rng, axes)
+    series, prediction = tmp_path / "series", tmp_path / "p.nii.gz"
+    lesions = predict(write_series(series, axes), prediction, rng)
 
-    content = make_segmentation(tmp_path / "p.nii.gz", series, **MADE_BY)
+    masks = masks_of(read_back(make_segmentation(prediction, series, **MADE_BY)))
 
-    check(read_back(content), series, prediction)
+    assert len(masks) == 4
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        mask = masks.get(str(dataset.SOPInstanceUID), np.zeros((4, 6)))
+        np.testing.assert_array_equal(mask, lesions.ravel()[dataset.pixel_array])
 
 
 def test_what_it_says_of_itself(tmp_path: Path, rng: np.random.Generator) -> None:
     """Patient and study are the scan's; the same prediction gives the same bytes."""
-    series, prediction = write_series(tmp_path / "series"), tmp_path / "p.nii.gz"
-    predict(series, prediction, rng)
+    series, prediction = tmp_path / "series", tmp_path / "p.nii.gz"
+    scan = write_series(series)
+    for path in series.iterdir():
+        dataset = pydicom.dcmread(path)
+        dataset.SpecificCharacterSet = "ISO_IR 100"
+        dataset.PatientName = "MÜLLER^JÜRGEN"
+        dataset.FrameOfReferenceUID, dataset.SeriesNumber = "1.2.6", 7
+        dataset.save_as(path)
+    predict(scan, prediction, rng)
     os.utime(prediction, (1.6e9, 1.6e9))
 
     content = make_segmentation(prediction, series, **MADE_BY)
 
     segmentation = read_back(content)
     assert str(segmentation.PatientName) == "MÜLLER^JÜRGEN"
-    assert segmentation.StudyInstanceUID == "1.2.4"
-    assert segmentation.SeriesInstanceUID != "1.2.5"
+    assert segmentation.StudyInstanceUID == dataset.StudyInstanceUID
+    assert segmentation.SeriesInstanceUID != dataset.SeriesInstanceUID
     assert segmentation.FrameOfReferenceUID == "1.2.6"
     assert segmentation.SegmentationType == "BINARY"
     assert segmentation.SeriesNumber == 1007
@@ -161,25 +119,25 @@ def test_what_it_says_of_itself(tmp_path: Path, rng: np.random.Generator) -> Non
     assert segment.algorithm_identification.version == "2.1"
     assert segment.tracking_uid.startswith("2.25.")
     assert make_segmentation(prediction, series, **MADE_BY) == content
-    predict(series, prediction, rng)
+    predict(scan, prediction, rng)
     other = read_back(make_segmentation(prediction, series, **MADE_BY))
     assert other.SOPInstanceUID != segmentation.SOPInstanceUID
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
     """Other grids, with their cure, and slices that only a guess takes for DICOM."""
-    series, prediction = write_series(tmp_path / "series"), tmp_path / "p.nii.gz"
-    scan = read_volume(series)
+    series, prediction = tmp_path / "series", tmp_path / "p.nii.gz"
+    scan = write_series(series)
     for shape, affine in (
         ((9, 9, 9), scan.affine),
-        (scan.voxels.shape, scan.affine + np.eye(4) / 9),
+        (scan.voxels.shape, scan.affine + np.eye(4, k=3)),
     ):
         write_volume(prediction, Volume(np.zeros(shape, dtype=np.uint8), affine))
         with pytest.raises(ValueError, match=r"p\.nii\.gz[\s\S]*nnunet-cel restore"):
             make_segmentation(prediction, series, **MADE_BY)
-    predict(series, prediction, rng)
-    dataset = pydicom.dcmread(series / "0.dcm")
-    (series / "0.dcm").unlink()
+    predict(scan, prediction, rng)
+    dataset = pydicom.dcmread(series / "IM0001.dcm")
+    (series / "IM0001.dcm").unlink()
     del dataset.file_meta, dataset.preamble
     dataset.save_as(series / "0", implicit_vr=True, little_endian=True)
     with pytest.raises(ValueError, match=r"each of the 5 slices\. Got 4"):
@@ -204,7 +162,7 @@ def test_segmentation_of_a_clinics_series(
     folders = sorted({path.parent for path in (tmp_path / "tree").rglob("IM0001.dcm")})
     series = next(path for path in folders if "__MACOSX" not in path.parts)
     prediction, target = tmp_path / "p.nii.gz", tmp_path / "segmentations" / "x.dcm"
-    voxels = predict(series, prediction, rng).voxels
+    lesions = predict(read_volume(series), prediction, rng)
     command = ("export", "dicom-seg", prediction, "--dicom", series, "-o")
 
     assert run(*command, target) == 0
@@ -212,7 +170,7 @@ def test_segmentation_of_a_clinics_series(
     segmentation = read_back(target.read_bytes())
     assert segmentation.FrameOfReferenceUID.startswith("2.25.")
     total = sum(int(mask.sum()) for mask in masks_of(segmentation).values())
-    assert total == (voxels == 1).sum()
+    assert total == lesions.sum()
     assert run(*command, target) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run(*command, target, "--overwrite") == 0
@@ -253,20 +211,18 @@ def test_maps_of_an_evaluation(
 
 def test_both_programs_get_the_same_labels() -> None:
     """ITK-SNAP's eight columns and 3D Slicer's six agree in number, color and name."""
-    line = re.compile(
-        r'^ +(\d+) +(\d+) +(\d+) +(\d+) +([\d.]+) +([01]) +([01]) +"(.*)"$', re.M
-    )
-    snap = [match.groups() for match in line.finditer(itksnap_labels())]
-    slicer = [text.split(" ") for text in slicer_colors().splitlines()]
+    lines = [line for line in itksnap_labels().splitlines() if line[0] != "#"]
+    snap = [line.split(maxsplit=7) for line in lines]
+    slicer = [line.split() for line in slicer_colors().splitlines()]
 
-    assert [entry[0] for entry in snap] == ["0", "1", "2", "3"]
-    assert [entry[7] for entry in snap[1:]] == [
-        "True positive",
-        "False positive",
-        "False negative",
+    assert [(entry[0], entry[7]) for entry in snap] == [
+        ("0", '"Clear Label"'),
+        ("1", '"True positive"'),
+        ("2", '"False positive"'),
+        ("3", '"False negative"'),
     ]
     for (number, *color, _, _, _, name), (index, label, *rgba) in zip(
         snap[1:], slicer[1:], strict=True
     ):
-        assert (number, name.replace(" ", "_")) == (index, label)
+        assert (number, name.replace(" ", "_")) == (index, f'"{label}"')
         assert [*color, "255"] == rgba

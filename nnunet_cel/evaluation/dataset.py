@@ -241,11 +241,7 @@ def evaluate_folders(
         ["case", "map", "lesion"], ascending=[True, False, True]
     )
     metrics = summarize_metrics(cases, seed=seed)
-    tables: dict[str, Any] = {
-        "cases.csv": cases,
-        "lesions.csv": lesions,
-        "summary.csv": metrics,
-    }
+    tables = {"cases.csv": cases, "lesions.csv": lesions, "summary.csv": metrics}
     thresholds = None
     if probabilities:
         curve = froc(found["sweep"])
@@ -262,16 +258,23 @@ def evaluate_folders(
         "scans": summarize_scans(cases),
         "sizes_mm3": summarize_sizes(lesions),
         "thresholds": thresholds,
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        **_describe_origin(pairs),
+    }
+    folders = {"predictions": predictions, "references": references}
+    paths = {name: str(folder.resolve()) for name, folder in folders.items()}
+    return tables | {FOLDERS: paths, "summary.json": summary}
+
+
+def _describe_origin(pairs: Mapping[str, tuple[Path, Path]]) -> dict[str, Any]:
+    """Return what an evaluation was made with and of: versions and files."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {
+        "versions": {"python": platform.python_version()} | versions,
         "sha256": {
             name: {"prediction": sha256(predicted), "reference": sha256(true)}
             for name, (predicted, true) in pairs.items()
         },
     }
-    folders = {"predictions": predictions, "references": references}
-    paths = {name: str(folder.resolve()) for name, folder in folders.items()}
-    return tables | {FOLDERS: paths, "summary.json": summary}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:

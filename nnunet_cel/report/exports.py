@@ -248,16 +248,23 @@ def make_segmentation(
         content_date=written.date(),
         content_time=written.time(),
     )
+    _make_repeatable(segmentation, identifier("dimensions"), written)
+    stream = io.BytesIO()
+    segmentation.save_as(stream)
+    return stream.getvalue()
+
+
+def _make_repeatable(
+    segmentation: Any, identifier: str, written: datetime.datetime
+) -> None:
+    """Replace what highdicom draws at random or takes from the clock."""
     segmentation.InstanceCreationDate = segmentation.ContentDate
     segmentation.InstanceCreationTime = segmentation.ContentTime
     for element in segmentation.iterall():
         if element.keyword == "DimensionOrganizationUID":
-            element.value = identifier("dimensions")
+            element.value = identifier
         elif element.keyword == "ContributionDateTime":
             element.value = f"{written:%Y%m%d%H%M%S}"
-    stream = io.BytesIO()
-    segmentation.save_as(stream)
-    return stream.getvalue()
 
 
 def _describe(algorithm: str, version: str, identifier: str) -> Any:
