@@ -10,7 +10,6 @@ import pytest
 
 from nnunet_cel.preparation.brain_extraction import BrainExtraction
 from nnunet_cel.preparation.pipeline import (
-    Prepared,
     Settings,
     correct_bias,
     denoise,
@@ -62,39 +61,28 @@ def test_native_voxels_stay_bit_for_bit(head, given) -> None:
     assert (resampled.voxels > 350).sum() == pytest.approx(3 * mask.sum(), rel=0.02)
 
 
-def prepare_with(label: np.ndarray, head, settings: Settings) -> Prepared:
-    """Prepare the head with a label map."""
-    volume = Volume(label.astype(np.uint8), AFFINE)
-    return prepare_volume("p1", head[0], settings, label=volume)
-
-
-def test_label_outside_of_the_mask_is_kept(head, given) -> None:
-    """The crop holds every lesion; more than five percent outside is a warning."""
-    label = np.zeros(head[1].shape, np.uint8)
+def test_labels_outside_of_the_mask_and_small_ones(head, given) -> None:
+    """The crop holds every lesion; where more than five percent may be lost is told."""
+    image, brain = head
+    label = np.zeros(brain.shape, np.uint8)
     label[2:4, 30, 12] = 1
     label[30, 30:36, 12] = 2
+    many = brain.astype(np.uint8)
+    many[0, 0, 0] = 1
+    small = np.zeros(brain.shape, np.uint8)
+    small[36, 36, 12] = 3
+    small[24:32, 20:28, 11:13] = 1
 
-    prepared = prepare_with(label, head, Settings(given, spacing=None))
+    prepared, enough, coarse = (
+        prepare_volume("p1", image, Settings(given, spacing=mm), Volume(part, AFFINE))
+        for part, mm in ((label, None), (many, None), (small, (4, 4, 4)))
+    )
 
-    assert prepared.label is not None
     assert np.bincount(prepared.label.voxels.ravel())[1:].tolist() == [2, 6]
     assert prepared.box[0].start == 0
     assert prepared.warnings == ["2 of 8 lesion voxels lie outside of the brain mask."]
-
-    many = head[1].copy()
-    many[0, 0, 0] = True
-    assert prepare_with(many, head, Settings(given, spacing=None)).warnings == []
-
-
-def test_lesion_that_gets_lost_is_a_warning(head, given) -> None:
-    """A voxel of 1 mm may have no place in voxels of 4 mm."""
-    label = np.zeros(head[1].shape, np.uint8)
-    label[36, 36, 12] = 3
-    label[24:32, 20:28, 11:13] = 1
-
-    prepared = prepare_with(label, head, Settings(given, spacing=(4, 4, 4)))
-
-    assert prepared.warnings == ["1 of 2 lesions have no voxel left after resampling."]
+    assert enough.warnings == []
+    assert coarse.warnings == ["1 of 2 lesions have no voxel left after resampling."]
 
 
 def test_voxels_that_are_not_finite(head, given) -> None:
@@ -139,12 +127,7 @@ def ball(size=40, noise=10.0, slices=None) -> tuple[np.ndarray, ...]:
     return image, radius < 0.95, radius < 0.65
 
 
-def variation(values: np.ndarray) -> float:
-    """Return the coefficient of variation."""
-    return float(values.std() / values.mean())
-
-
-@pytest.mark.parametrize(("slices", "thickness"), [(None, 2), (1, 5), (2, 5), (12, 5)])
+@pytest.mark.parametrize(("slices", "thickness"), [(None, 2), (1, 5), (12, 5)])
 def test_bias_is_removed(slices: int | None, thickness: float) -> None:
     """White matter gets nearly as even as it was, in a few thick slices as well."""
     image, mask, white = ball(slices=slices)
@@ -154,8 +137,12 @@ def test_bias_is_removed(slices: int | None, thickness: float) -> None:
 
     corrected = correct_bias(image * field, mask, spacing)
 
-    assert variation((image * field)[white]) > 4 * variation(image[white])
-    assert variation(corrected[white]) < 2 * variation(image[white])
+    before, biased, after = (
+        values[white].std() / values[white].mean()
+        for values in (image, image * field, corrected)
+    )
+    assert biased > 4 * before
+    assert after < 2 * before
 
 
 def test_image_without_bias_stays_as_it_is() -> None:
@@ -170,25 +157,20 @@ def test_image_without_bias_stays_as_it_is() -> None:
     assert abs(ratio - 1).max() < 0.03
     assert abs(np.log(ratio).mean()) < 1e-4
     assert corrected.dtype == np.float32
-    assert not corrected[~mask].any()
-    assert corrected.min() == 0
+    assert not corrected[~inside].any()
 
 
-@pytest.mark.parametrize("value", [0.0, 300.0])
-def test_even_image_stays(value: float) -> None:
+def test_even_image_stays() -> None:
     """Without differences and noise there is nothing to correct."""
-    image = np.full((9, 9, 9), value)
+    image = np.full((9, 9, 9), 300.0)
 
     for function in (correct_bias, denoise):
-        np.testing.assert_array_equal(function(image, image == value, (2, 2, 2)), image)
+        np.testing.assert_array_equal(function(image, image > 0, (2, 2, 2)), image)
 
 
 @pytest.mark.parametrize("noise", [15, 60])
 def test_noise_is_removed(rng, noise) -> None:
-    """The difference from the truth gets less than half, a lesion stays as bright.
-
-    The noise is estimated right within a fifth, in spite of many edges.
-    """
+    """The error gets less than half, a lesion stays as bright, edges are no noise."""
     truth, mask, _ = ball(noise=0)
     truth[18:22, 18:22, 18:22] = 1200
     noisy = truth + rng.normal(0, noise, truth.shape)
@@ -214,7 +196,7 @@ def test_noise_of_thick_slices(rng) -> None:
 
 @pytest.mark.parametrize("shape", [(30, 30, 1), (30, 1, 30), (3, 4, 5), (1, 1, 1)])
 def test_noise_of_thin_images(rng, shape) -> None:
-    """Images of a slice or a few voxels have a result of the same shape."""
+    """Images of a slice or a few voxels have a result of the same shape and mean."""
     image = 500 + rng.normal(0, 10, shape)
 
     clean = denoise(image, np.ones(shape, dtype=bool), (1, 1, 1))

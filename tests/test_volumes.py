@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_any_header_keeps_values_and_world_positions(
     )
 
 
-@pytest.mark.parametrize("ending", [".nrrd", ".mha", ".nii.gz"])
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
 def test_formats_agree(tmp_path: Path, ending: str) -> None:
     """An oblique image has the same voxels and affine in every format."""
     nifti = tmp_path / "image.nii.gz"
@@ -114,13 +114,9 @@ def save(path: Path, voxels: np.ndarray, affine: np.ndarray = OBLIQUE) -> Path:
     return path
 
 
-def spoiled(path: Path, start: float, stop: float) -> Path:
-    """Write a file of which a part is zeros, or is missing up to its end."""
-    save(path, np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
-    content = path.read_bytes()
-    first, last = (int(len(content) * share) for share in (start, stop))
-    rest = content[last:]
-    path.write_bytes(content[:first] + (bytes(last - first) + rest) * bool(rest))
+def spoiled(path: Path, change: Callable[[bytes], bytes]) -> Path:
+    """Write a good image and change its bytes."""
+    path.write_bytes(change(save(path, make_voxels()).read_bytes()))
     return path
 
 
@@ -135,12 +131,6 @@ def with_header(path: Path, **entries: Any) -> Path:
     return path
 
 
-def text_file(path: Path) -> Path:
-    """Write something else under the name of an image."""
-    path.write_text("not an image at all, but long enough for a header " * 20)
-    return path
-
-
 COLORS = np.zeros((4, 5, 3), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
 SHEARED = np.eye(4) + 0.1 * np.eye(4, k=1) * [[1], [0], [0], [0]]
 
@@ -148,10 +138,9 @@ SHEARED = np.eye(4) + 0.1 * np.eye(4, k=1) * [[1], [0], [0], [0]]
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda path: spoiled(path, 0.5, 1), "cannot be read"),
-        (lambda path: spoiled(path, 0.5, 0.51), "cannot be read"),
-        (lambda path: spoiled(path, 0, 1), "cannot be read"),
-        (text_file, "cannot be read"),
+        (lambda path: spoiled(path, lambda data: data[:-9]), "cannot be read"),
+        (lambda path: spoiled(path, lambda data: b"<" + data), "cannot be read"),
+        (lambda path: spoiled(path, lambda data: data[:-8] + bytes(8)), "be read"),
         (lambda path: with_header(path, dim=[3, 999, 999, 99, 1, 1, 1, 1]), "read"),
         (lambda path: with_header(path, xyzt_units=1), "unit of length is meter"),
         (lambda path: with_header(path, scl_slope=1, scl_inter=np.inf), "intercept"),
@@ -179,8 +168,9 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no image"):
         read_volume(tmp_path / "a.nii.gz")
     for name, message in {"a.png": "a.png instead", "b.mha": "b.mha cannot"}.items():
+        (tmp_path / name).write_text("no image")
         with pytest.raises(ValueError, match=message):
-            read_volume(text_file(tmp_path / name))
+            read_volume(tmp_path / name)
 
 
 def test_other_kinds_of_files_are_read(tmp_path: Path) -> None:
@@ -227,11 +217,9 @@ def test_grids_agree_within_a_thousandth() -> None:
 def test_small_facts() -> None:
     """An oblique voxel of 1 x 0.5 x 3 mm; the double ending, in capitals as well."""
     volume = Volume(make_voxels(), OBLIQUE)
-    assert volume.spacing == pytest.approx((1, 0.5, 3))
-    assert volume.voxel_volume == pytest.approx(1.5)
-    assert split_ending("a.nii.gz") == ("a", ".nii.gz")
-    assert split_ending("x/a.b.NII") == ("a.b", ".nii")
-    assert split_ending("a.png") == ("a.png", "")
+    assert (*volume.spacing, volume.voxel_volume) == pytest.approx((1, 0.5, 3, 1.5))
+    endings = [split_ending(name) for name in ("a.nii.gz", "x/a.b.NII", "a.png")]
+    assert endings == [("a", ".nii.gz"), ("a.b", ".nii"), ("a.png", "")]
 
 
 def test_half_a_file_is_not_whole(tmp_path: Path) -> None:
@@ -239,22 +227,5 @@ def test_half_a_file_is_not_whole(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii.gz", make_voxels())
     check_whole(path)
     check_whole(tmp_path / "absent.mha")
-    path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"a\.nii\.gz cannot be read"):
-        check_whole(path)
-
-
-def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> None:
-    """A full disk names the file, and leaves the one before it as it was."""
-    path = tmp_path / "a.nii.gz"
-    write_volume(path, Volume(make_voxels(), OBLIQUE))
-
-    def fail(self: Path, target: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match=r"a\.nii\.gz: No space left"):
-        write_volume(path, Volume(make_voxels() + 1, OBLIQUE))
-
-    assert [*tmp_path.iterdir()] == [path]
-    np.testing.assert_array_equal(read_volume(path).voxels, make_voxels())
+        check_whole(spoiled(path, lambda data: data[:-1]))
