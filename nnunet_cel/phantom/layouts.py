@@ -162,13 +162,8 @@ _WMH_SLOTS = [
 
 
 _FAMILY_NAMES = ("Doe", "Roe", "Bloggs", "Muster", "Rossi", "Dupont", "Novak", "Jansen")
-_GIVEN_NAMES = (
-    *("Jane", "Joe", "Erika", "Max", "Mario"),
-    *("Marie", "Jan", "Anna", "John", "Mary"),
-)
-_PATIENTS = [  # all 80 pairs of names, in an order in which neighbors share none
-    f"{_FAMILY_NAMES[i % 8]}_{_GIVEN_NAMES[(i + i // 40) % 10]}" for i in range(80)
-]
+_GIVEN_NAMES = ("Jane", "Joe", "Erika", "Max", "Marie")
+_PATIENTS = [f"{_FAMILY_NAMES[i % 8]}_{_GIVEN_NAMES[i % 5]}" for i in range(40)]
 VISITS = [
     (patient, session, "NMOSD" if number % 5 == 4 else "MS")
     for number, patient in enumerate(_PATIENTS)
@@ -180,18 +175,22 @@ One patient in four has two sessions; the session is empty for the others.
 """
 
 
-def _bids_slot(number: int) -> Slot:
-    patient, session, diagnosis = VISITS[number]
+def _clinic_slots(
+    files: Callable[[str, str], dict[str, str]], axes: Sequence[str]
+) -> list[Slot]:
+    """Return the slots of a clinic, whose scanners have these axes in turn."""
+    return [
+        Slot(files(patient, session), axes[n % len(axes)], patient, diagnosis)
+        for n, (patient, session, diagnosis) in enumerate(VISITS)
+    ]
+
+
+def _bids_files(patient: str, session: str) -> dict[str, str]:
     folder = name = f"sub-{patient.replace('_', '')}"
     if session:
         folder, name = f"{folder}/ses-{session}", f"{name}_ses-{session}"
     mask = f"derivatives/lesions/{folder}/anat/{name}_label-lesion_mask.nii.gz"
-    return Slot(
-        {f"{folder}/anat/{name}_ce-gadolinium_T1w.nii.gz": "raw", mask: "lesions"},
-        axes=("RAS", "LPS", "PSR", "LAS")[number % 4],
-        patient=patient,
-        diagnosis=diagnosis,
-    )
+    return {f"{folder}/anat/{name}_ce-gadolinium_T1w.nii.gz": "raw", mask: "lesions"}
 
 
 def _bids_tables(slots: Sequence[Slot]) -> dict[str, str]:
@@ -207,15 +206,9 @@ def _bids_tables(slots: Sequence[Slot]) -> dict[str, str]:
     }
 
 
-def _dicom_slot(number: int) -> Slot:
-    patient, session, diagnosis = VISITS[number]
+def _dicom_files(patient: str, session: str) -> dict[str, str]:
     folder = f"{patient}/{session or 'MR'}"
-    return Slot(
-        {f"{folder}/T1_gado": "raw", f"{folder}/lesions.nii.gz": "lesions"},
-        axes=("LPS", "PIR")[number % 2],
-        patient=patient,
-        diagnosis=diagnosis,
-    )
+    return {f"{folder}/T1_gado": "raw", f"{folder}/lesions.nii.gz": "lesions"}
 
 
 def case_table(slots: Sequence[Slot]) -> dict[str, str]:
@@ -225,8 +218,8 @@ def case_table(slots: Sequence[Slot]) -> dict[str, str]:
     return {"cases.csv": "\n".join(lines) + "\n"}
 
 
-_BIDS_SLOTS = [*map(_bids_slot, range(len(VISITS)))]
-_DICOM_SLOTS = [*map(_dicom_slot, range(len(VISITS)))]
+_BIDS_SLOTS = _clinic_slots(_bids_files, ("RAS", "LPS", "PSR", "LAS"))
+_DICOM_SLOTS = _clinic_slots(_dicom_files, ("LPS", "PIR"))
 
 LAYOUTS: Mapping[str, Layout] = {
     "isbi2015": Layout("wmh", "ISBI 2015 as distributed", _ISBI_SLOTS),

@@ -131,9 +131,8 @@ def make_subject(
         found = draw_enhancing_lesions(rng, tissue, cover) if lesions else []
         _paint(found, image, t1, t1_level=0.88, label=label)
     maps = [image, t1, load_template().brain, label, other]
-    image, t1, *masks, affine = _sample(
-        maps, _draw_shape(rng, image.shape), spacing, head
-    )
+    shape = _draw_shape(rng, image.shape)
+    image, t1, *masks, affine = _sample(maps, shape, spacing, head)
     brain, label, other = (share > 0.5 for share in masks)
     bias, unit = _bias(rng, brain.shape), np.exp(rng.uniform(np.log(100), np.log(2000)))
     dtype = np.int16 if rng.random() < 0.5 else np.float32
@@ -144,13 +143,9 @@ def make_subject(
     second = _second_opinion(rng, label, brain)
     # The official label maps have a seam around other pathology, too.
     other = ndimage.binary_dilation(other) & brain & ~label
-    voxels = (raw, raw * brain, t1, label + 2 * other, second)
-    return Subject(
-        *(
-            Volume(values if values.dtype == dtype else values.astype(np.uint8), affine)
-            for values in voxels
-        )
-    )
+    labels = ((label + 2 * other).astype(np.uint8), second.astype(np.uint8))
+    voxels = (raw, raw * brain, t1, *labels)
+    return Subject(*(Volume(values, affine) for values in voxels))
 
 
 def _mix(rng: np.random.Generator, tissue: Tissue, contrast: _Contrast) -> Array:
