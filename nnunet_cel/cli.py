@@ -13,9 +13,7 @@ import importlib.metadata
 import inspect
 import signal
 import sys
-import threading
 from collections.abc import Sequence
-from typing import Any
 
 __all__ = ["main"]
 
@@ -46,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = arguments[0] if arguments and arguments[0] in _COMMANDS else None
-    before = _treat_termination_as_interruption()
+    # `kill` and job schedulers end a command as Ctrl-C does, which cleans up.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         args = _get_parser(command).parse_args(arguments)
         status: int = args.run(args)
@@ -57,20 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nnunet-cel {command}: interrupted", file=sys.stderr)
         return 130
     finally:
-        if before is not None:
-            signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before)
     return status
-
-
-def _treat_termination_as_interruption() -> Any:
-    """Clean up after `kill` and job schedulers as after Ctrl-C.
-
-    Returns:
-        What was done before; None if nothing was changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _get_parser(command: str | None = None) -> argparse.ArgumentParser:

@@ -37,8 +37,7 @@ WMH, CEL = "Dataset501_WMH", "Dataset502_CEL"
 MODELS = ("pretrained_only", "direct", "fine_tuned")
 TEST_SUBJECTS = range(8, 13)  # of the clinic's subjects 1 to 12
 
-# What it takes to learn something on two CPU cores in minutes. Everything else is as
-# planned.
+# Enough to learn something on two CPU cores in minutes; all else is as planned.
 SETTINGS = {
     "training_window": 64,
     "iterations_per_epoch": 25,

@@ -260,11 +260,10 @@ def write_source_tree(
         description: Title of a progress bar, None for no bar.
     """
     slots = layout.slots[:n]
-    what = "synthetic source tree"
-    with new_folder(folder, what=what, mark=MARKER, overwrite=overwrite) as root:
+    with new_folder(folder, what="tree", mark=MARKER, overwrite=overwrite) as root:
         fill = partial(_fill_slot, root, layout.slice_distance, make_subject)
-        numbered = [*enumerate(slots)]
-        map_cases(fill, numbered, processes=processes, description=description)
+        cases = [*enumerate(slots)]
+        map_cases(fill, cases, processes=processes, description=description)
         marker = "Synthetic scans made by nnunet-cel. No patient data.\n"
         for path, text in (layout.tables(slots) | {MARKER: marker}).items():
             (root / path).write_text(text, encoding="utf-8", newline="")

@@ -207,9 +207,7 @@ def _sample(
         head: Whether the grid has room for the head, not for the brain alone.
     """
     # SimpleITK takes the last axis of an array for its first one.
-    images = sitk.Compose(
-        [sitk.GetImageFromArray(m.astype(np.float32).T) for m in maps]
-    )
+    images = sitk.Compose([sitk.GetImageFromArray(np.float32(m).T) for m in maps])
     if spacing >= 4:  # large voxels average over what they hold; so does interpolation
         images = sitk.BinShrink(images, [int(spacing / 2)] * 3)
     # Below the brain a head's image ends in the neck.

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.resources
 import os
+import signal
 import subprocess
 import sysconfig
 import tempfile
@@ -131,6 +132,8 @@ def run_workflow(
         line += ["--profile", str(ours if ours.is_dir() else Path(profile).absolute())]
     run = {"scripts": sysconfig.get_path("scripts"), "gpus": gpus}
     with contextlib.ExitStack() as stack:
+        # Snakemake would leave behind its own treatment of the signal.
+        stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         if dry_run:
             line += ["--dry-run"]
             home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
