@@ -92,7 +92,7 @@ def test_bids_sessions_and_diagnoses(tmp_path: Path) -> None:
     assert [(scan.subject, scan.session, scan.row["diagnosis"]) for scan in scans] == [
         *((name, "", "MS") for name in ("BloggsErika", "DoeJane", "MusterMax")),
         *(("RoeJoe", session, "MS") for session in ("01", "02")),
-        ("RossiMario", "", "NMOSD"),
+        ("RossiMarie", "", "NMOSD"),
     ]
     assert all("_ce-gadolinium_T1w" in scan.image.name for scan in scans)
     assert all("derivatives" in scan.label.parts for scan in scans)
