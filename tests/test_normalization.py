@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from nnunet_cel.planning.normalization import (
     KDELastPeakNormalization,
     tissue_peak,
 )
+from nnunet_cel.volumes import read_volume
 
 
 @pytest.fixture
@@ -80,6 +84,20 @@ def test_head_has_the_peak_of_its_brain(
         unit = 1 if scanned is head else 5
         found = tissue_peak(scanned.astype(np.float32), last=last) * unit
         assert found == pytest.approx(peak, rel=0.03)
+
+
+@pytest.mark.parametrize("scans", ["raw/*/*FLAIR", "raw/*/*T1W", "mni/*/T1POST"])
+def test_real_scans(scans: str) -> None:
+    """With skull and air or without: the peak is near the brightest tissue."""
+    if "NNUNET_CEL_REAL_DATA" not in os.environ:
+        pytest.skip("NNUNET_CEL_REAL_DATA names no folder of real scans")
+    root = Path(os.environ["NNUNET_CEL_REAL_DATA"], "open_ms")
+    files = sorted(root.glob(f"{scans}.nii.gz"))
+    assert files
+    for file in files:
+        scan = read_volume(file).voxels.astype(np.float32)
+        peak = tissue_peak(scan, last="FLAIR" not in scans)
+        assert 0.6 < peak / np.percentile(scan[scan > 0], 90) < 1, file
 
 
 @pytest.mark.parametrize(
