@@ -132,7 +132,7 @@ def _write_files(
     if args.compare or args.names:
         folders = [args.evaluation, *args.compare]
         comparison = compare_evaluations(folders, names=args.names)
-        tables |= {"models": comparison.models, "tests": comparison.tests}
+        tables |= {name: comparison[f"{name}.csv"] for name in ("models", "tests")}
     if args.model is not None:
         tables["training"] = read_training(args.model)
     images = choose_channel(args.images, cases["case"].tolist(), args.channel)
