@@ -136,7 +136,7 @@ def find_cases(
             source="CEL",
             root=source.parent if source.is_file() else source,
             image=scan.image,
-            labels=(scan.label,),
+            labels=tuple(filter(None, [scan.label])),
             values={0: 0} | dict.fromkeys(sorted(lesion_values), 1),
             other_values_cure="name those that are lesion with --lesion-values.",
             min_lesion_voxels=MIN_LESION_VOXELS,

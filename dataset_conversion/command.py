@@ -24,6 +24,7 @@ from nnunet_cel.dataset_conversion import cel, isbi2015, msseg2016, wmh2017
 from nnunet_cel.dataset_conversion.conversion import finish_dataset, store_cases
 from nnunet_cel.dataset_conversion.raw_dataset import MARK, dataset_folder
 from nnunet_cel.dataset_conversion.source import SourceCase, Terms
+from nnunet_cel.dataset_conversion.splits import N_FOLDS
 from nnunet_cel.files import new_folder, write_whole
 from nnunet_cel.preparation.brain_extraction import (
     BrainExtraction,
@@ -210,6 +211,9 @@ def _convert(args: argparse.Namespace) -> int:
         f"Next: nnUNetv2_plan_and_preprocess -d {args.dataset_id} -pl FCADensePlanner "
         "-c 2d --verify_dataset_integrity"
     )
+    patients = len({case.group for case, _ in kept if case.split == "train"})
+    if patients < N_FOLDS:
+        print(f"{patients} patients are too few for {N_FOLDS} folds: train fold all.")
     return 0
 
 

@@ -64,11 +64,13 @@ def dataset_folder(parent: Path | str | None, dataset_id: int, name: str) -> Pat
             f"and begin with a letter or digit. Got {name!r} instead."
         )
     folder = Path(parent) / f"Dataset{dataset_id:03d}_{name}"
-    others = sorted(set(folder.parent.glob(f"Dataset{dataset_id:03d}_*")) - {folder})
+    homes = [parent, *map(os.environ.get, ("nnUNet_preprocessed", "nnUNet_results"))]
+    taken = [Path(h).glob(f"Dataset{dataset_id:03d}_*") for h in homes if h]
+    others = [path for paths in taken for path in paths if path.name != folder.name]
     if others:
         raise ValueError(
             f"The number {dataset_id} must belong to one data set only. "
-            f"{others[0]} has it: choose another number."
+            f"{min(others)} has it: choose another number."
         )
     return folder
 

@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 from nnunet_cel.dataset_conversion.source import SourceCase
 
-__all__ = ["choose_test_groups", "random_order", "split_into_folds"]
+__all__ = ["N_FOLDS", "choose_test_groups", "random_order", "split_into_folds"]
 
 N_FOLDS = 5
 

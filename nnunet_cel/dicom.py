@@ -24,7 +24,9 @@ Array = npt.NDArray[Any]
 _PLACE = ("0020|0032", "0020|0037", "0028|0030")
 """Tags of the position of a slice, its orientation and the distances of its pixels."""
 
-_TOLERANCE = 0.01  # of the distance of slices, and of directions
+_INTERCEPT, _SLOPE = "0028|1052", "0028|1053"
+_UNEVEN = 0.05  # of the distance of slices: scanners round, a lost slice is off by 1
+_TOLERANCE = 0.01  # of directions
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
 _UNCOMPRESSED = (b"1.2.840.10008.1.2\0", b"1.2.840.10008.1.2.1\0")
 
@@ -83,6 +85,10 @@ def read_series(folder: Path) -> Any:
         file: {key: reader.GetMetaData(i, key) for key in reader.GetMetaDataKeys(i)}
         for i, file in enumerate(files)
     }
+    scales = {(known.get(_SLOPE), known.get(_INTERCEPT)) for known in tags.values()}
+    if len(scales) > 1:  # the first slice alone decides about the type of all
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+        image = reader.Execute()
     _check_slices(folder, tags)
     for file in files:
         _check_length(file, tags[file])
@@ -98,13 +104,15 @@ def _check_slices(folder: Path, tags: Mapping[Path, dict[str, str]]) -> None:
     steps = np.diff(position, axis=0)
     usual = np.median(steps, axis=0)
     distance = float(np.linalg.norm(usual))
-    off = np.linalg.norm(steps - usual, axis=1) > max(_TOLERANCE * distance, 1e-3)
+    off = np.linalg.norm(steps - usual, axis=1) > _UNEVEN * distance
     normal = np.cross(orientation[0, :3], orientation[0, 3:])
     if (abs(orientation - orientation[0]) > 1e-3).any():
         fault = "lie in different directions"
     elif (abs(spacing - spacing[0]) > 1e-3).any():
         fault = "have pixels of different sizes"
-    elif distance == 0 or off.any():
+    elif distance == 0:
+        fault = "say that they lie at the same place"
+    elif off.any():
         fault = (
             f"are not equally far apart: {int(off.sum())} steps differ from the usual "
             f"one of {distance:.3f} mm, so that slices are missing or doubled"

@@ -155,12 +155,14 @@ def check_folder(variable: str, value: str | None) -> Check:
         value: Its value, None if it is not set.
     """
     if not value:
-        return Check(variable, "WRONG", "not set", f"export {variable}=FOLDER")
+        return Check(variable, "note", "not set", f"export {variable}=FOLDER")
     try:
         with tempfile.TemporaryFile(dir=value):
             pass
     except (OSError, ValueError) as error:  # ValueError: no path at all
         cure = f"mkdir -p {shlex.quote(value)}, or a folder in which you may write"
+        if value.startswith("~"):  # quotes kept the shell from its work
+            cure = f'export {variable}="$HOME{value[1:]}"'
         return Check(variable, "WRONG", f"{value} ({error})", cure)
     free = shutil.disk_usage(value).free / _GIB
     return Check(variable, "ok", f"{value} (writable, {free:.0f} GiB free)")

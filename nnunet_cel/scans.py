@@ -73,14 +73,14 @@ class Scan:
         subject: Name of the patient.
         session: Name of the visit, empty if there is only one.
         image: File, or folder with a DICOM series.
-        label: File of the label map.
+        label: File of the label map, None if there is none.
         row: Further columns of the table, such as the diagnosis.
     """
 
     subject: str
     session: str
     image: Path
-    label: Path
+    label: Path | None
     row: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -308,7 +308,11 @@ def pair_cases(
 
 
 def find_described_scans(
-    source: Path, images: str | None = None, labels: str | None = None
+    source: Path,
+    images: str | None = None,
+    labels: str | None = None,
+    *,
+    labeled: bool = True,
 ) -> list[Scan]:
     """Return the scans of a table, of two patterns, of a BIDS data set or of folders.
 
@@ -321,24 +325,26 @@ def find_described_scans(
         source: CSV or TSV file, or folder.
         images: Pattern of the images, such as ``{subject}/T1_gado.nii.gz``.
         labels: Pattern of the label maps.
+        labeled: Whether every scan must have a label map, not all of them or none.
 
     Raises:
         ValueError: If there is no scan, a file is missing, only one pattern is given or
             does not say where the patient stands, or names are alike.
     """
     if source.is_file():
-        scans = _scans_of_table(source)
+        scans = _scans_of_table(source, labeled)
     elif images or labels:
-        scans = _pair(source, _to_regex(images or ""), _to_regex(labels or ""))
+        kinds = [images, labels] if labeled or labels else [images]
+        scans = _pair(source, labeled, *(_to_regex(kind or "") for kind in kinds))
     elif is_bids(source):
-        scans = _pair(source, *_BIDS)
+        scans = _pair(source, labeled, *_BIDS)
         participants = source / "participants.tsv"
         if participants.is_file():
             rows = read_table(participants, required=("participant_id",))
             known = {row["participant_id"].removeprefix("sub-"): row for row in rows}
             scans = [replace(scan, row=known.get(scan.subject, {})) for scan in scans]
     else:
-        scans = _pair(source, *_FOLDER_PAIRS)
+        scans = _pair(source, labeled, *_FOLDER_PAIRS)
         if len({scan.session for scan in scans}) == 1:
             scans = [replace(scan, session="") for scan in scans]
     # Nobody may be two patients, of whom one is in training and one in test.
@@ -352,26 +358,28 @@ def is_bids(folder: Path) -> bool:
     return (folder / "dataset_description.json").is_file()
 
 
-def _scans_of_table(file: Path) -> list[Scan]:
+def _scans_of_table(file: Path, labeled: bool) -> list[Scan]:
     """Return the scans that the rows of a table name."""
     scans: list[Scan] = []
-    for row in read_table(file, required=("subject", "image", "label")):
+    rows = read_table(file, required=("subject", "image"))
+    labeled |= any(row.get("label") for row in rows)
+    for row in read_table(file, required=("subject", "image", "label")[: 2 + labeled]):
         subject = row["subject"]
         visit = 1 + sum(scan.subject == subject for scan in scans)
         session = row.get("session") or (str(visit) if visit > 1 else "")
-        image, label = (file.parent / row[name] for name in ("image", "label"))
-        scans.append(Scan(subject, session, image, label, row))
+        label = file.parent / row["label"] if labeled else None
+        scans.append(Scan(subject, session, file.parent / row["image"], label, row))
     if not scans:
         raise ValueError(f"The table {file} must have a row for each scan. Got none.")
     refuse(
-        [path for s in scans for path in (s.image, s.label) if not path.exists()],
+        [p for s in scans for p in (s.image, s.label) if p and not p.exists()],
         f"The files in {file} must exist. Absent are:",
         "Paths are relative to the folder of the table.",
     )
     return scans
 
 
-def _pair(root: Path, *patterns: str) -> list[Scan]:
+def _pair(root: Path, labeled: bool, *patterns: str) -> list[Scan]:
     """Return images and label maps below a root that match regular expressions."""
 
     def key(match: re.Match[str]) -> tuple[str, str]:
@@ -380,7 +388,8 @@ def _pair(root: Path, *patterns: str) -> list[Scan]:
         return subject, names.get("session") or ""
 
     start = re.escape(root.absolute().as_posix())
-    found, masks = find_files(root, [f"^{start}/{part}$" for part in patterns], key)
+    files = find_files(root, [f"^{start}/{part}$" for part in patterns], key)
+    found, masks = files[0], dict(files[-1] if len(files) > 1 else {})
     if not found:
         raise ValueError(
             f"The folder {root} must hold images that are named as expected. It holds "
@@ -388,11 +397,11 @@ def _pair(root: Path, *patterns: str) -> list[Scan]:
             "as '{subject}/T1_gado.nii.gz' and '{subject}/lesions.nii.gz'."
         )
     refuse(
-        (file for key, file in found.items() if key not in masks),
+        (f for key, f in found.items() if (labeled or masks) and key not in masks),
         "Every image must have a label map of the same subject. Got none for:",
         "Add an empty one for a scan without lesion, or mend the pattern.",
     )
-    return [Scan(*key, found[key], masks[key]) for key in sorted(found)]
+    return [Scan(*key, found[key], masks.get(key)) for key in sorted(found)]
 
 
 def _to_regex(pattern: str) -> str:

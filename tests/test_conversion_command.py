@@ -90,6 +90,7 @@ def test_every_layout_becomes_a_faultless_data_set(
     assert f"Wrote {len(cases)} training cases" in printed
     splits = json.loads((folder / "splits_final.json").read_text())
     assert sorted(case for fold in splits for case in fold["val"]) == sorted(cases)
+    assert ("too few for 5 folds: train fold all" in printed) == (len(splits) < 5)
     if command != "cel":
         for case, facts in record["cases"].items():
             before = read_volume(source / facts["files"][0]["path"])

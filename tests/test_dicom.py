@@ -43,10 +43,27 @@ def test_series_is_read_in_the_order_of_positions(series: Path) -> None:
     assert locale.setlocale(locale.LC_ALL) == before
 
 
+def test_slices_with_scales_of_their_own(series: Path) -> None:
+    """Every slice has its slope, and positions are rounded to hundredths."""
+    for file in series.iterdir():
+        dataset = pydicom.dcmread(file)
+        number = int(dataset.InstanceNumber)
+        dataset.RescaleSlope = 1 + (number - 1) / 8
+        dataset.ImagePositionPatient = [
+            round(x, 2) for x in dataset.ImagePositionPatient
+        ]
+        dataset.save_as(file)
+
+    voxels = read_volume(series).voxels
+
+    np.testing.assert_allclose(voxels, VOXELS * (1 + np.arange(8) / 8), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("files", "tag", "value", "message"),
     [
         ("*", "ImagePositionPatient", None, "stacked along their normal"),
+        ("*", "ImagePositionPatient", [1, 2, 3], "say that they lie at the same place"),
         ("*_2.dcm", "ImageOrientationPatient", [1, 0, 0, 0, 1, 0], "in different dir"),
         ("*_2.dcm", "PixelSpacing", [0.8, 0.5], "pixels of different sizes"),
     ],

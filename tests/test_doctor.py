@@ -72,8 +72,10 @@ def test_folder(tmp_path: Path) -> None:
     """A folder is right if it can be written."""
     (tmp_path / "file").touch()
     assert "GiB free" in doctor.check_folder("nnUNet_raw", str(tmp_path)).found
+    unset = doctor.check_folder("nnUNet_raw", None)
+    assert (unset.status, unset.cure) == ("note", "export nnUNet_raw=FOLDER")
     for value, cure in {
-        "": "export nnUNet_raw=",
+        "~/nnUNet raw": 'export nnUNet_raw="$HOME/nnUNet raw"',
         str(tmp_path / "missing"): f"mkdir -p {tmp_path}",
         str(tmp_path / "file"): f"mkdir -p {tmp_path}",
     }.items():

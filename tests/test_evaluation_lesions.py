@@ -155,9 +155,9 @@ def test_size_bins_have_their_borders() -> None:
 @pytest.mark.parametrize(
     ("reference", "predicted", "of_reference", "of_predicted"),
     [
-        # 1 of 10 voxels is not more than a tenth, 2 are
-        ("xxxxxxxxxx....", ".........xxxx.", "missed", "false"),
-        ("xxxxxxxxxx....", "........xxxx..", "hit", "false"),
+        # 2 of 20 voxels are not more than a tenth, 3 are
+        ("xxxxxxxxxxxxxxxxxxxx..", "..................xxxx", "missed", "false"),
+        ("xxxxxxxxxxxxxxxxxxxx..", ".................xxxx.", "hit", "false"),
         # 4 of 5 predicted voxels outside are more than 0.7
         ("xxxx.........", "...xxxxx.....", "missed", "false"),
         # 7 of 9 common voxels are enough, whatever lies outside of the next partner

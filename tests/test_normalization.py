@@ -56,11 +56,30 @@ def test_peak_becomes_one_in_any_unit(
     assert tissue_peak(actual, last=scheme.last_peak) == pytest.approx(1, rel=1e-3)
 
 
-def test_small_bumps_of_the_tail_are_no_tissue(image: np.ndarray) -> None:
-    """T1w: the last peak, white matter; not a few hundred equally bright voxels."""
-    image.flat[np.flatnonzero(image == 0)[:700]] = 1000
+@pytest.mark.parametrize("share", [0.01, 0.03])
+def test_bright_voxels_are_no_tissue(image: np.ndarray, share: float) -> None:
+    """T1w: the last peak, white matter; not vessels that are equally bright."""
+    bright = int(share * 90_000)
+    image.flat[np.flatnonzero(image == 0)[:bright]] = np.linspace(1150, 1160, bright)
 
     assert tissue_peak(image, last=True) == pytest.approx(850, rel=0.02)
+
+
+@pytest.mark.parametrize(("last", "peak"), [(True, 850), (False, 600)])
+def test_head_has_the_peak_of_its_brain(
+    image: np.ndarray, rng: np.random.Generator, last: bool, peak: int
+) -> None:
+    """Noise of the air, skin and fat do not matter; the unit of an integer neither."""
+    air = rng.rayleigh(6, image.shape)
+    head = np.where(image == 0, air, image)
+    scalp = np.flatnonzero(image == 0)[:25_000]
+    head.flat[scalp] = rng.uniform(150, 500, scalp.size)  # muscle and skin
+    head.flat[scalp[:8_000]] = rng.normal(1600, 250, 8_000)  # fat
+
+    for scanned in (head, np.rint(head / 5)):
+        unit = 1 if scanned is head else 5
+        found = tissue_peak(scanned.astype(np.float32), last=last) * unit
+        assert found == pytest.approx(peak, rel=0.03)
 
 
 @pytest.mark.parametrize(
@@ -71,6 +90,8 @@ def test_small_bumps_of_the_tail_are_no_tissue(image: np.ndarray) -> None:
         ([0.0, 7.0, 7.0], "Got only 7"),
         ([1.0, np.nan, 3.0], "Got voxels that are NaN or infinite"),
         ([1.0, -np.inf, 2.0], "Got voxels that are NaN or infinite"),
+        ([-1024.0, 5.0, 7.0, -1024.0], "Got -1024 in the corners"),
+        ([-0.45, 0.5, 0.7, -0.45], "Set the background to 0"),
     ],
 )
 def test_images_without_tissue_are_refused(values: list[float], message: str) -> None:

@@ -190,3 +190,22 @@ def test_table_of_scans_goes_through(scans: Path) -> None:
     assert [path.name for path in Path("one/labels").iterdir()] == ["p2.nii.gz"]
     names = {path.name for path in Path("patterns/labels").iterdir()}
     assert names == {"a.nii.gz", "b.nii.gz"}
+
+
+def test_scans_to_be_predicted_have_no_label_maps(scans: Path) -> None:
+    """Tables and patterns may leave them out, for all scans or for none."""
+    rows = ["subject,image,label", "a,scans/p1.nii.gz,", "b,scans/p2_0000.nii,"]
+    Path("cases.csv").write_text("\n".join(rows))
+    run("cases.csv", "out", "--no-strip")
+    run("scans", "patterns", "--no-strip", "--images", "{subject}.nii.gz")
+
+    assert Path("out/cases.csv").read_text() == (
+        "subject,session,image\na,,images/a_0000.nii.gz\nb,,images/b_0000.nii.gz\n"
+    )
+    assert [path.name for path in Path("patterns/images").iterdir()] == [
+        "p1_0000.nii.gz"
+    ]
+    assert not Path("out/labels").exists()
+    Path("cases.csv").write_text("\n".join(rows) + "outlines/p2.nii.gz")
+    with pytest.raises(ValueError, match=r"without an empty cell(.|\n)*in row 2"):
+        run("cases.csv", "half", "--no-strip")

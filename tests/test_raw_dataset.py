@@ -87,12 +87,15 @@ def test_folder_is_found_by_its_number(
 ) -> None:
     """One data set for each number, in nnU-Net's folder unless another is named."""
     (tmp_path / "Dataset002_A").mkdir()
+    (tmp_path / "results" / "Dataset003_C").mkdir(parents=True)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
 
     assert dataset_folder(tmp_path, 2, "A") == tmp_path / "Dataset002_A"
     for number, name, message in (
         (1000, "A", "from 1 to 999"),
         (1, "a/b", "letters, digits"),
         (2, "B", "must belong to one data set only"),
+        (3, "B", "results.Dataset003_C has it"),
     ):
         with pytest.raises(ValueError, match=message):
             dataset_folder(tmp_path, number, name)

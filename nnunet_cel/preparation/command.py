@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     source, labels = args.source, args.labels
     scans: list[Scan] = []
     if args.images or source.suffix.lower() in (".csv", ".tsv") or is_bids(source):
-        scans = find_described_scans(source, args.images, labels)
+        scans = find_described_scans(source, args.images, labels, labeled=False)
         cases = [_Case(scan.name, scan.image, scan.label) for scan in scans]
     else:
         cases = _find_cases(source, None if labels is None else Path(labels))
@@ -144,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
         content = {**_circumstances(settings), "cases": by_case}
         write_whole(folder / PREPARED, to_json(content))
         if scans:
-            write_whole(folder / "cases.csv", _scan_table(scans))
+            table = _scan_table(scans, labeled=cases[0].label is not None)
+            write_whole(folder / "cases.csv", table)
     for name, record in by_case.items():
         for warning in record["warnings"]:
             print(f"Warning: {name}: {warning}")
@@ -153,13 +154,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _scan_table(scans: Sequence[Scan]) -> str:
+def _scan_table(scans: Sequence[Scan], *, labeled: bool) -> str:
     """Return the CSV table of prepared scans, for `nnunet-cel convert cel`."""
     # Other columns may say more about a patient than anybody needs.
     useful = [name for name in _USEFUL if any(scan.row.get(name) for scan in scans)]
-    rows = [["subject", "session", "image", "label", *useful]]
+    rows = [["subject", "session", *("image", "label")[: 1 + labeled], *useful]]
     for scan in scans:
-        files = (f"images/{scan.name}_0000.nii.gz", f"labels/{scan.name}.nii.gz")
+        files = [f"images/{scan.name}_0000.nii.gz", f"labels/{scan.name}.nii.gz"]
+        del files[1 + labeled :]
         rest = [scan.row.get(column, "") for column in useful]
         rows.append([scan.subject, scan.session, *files, *rest])
     return to_csv(rows)
