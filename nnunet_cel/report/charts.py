@@ -9,15 +9,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib.style
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +24,7 @@ from matplotlib.figure import Figure
 from nnunet_cel.files import write_whole
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
 from nnunet_cel.report.results import Results
+from nnunet_cel.volumes import Array
 
 __all__ = [
     "ACCENT",
@@ -44,8 +44,6 @@ __all__ = [
     "new_axes",
     "render",
 ]
-
-Array = npt.NDArray[Any]
 
 INK, ACCENT, SECOND = "#1d2733", "#1c5d99", "#a8480f"
 """Colors of text, of what a chart shows first, and of what it shows second."""
@@ -69,6 +67,9 @@ _STYLE: list[str | dict[str, Any]] = [
         "svg.hashsalt": "nnunet-cel",
     },
 ]
+
+chart_style = partial(matplotlib.style.context, _STYLE)
+"""Lets matplotlib draw in the style of the charts; a decorator, too."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,6 @@ class Chart:
         """Write its files to a folder, with a prefix in front of their names."""
         write_whole(folder / f"{prefix}{self.name}.svg", self.svg)
         write_whole(folder / f"{prefix}{self.name}.png", self.png)
-
-
-@contextmanager
-def chart_style() -> Iterator[None]:
-    """Let matplotlib draw in the style of the charts; a decorator, too."""
-    with matplotlib.style.context(_STYLE):
-        yield
 
 
 def new_axes(height: float = 3.4, rows: int = 1) -> Any:
