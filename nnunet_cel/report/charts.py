@@ -21,9 +21,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nnunet_cel.evaluation.dataset import Evaluation
 from nnunet_cel.files import write_whole
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
-from nnunet_cel.report.results import Results
 from nnunet_cel.volumes import Array
 
 __all__ = [
@@ -159,15 +159,16 @@ def fit_scale(axes: Axes, values: Array, names: str) -> str:
 _signed, _three = formatter("+.3g"), formatter(".3f")
 
 
-def draw_charts(results: Results) -> list[Chart]:
+def draw_charts(results: Evaluation) -> list[Chart]:
     """Return the charts of an evaluation that have something to show."""
+    cases, summary = results["cases.csv"], results["summary.json"]
     drawn = (
-        draw_metrics(results.cases, results.summary["metrics"]),
-        draw_volumes(results.cases),
-        draw_bland_altman(results.cases),
-        draw_sizes(results.summary["sizes_mm3"]),
-        draw_froc(results.froc),
-        draw_calibration(results.calibration),
+        draw_metrics(cases, summary["metrics"]),
+        draw_volumes(cases),
+        draw_bland_altman(cases),
+        draw_sizes(summary["sizes_mm3"]),
+        draw_froc(results.get("froc.csv")),
+        draw_calibration(results.get("calibration.csv")),
     )
     return [chart for chart in drawn if chart is not None]
 
@@ -290,14 +291,14 @@ def draw_bland_altman(cases: pd.DataFrame) -> Chart | None:
     mean, difference = (true + predicted) / 2, predicted - true
     bias = difference.mean()
     spread = 1.96 * difference.std() if len(cases) > 2 else np.nan
-    words, outside = "limits of agreement need at least 3 cases", ""
+    words = "limits of agreement need at least 3 cases"
     if len(cases) > 2:
         words = (
             f"limits of agreement {_signed(bias - spread)} to {_signed(bias + spread)} "
             "ml (dashed; mean plus and minus 1.96 SD)"
         )
-        far = cases.loc[(difference - bias).abs() > spread, "case"]
-        outside = f" Beyond them: {', '.join(far)}." if len(far) else ""
+    far = cases.loc[(difference - bias).abs() > spread, "case"]
+    outside = f" Beyond them: {', '.join(far)}." if len(far) else ""
     axes = new_axes()
     scale = fit_scale(axes, mean.to_numpy(), "x")
     axes.plot(mean, difference, "o", **_DOTS)

@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_maps(args: argparse.Namespace) -> None:
     """Write the agreement map of every case, and the files that give them color."""
-    maps = read_results(args.evaluation, args.predictions, args.references).maps
+    _, maps = read_results(args.evaluation, args.predictions, args.references)
     if maps is None:
         raise FileNotFoundError(
             "Predictions or references are no longer where they were evaluated. Say "

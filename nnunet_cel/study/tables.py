@@ -198,12 +198,11 @@ def _compare(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return values and tests of a table of metrics, block by block."""
     printed = paper_table(name) if study.paper else {}
-    blocks: dict[str, list[Method]] = {}
-    for method in table_methods(study, name):
-        blocks.setdefault(method.block, []).append(method)
+    every = table_methods(study, name)
     values: list[pd.DataFrame] = []
     tests: list[dict[str, Any]] = []
-    for block, methods in blocks.items():
+    for block in dict.fromkeys(method.block for method in every):
+        methods = [method for method in every if method.block == block]
         own = cases[cases["block"] == block]
         values += _values(own, methods, printed)
         tests += _tests(own, methods)
