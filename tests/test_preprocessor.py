@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -19,14 +20,21 @@ from nnunet_cel.planning.preprocessor import FCADensePreprocessor
         ([0.0], "strange_0000.mha: KDE.*no voxel above zero"),
         ([np.nan], "strange_0000.mha: KDE.*NaN or infinite"),
         ([1.0, 1.0], "strange_0001.mha: .* the 1 channel.*Got 2 instead"),
+        ([], "sheared.nii.gz: (.|\n)*'nnunet-cel prepare' mends it"),
     ],
 )
 def test_error_names_the_images(
     tiny_dataset: Path, tmp_path: Path, values: list[float], message: str
 ) -> None:
-    """A case of zeros, one with NaN and one with a channel too many are refused."""
+    """Zeros, NaN, a channel too many and crooked axes are refused."""
     plans = PlansManager(json.loads((tiny_dataset / "FCADensePlans.json").read_text()))
-    files = []
+    files = [] if values else [str(tmp_path / "sheared.nii.gz")]
+    if not values:
+        affine = np.eye(4)
+        affine[0, 1] = 5e-4
+        picture = nibabel.Nifti1Image(np.ones((8, 8, 8), dtype=np.float32), affine)
+        picture.set_qform(None, code=0)
+        nibabel.save(picture, files[0])
     for channel, value in enumerate(values):
         image = np.zeros((20, 20, 20), dtype=np.float32)
         image[5:9] = value

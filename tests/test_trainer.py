@@ -168,6 +168,26 @@ def test_stops_early_with_the_best_weights_and_stays_finished(
     assert not Path(trainer.output_folder, "checkpoint_latest.pth").exists()
 
 
+@pytest.mark.parametrize(
+    ("dice", "losses", "epochs"),
+    [
+        ([0.0, 0.0, 0.0], [0.9, 0.5, 0.6], 1),
+        ([0.0, 0.0, 0.0, 0.1, 0.2], [0.5, 0.6, 0.7, 0.7, 0.7], 0),
+        ([0.0, 0.1, 0.2, 0.1], [0.9, 0.8, 0.7, 0.6], 1),
+        ([], [], 0),
+    ],
+)
+def test_slow_starters_are_not_stopped(
+    dice: list[float], losses: list[float], epochs: int
+) -> None:
+    """Until lesions are found, the validation loss says whether a network learns."""
+    trainer = make_trainer()
+    history = {"ema_fg_dice": dice, "val_losses": losses}
+    trainer.logger.load_checkpoint(trainer.logger.get_checkpoint() | history)
+
+    assert trainer.epochs_without_new_best == epochs
+
+
 def test_checkpoints_are_due_after_ten_epochs_or_ten_minutes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

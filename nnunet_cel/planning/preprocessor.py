@@ -25,16 +25,21 @@ class FCADensePreprocessor(default_preprocessor.DefaultPreprocessor):
         """Preprocess one case; arguments and result are those of nnU-Net.
 
         Raises:
-            ValueError: If a file is cut off, or the case cannot be normalized or has
-                another number of channels than the plans.
+            ValueError: If a file is cut off or nnU-Net's reader refuses it, or the case
+                cannot be normalized or has another number of channels than the plans.
         """
         for file in (*image_files, seg_file):
             if file is not None:
                 check_whole(file)  # nnU-Net's readers may fill what is missing
         try:
             return super().run_case(image_files, seg_file, *args, **kwargs)
-        except ValueError as error:
-            raise ValueError(f"{', '.join(image_files)}: {error}") from error
+        except (ValueError, RuntimeError) as error:
+            cure = ""
+            if "orthonormal" in str(error):
+                cure = (
+                    "Its axes are not at right angles: 'nnunet-cel prepare' mends it."
+                )
+            raise ValueError(f"{', '.join(image_files)}: {error}{cure}") from error
 
     def run_case_npy(self, data: np.ndarray, *args: Any) -> Any:
         """Preprocess one case in memory; arguments and result are those of nnU-Net."""

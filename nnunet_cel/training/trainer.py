@@ -370,8 +370,10 @@ class FCADenseTrainer(nnUNetTrainer):
 
     @property
     def epochs_without_new_best(self) -> int:
-        """Epochs since the moving average of the validation Dice was at its best."""
+        """Epochs since the best moving Dice; until lesions are found, the best loss."""
         history = self.logger.get_value("ema_fg_dice", step=None)
+        if not any(history):
+            history = [-loss for loss in self.logger.get_value("val_losses", step=None)]
         return len(history) - 1 - int(np.argmax(history)) if history else 0
 
     def _stop_if_without_new_best(self) -> None:
@@ -392,9 +394,7 @@ class FCADenseTrainer(nnUNetTrainer):
             epoch = checkpoint["current_epoch"] - 1
             self.print_to_log_file(f"Restored the best weights, of epoch {epoch}.")
         else:
-            self.print_to_log_file(
-                "Keeping the latest weights: no epoch found lesions."
-            )
+            self.print_to_log_file("Keeping the latest weights: none found lesions.")
         super().on_train_end()
         # ends their processes; nnU-Net knows its own loaders only
         self.dataloader_train = self.dataloader_val = None
