@@ -132,8 +132,8 @@ def compare_evaluations(
         values = pd.concat(columns, axis=1, keys=names)
         rows = pd.DataFrame([summarize_values(values[n], seed=seed) for n in names])
         best = is_best(rows["mean"], metric.better)
-        models.append(pd.DataFrame({"metric": short, "model": names, "best": best}))
-        models[-1] = models[-1].join(rows)
+        keys = pd.DataFrame({"metric": short, "model": names, "best": best})
+        models.append(keys.join(rows))
         pairs = itertools.combinations(names, 2)
         tests += compare_pairs(short, values, pairs, seed=seed)
     cases, summary = found[folders[0]]

@@ -163,7 +163,7 @@ def read_cases(
     groups: dict[str, list[Path]] = {}
     for *_, group, folder in keys:
         groups.setdefault(group, []).append(home / folder)
-    found = {}
+    found: dict[Path, Any] = {}
     for folders in groups.values():
         found |= read_evaluations(folders)
     tables = [found[home / folder][0] for *_, folder in keys]
