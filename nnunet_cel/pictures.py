@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
 from nnunet_cel.files import write_whole
 from nnunet_cel.resampling import to_ras
-from nnunet_cel.volumes import read_volume
+from nnunet_cel.volumes import Array, read_volume
 
 __all__ = [
     "AGREEMENT_COLORS",
@@ -36,8 +35,6 @@ __all__ = [
     "save_overlays",
     "to_gray",
 ]
-
-Array = npt.NDArray[Any]
 
 PANEL = 240
 """Edge of a panel in pixels."""

@@ -14,14 +14,13 @@ affine says it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from nnunet_cel.volumes import Volume
+from nnunet_cel.volumes import Array, Volume
 
 __all__ = [
     "Box",
@@ -35,7 +34,6 @@ __all__ = [
     "to_ras",
 ]
 
-Array = npt.NDArray[Any]
 Box: TypeAlias = tuple[slice, slice, slice]
 
 _SAME = 1e-3  # mm by which spacings may differ and be called the same

@@ -57,21 +57,21 @@ def test_differences_are_those_of_cases(three: list[Path]) -> None:
     """Cases are paired by name; more is better for DSC and worse for VD."""
     comparison = compare_evaluations(three[:2])
 
-    tests = comparison.tests.set_index("metric")
+    tests = comparison["tests.csv"].set_index("metric")
     assert tests.loc["DSC", "mean_difference"] == pytest.approx(0.1)
     assert tests.loc["DSC", "effect"] == 1
     assert tests.loc["DSC", "p"] == pytest.approx(2 / 2**12, rel=0.3)
     columns = ["mean_difference", "p", "effect"]
     assert tests.loc["PPV", columns].tolist() == [0, 1, 0]
     assert tests.loc[["DSC", "VD", "PPV"], "better"].tolist() == ["b", "a", ""]
-    models = comparison.models.set_index(["metric", "model"])
+    models = comparison["models.csv"].set_index(["metric", "model"])
     rows = [("DSC", "b"), ("VD", "b"), ("PPV", "a"), ("PPV", "b")]
     assert models.loc[rows, "best"].tolist() == [True, False, True, True]
 
 
 def test_all_pairs_are_tested_and_corrected(three: list[Path]) -> None:
     """Three models make three pairs per metric, corrected for one another."""
-    tests = compare_evaluations(three, names=["x", "y", "z"]).tests
+    tests = compare_evaluations(three, names=["x", "y", "z"])["tests.csv"]
 
     assert len(tests) == 3 * len(METRICS)
     of_dsc = tests[tests["metric"] == "DSC"]

@@ -25,6 +25,8 @@ from nnunet_cel.evaluation.summary import (
     summarize_values,
 )
 
+NO_LESIONS = pd.DataFrame(columns=["map", "status", "mean_probability"])
+
 
 def test_values_by_hand() -> None:
     """SD has one degree of freedom less, and NaN are left out."""
@@ -125,7 +127,7 @@ def make_curve(*scans: tuple[np.ndarray, np.ndarray]) -> pd.DataFrame:
 def summarize(curve: pd.DataFrame, *wanted: float) -> dict[str, Any]:
     """Return what is said of a curve where no voxel was calibrated."""
     nothing = count_reliability(np.zeros(1), np.zeros(1, dtype=bool))
-    return summarize_thresholds(curve, calibrate({"voxels": nothing}), wanted)
+    return summarize_thresholds(curve, calibrate(nothing, NO_LESIONS), wanted)
 
 
 @pytest.fixture
@@ -199,7 +201,7 @@ def test_calibration_by_hand(curve: pd.DataFrame) -> None:
     probabilities = np.array([0.0, 0.05, 0.62, 0.68, 0.64, 1.0])
     truth = np.array([True, False, True, True, False, True])
 
-    table = calibrate({"voxels": count_reliability(probabilities, truth)})
+    table = calibrate(count_reliability(probabilities, truth), NO_LESIONS)
 
     assert table.round(6).to_numpy().tolist() == [
         ["voxels", 0.01, 0.1, 1, 0.05, 0],

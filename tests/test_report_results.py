@@ -32,16 +32,15 @@ def out(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_read(out: Path, tmp_path: Path) -> None:
     """Cases, lesions and summary are those of the evaluation."""
-    results = read_results(out)
+    results, maps = read_results(out)
 
-    assert results.maps is not None
-    assert results.maps["B"].prediction == tmp_path / "p" / "B.nii.gz"
-    assert results.cases["case"].tolist() == ["=A", "B"]
-    assert results.lesions["case"].tolist() == ["=A", "=A"]
-    assert results.lesions["voxels"].tolist() == [27, 27]
-    assert results.froc is not None
-    assert results.froc["volume_ratio"].notna().any()
-    assert results.calibration is not None
+    assert maps is not None
+    assert maps["B"].prediction == tmp_path / "p" / "B.nii.gz"
+    assert results["cases.csv"]["case"].tolist() == ["=A", "B"]
+    assert results["lesions.csv"]["case"].tolist() == ["=A", "=A"]
+    assert results["lesions.csv"]["voxels"].tolist() == [27, 27]
+    assert results["froc.csv"]["volume_ratio"].notna().any()
+    assert len(results["calibration.csv"])
 
 
 def test_files_that_do_not_belong_together_are_refused(out: Path) -> None:
@@ -75,8 +74,8 @@ def test_label_maps_that_were_moved(out: Path) -> None:
     """They are missing until somebody says where all of them are."""
     moved = (out.parent / "p").rename(out.parent / "q")
 
-    assert read_results(out).maps is None
-    maps = read_results(out, predictions=moved).maps
+    assert read_results(out)[1] is None
+    _, maps = read_results(out, predictions=moved)
     assert maps is not None
     assert maps["B"].prediction == moved / "B.nii.gz"
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -105,7 +105,7 @@ def evaluate_case(
         if probabilities is not None:
             table["mean_probability"] = lesions.means(probabilities)
             table["max_probability"] = lesions.maxima(probabilities)
-        parts.append(table)
+        parts.append(table.sort_values("lesion"))
     both = pd.concat(parts, ignore_index=True)
     hd95, assd = surface_distances(
         predicted_mask[box], reference_mask[box], reference.spacing
@@ -184,7 +184,7 @@ def sweep_thresholds(
 
 
 def count_reliability(probabilities: Array, truth: Array) -> pd.DataFrame:
-    """Return count, sum of probability and number of true ones in bins of 0.1.
+    """Return count, sum of probability and number of true ones by bins of 0.1.
 
     Probabilities up to 0.01 are left out, as those of air.
 
@@ -198,6 +198,7 @@ def count_reliability(probabilities: Array, truth: Array) -> pd.DataFrame:
     bins = np.clip(np.digitize(values, BINS) - 1, 0, size - 1)
     return pd.DataFrame(
         {
+            "bin": range(size),
             "count": np.bincount(bins, minlength=size),
             "sum": np.bincount(bins, values, size),
             "true": np.bincount(bins, true, size),

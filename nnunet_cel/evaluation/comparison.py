@@ -23,8 +23,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,46 +31,26 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nnunet_cel.evaluation.dataset import add_options
+from nnunet_cel.evaluation.dataset import Evaluation, add_options, write_evaluation
 from nnunet_cel.evaluation.metrics import METRICS
-from nnunet_cel.evaluation.summary import (
-    bootstrap_interval,
-    summarize_metrics,
-    summarize_values,
-)
-from nnunet_cel.evaluation.tables import number, plain, read_table, write_table
-from nnunet_cel.files import new_folder, read_json, to_json, write_whole
+from nnunet_cel.evaluation.summary import summarize_metrics, summarize_values
+from nnunet_cel.evaluation.tables import number, plain, read_table
+from nnunet_cel.files import new_folder, read_json
 from nnunet_cel.volumes import Array
 
 __all__ = [
-    "Comparison",
     "add_arguments",
-    "best_means",
-    "check_comparable",
     "compare_evaluations",
     "compare_pair",
     "compare_pairs",
     "holm",
+    "is_best",
     "read_evaluation",
+    "read_evaluations",
     "run",
 ]
 
 _DECIMALS = 9  # of differences, so that rounding does not part what is equal
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Several models side by side.
-
-    Args:
-        models: One row for each metric and model.
-        tests: One row for each metric and pair of models.
-        summary: What was compared.
-    """
-
-    models: pd.DataFrame
-    tests: pd.DataFrame
-    summary: dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,43 +76,43 @@ def run(args: argparse.Namespace) -> int:
         comparison = compare_evaluations(
             args.evaluations, names=args.names, seed=args.seed
         )
-        write_table(folder / "models.csv", comparison.models)
-        write_table(folder / "tests.csv", comparison.tests)
-        write_whole(folder / "comparison.json", to_json(comparison.summary))
+        write_evaluation(comparison, folder)
     print(f"{_describe(comparison)}\nWrote {args.out}")
     return 0
 
 
-def _describe(comparison: Comparison) -> str:
+def _describe(comparison: Evaluation) -> str:
     """Return the comparison as text, in the manner of the paper's tables."""
-    models, names = comparison.models, comparison.summary["models"]
-    cells = [
-        f"{number(row.mean)} ({number(row.sd)}){'*' if row.best else ' '}"
-        for row in models.itertuples()
-    ]
+    models, summary = comparison["models.csv"], comparison["comparison.json"]
+    stars = models["best"].map({True: "*", False: " "})
+    cells = models["mean"].map(number) + " (" + models["sd"].map(number) + ")" + stars
     table = models.assign(cell=cells).pivot(
         index="metric", columns="model", values="cell"
     )
     # in the order of the metrics and of the models
-    table = table.loc[models["metric"].unique(), names]
-    if len(names) == 2:
+    table = table.loc[models["metric"].unique(), summary["models"]]
+    if len(summary["models"]) == 2:
         columns = {"mean_difference": "difference", "ci_low": "95 % CI from"}
         columns |= {"ci_high": "to", "p": "p"}
-        tests = comparison.tests.set_index("metric")[list(columns)]
+        tests = comparison["tests.csv"].set_index("metric")[list(columns)]
         table = table.join(tests.map(number).rename(columns=columns))
     text = table.rename_axis(index=None, columns=None).to_string()
-    return f"{comparison.summary['n']} cases, mean (SD), * best mean\n{text}"
+    return f"{summary['n']} cases, mean (SD), * best mean\n{text}"
 
 
 def compare_evaluations(
     folders: Sequence[Path], *, names: Sequence[str] | None = None, seed: int = 0
-) -> Comparison:
+) -> Evaluation:
     """Compare what `nnunet-cel evaluate` wrote for several models.
 
     Args:
         folders: Folder of each evaluation.
         names: What to call the models; None takes the names of the folders.
         seed: Seed of the bootstrap.
+
+    Returns:
+        ``models.csv`` with one row for each metric and model, ``tests.csv`` with one
+        for each metric and pair of models, and ``comparison.json``.
 
     Raises:
         FileNotFoundError: If a folder holds no evaluation.
@@ -146,25 +125,18 @@ def compare_evaluations(
             f"{len(folders)} folders and the names {', '.join(names)}: give one name "
             "for each with --names."
         )
-    found = [read_evaluation(folder) for folder in folders]
-    check_comparable(dict(zip(map(str, folders), found, strict=True)))
-    evaluations = dict(zip(names, found, strict=True))
-    models: list[dict[str, Any]] = []
-    tests: list[dict[str, Any]] = []
+    found = read_evaluations(folders)
+    models, tests = [], []
     for short, metric in METRICS.items():
-        values = {
-            name: cases[short].to_numpy(dtype=float)
-            for name, (cases, _) in evaluations.items()
-        }
-        rows = [summarize_values(v, seed=seed) for v in values.values()]
-        best = best_means([row["mean"] for row in rows], metric.better)
-        models += [
-            {"metric": short, "model": name, "best": i in best, **row}
-            for i, (name, row) in enumerate(zip(names, rows, strict=True))
-        ]
+        columns = [found[folder][0][short].astype(float) for folder in folders]
+        values = pd.concat(columns, axis=1, keys=names)
+        rows = pd.DataFrame([summarize_values(values[n], seed=seed) for n in names])
+        best = is_best(rows["mean"], metric.better)
+        keys = pd.DataFrame({"metric": short, "model": names, "best": best})
+        models.append(keys.join(rows))
         pairs = itertools.combinations(names, 2)
         tests += compare_pairs(short, values, pairs, seed=seed)
-    cases, summary = evaluations[names[0]]
+    cases, summary = found[folders[0]]
     content = {
         "models": list(names),
         "protocol": summary["protocol"],
@@ -172,7 +144,44 @@ def compare_evaluations(
         "test": "Wilcoxon signed-rank, two-sided, Holm over pairs of models per metric",
         "seed": seed,
     }
-    return Comparison(pd.DataFrame(models), pd.DataFrame(tests), content)
+    return {
+        "models.csv": pd.concat(models, ignore_index=True),
+        "tests.csv": pd.DataFrame(tests),
+        "comparison.json": content,
+    }
+
+
+def read_evaluations(
+    folders: Iterable[Path],
+) -> dict[Path, tuple[pd.DataFrame, dict[str, Any]]]:
+    """Return cases and summary of evaluations that measured the same thing.
+
+    Args:
+        folders: Folder of each, see :func:`read_evaluation`.
+
+    Raises:
+        FileNotFoundError: If a folder holds no evaluation.
+        ValueError: If one is damaged, or protocols, cases or references differ.
+    """
+    found = {folder: read_evaluation(folder) for folder in folders}
+    (first, (cases, summary)), *others = found.items()
+    columns = ["reference_ml", "reference_lesions"]
+    for folder, (other_cases, other_summary) in others:
+        differing = set(cases["case"]) ^ set(other_cases["case"])
+        what = "on the same cases"
+        if other_summary["protocol"] != summary["protocol"]:
+            differing, what = {"the protocol"}, "by the same protocol"
+        elif not differing:
+            same = np.isclose(cases[columns], other_cases[columns], rtol=1e-6)
+            differing = set(cases["case"][~same.all(axis=1)])
+            what = "on the same references"
+        if differing:
+            raise ValueError(
+                f"The evaluations {first}/cases.csv and {folder}/cases.csv must be "
+                f"made {what}. They differ in {', '.join(sorted(differing))}: evaluate "
+                "one again, with --subset if it lacks predictions."
+            )
+    return found
 
 
 def read_evaluation(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -216,23 +225,20 @@ def compare_pair(first: Array, second: Array, *, seed: int = 0) -> dict[str, flo
         second: Values of the second model in the same cases.
         seed: Seed of the bootstrap.
     """
-    differences = np.round(second - first, _DECIMALS)
-    differences = differences[~np.isnan(differences)]
-    n = len(differences)
+    differences = pd.Series(np.round(second - first, _DECIMALS)).dropna()
     changed = differences[differences != 0]
-    p, effect = (1.0, 0.0) if n else (math.nan, math.nan)
+    p, effect = (1.0, 0.0) if len(differences) else (math.nan, math.nan)
     if len(changed):
-        ranks = stats.rankdata(abs(changed))
+        ranks = changed.abs().rank()
         effect = float((ranks * np.sign(changed)).sum() / ranks.sum())
         p = float(stats.wilcoxon(changed).pvalue)
-    low, high = bootstrap_interval(differences, seed=seed)
-    known = pd.Series(differences)
+    found = summarize_values(differences.to_numpy(), seed=seed)
     return {
-        "n": n,
-        "mean_difference": float(known.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "median_difference": float(known.median()),
+        "n": found["n"],
+        "mean_difference": found["mean"],
+        "ci_low": found["ci_low"],
+        "ci_high": found["ci_high"],
+        "median_difference": found["median"],
         "effect": effect,
         "p": p,
     }
@@ -240,7 +246,7 @@ def compare_pair(first: Array, second: Array, *, seed: int = 0) -> dict[str, flo
 
 def compare_pairs(
     short: str,
-    values: Mapping[str, Array],
+    values: pd.DataFrame,
     pairs: Iterable[tuple[str, str]],
     *,
     seed: int = 0,
@@ -249,7 +255,7 @@ def compare_pairs(
 
     Args:
         short: Name of the metric.
-        values: Values of each model in the same cases, by the name of the model.
+        values: Values of each model, a column of its name, a row for each case.
         pairs: Names of the first and the second model of each pair.
         seed: Seed of the bootstrap.
     """
@@ -278,45 +284,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected.reindex(p.index)]
 
 
-def best_means(means: Sequence[float], better: str) -> set[int]:
-    """Return which means are the best, as numbers; none if all are NaN.
+def is_best(means: pd.Series, better: str) -> pd.Series:
+    """Return whether each mean is the best, or one of the best; NaN never is.
 
     Args:
         means: Means of one metric.
         better: Which values are better: ``higher``, ``lower`` or ``zero``.
     """
-    scores = np.array(means, dtype=float)
-    scores = {"higher": scores, "lower": -scores, "zero": -abs(scores)}[better]
-    best = np.fmax.reduce(scores, initial=-math.inf)
-    return set(np.flatnonzero(scores == best).tolist())
-
-
-def check_comparable(
-    evaluations: Mapping[str, tuple[pd.DataFrame, dict[str, Any]]],
-) -> None:
-    """Refuse evaluations that did not measure the same thing.
-
-    Args:
-        evaluations: Cases and summary of each, see :func:`read_evaluation`, by its
-            folder.
-
-    Raises:
-        ValueError: If protocols, cases or references differ.
-    """
-    (first, (cases, summary)), *others = evaluations.items()
-    for name, (other_cases, other_summary) in others:
-        columns = ["reference_ml", "reference_lesions"]
-        differing = set(cases["case"]) ^ set(other_cases["case"])
-        what = "on the same cases"
-        if not differing:
-            same = np.isclose(cases[columns], other_cases[columns], rtol=1e-6)
-            differing = set(cases["case"][~same.all(axis=1)])
-            what = "on the same references"
-        if other_summary["protocol"] != summary["protocol"]:
-            differing, what = {"the protocol"}, "by the same protocol"
-        if differing:
-            raise ValueError(
-                f"The evaluations {first}/cases.csv and {name}/cases.csv must be made "
-                f"{what}. They differ in {', '.join(sorted(differing))}: evaluate one "
-                "again, with --subset if it lacks predictions."
-            )
+    scores = {"higher": means, "lower": -means, "zero": -means.abs()}[better]
+    return scores == scores.max()

@@ -31,7 +31,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_cel import parallel
-from nnunet_cel.evaluation.cases import count_reliability, evaluate_case
+from nnunet_cel.evaluation.cases import evaluate_case
 from nnunet_cel.evaluation.labels import Labels, read_labels, read_probabilities
 from nnunet_cel.evaluation.protocol import Protocol, load_protocol
 from nnunet_cel.evaluation.summary import (
@@ -236,16 +236,13 @@ def evaluate_folders(
     function = partial(_evaluate_files, protocol, labels, probabilities)
     results = each(function, [(name, *files) for name, files in pairs.items()])
     found = join_cases(pairs, results)
-    cases = found["cases"]
-    lesions = found["lesions"].sort_values(
-        ["case", "map", "lesion"], ascending=[True, False, True]
-    )
+    cases, lesions = found["cases"], found["lesions"]
     metrics = summarize_metrics(cases, seed=seed)
     tables = {"cases.csv": cases, "lesions.csv": lesions, "summary.csv": metrics}
     thresholds = None
     if probabilities:
         curve = froc(found["sweep"])
-        calibration = _calibrate(found["reliability"], lesions)
+        calibration = calibrate(found["reliability"], lesions)
         thresholds = summarize_thresholds(curve, calibration, wanted_lfdr)
         tables |= {"froc.csv": curve, "calibration.csv": calibration}
     summary = {
@@ -258,23 +255,16 @@ def evaluate_folders(
         "scans": summarize_scans(cases),
         "sizes_mm3": summarize_sizes(lesions),
         "thresholds": thresholds,
-        **_describe_origin(pairs),
-    }
-    folders = {"predictions": predictions, "references": references}
-    paths = {name: str(folder.resolve()) for name, folder in folders.items()}
-    return tables | {FOLDERS: paths, "summary.json": summary}
-
-
-def _describe_origin(pairs: Mapping[str, tuple[Path, Path]]) -> dict[str, Any]:
-    """Return what an evaluation was made with and of: versions and files."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {
-        "versions": {"python": platform.python_version()} | versions,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "sha256": {
             name: {"prediction": sha256(predicted), "reference": sha256(true)}
             for name, (predicted, true) in pairs.items()
         },
     }
+    folders = {"predictions": predictions, "references": references}
+    paths = {name: str(folder.resolve()) for name, folder in folders.items()}
+    return tables | {FOLDERS: paths, "summary.json": summary}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -292,11 +282,9 @@ def join_cases(
 ) -> dict[str, pd.DataFrame]:
     """Return the tables of all cases, joined, with the case in the first column."""
     return {
-        name: pd.concat(
-            [result[name] for result in results], keys=cases, names=["case", "row"]
-        )
+        name: pd.concat([r[name] for r in results], keys=cases, names=["case", "row"])
         .reset_index("case")
-        .reset_index(drop=name != "reliability")
+        .reset_index(drop=True)
         for name in results[0]
     }
 
@@ -317,16 +305,3 @@ def _evaluate_files(
     return evaluate_case(
         prediction, reference, protocol, labels=labels, probabilities=probabilities
     )
-
-
-def _calibrate(reliability: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
-    """Return the calibration of voxels and of predicted lesions."""
-    judged = lesions[
-        (lesions["map"] == "prediction") & lesions["status"].isin(["hit", "false"])
-    ]
-    found = count_reliability(
-        judged["mean_probability"].to_numpy(dtype=float),
-        (judged["status"] == "hit").to_numpy(),
-    )
-    voxels = reliability.groupby("row")[list(found)].sum()
-    return calibrate({"voxels": voxels, "lesions": found})

@@ -24,10 +24,10 @@ from scipy import ndimage
 
 from nnunet_cel.evaluation.metrics import Counts
 from nnunet_cel.evaluation.protocol import Overlap, Protocol
+from nnunet_cel.resampling import Box
 from nnunet_cel.volumes import Array
 
 __all__ = [
-    "Box",
     "Lesions",
     "bounding_box",
     "find_lesions",
@@ -36,8 +36,6 @@ __all__ = [
     "size_bins",
     "tabulate_lesions",
 ]
-
-Box = tuple[slice, slice, slice]
 
 _TOLERANCE = 1e-6  # of volumes and fractions, which are rounded
 
@@ -61,10 +59,8 @@ class Lesions:
 
     def means(self, values: Array) -> Array:
         """Return the mean in each lesion of values at all voxels of the volume."""
-        inside = self.labels > 0
-        weights = values[self.box][inside].astype(float)
-        sums = np.bincount(self.labels[inside] - 1, weights, minlength=len(self))
-        return np.asarray(sums / self.voxels)
+        numbers = np.arange(1, len(self) + 1)
+        return np.asarray(ndimage.mean(values[self.box], self.labels, numbers))
 
     def maxima(self, values: Array) -> Array:
         """Return the maximum in each lesion of values at all voxels of the volume."""

@@ -17,14 +17,15 @@ Words:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nnunet_cel.evaluation.cases import BINS
+from nnunet_cel.evaluation.cases import BINS, count_reliability
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.volumes import Array
 
@@ -135,16 +136,15 @@ def summarize_sizes(lesions: pd.DataFrame) -> dict[str, Any]:
     Args:
         lesions: One row for each lesion of both maps.
     """
-    kinds = lesions.groupby(["size_bin", "map", "status"], observed=True)
-    counts = kinds.size().to_dict()
+    columns = lesions[["size_bin", "map", "status"]]
+    counts = Counter(columns.itertuples(index=False, name=None))
     table = {}
     for name in lesions["size_bin"].cat.categories:
-        hit = counts.get((name, "reference", "hit"), 0)
-        missed = counts.get((name, "reference", "missed"), 0)
+        hit = counts[name, "reference", "hit"]
         table[name] = {
-            "sensitivity": _proportion(hit, hit + missed),
-            "predicted_hit": counts.get((name, "prediction", "hit"), 0),
-            "predicted_false": counts.get((name, "prediction", "false"), 0),
+            "sensitivity": _proportion(hit, hit + counts[name, "reference", "missed"]),
+            "predicted_hit": counts[name, "prediction", "hit"],
+            "predicted_false": counts[name, "prediction", "false"],
         }
     return table
 
@@ -175,19 +175,27 @@ def froc(sweeps: pd.DataFrame) -> pd.DataFrame:
     return curve.join(means[["L-sens", "LFDR", "DSC"]]).reset_index()
 
 
-def calibrate(counts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def calibrate(reliability: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     """Return mean probability and share of true ones in each bin that is not empty.
 
     Args:
-        counts: What :func:`~nnunet_cel.evaluation.cases.count_reliability` returned, by
-            its name in the table.
+        reliability: What :func:`~nnunet_cel.evaluation.cases.count_reliability`
+            returned, of the voxels of all cases.
+        lesions: One row for each lesion of both maps; true are hits.
     """
-    bins = pd.concat(counts, names=["level"]).reset_index("level")
+    judged = lesions[
+        (lesions["map"] == "prediction") & lesions["status"].isin(["hit", "false"])
+    ]
+    probabilities = judged["mean_probability"].to_numpy(dtype=float)
+    found = count_reliability(probabilities, (judged["status"] == "hit").to_numpy())
+    voxels = reliability.groupby("bin", as_index=False)[["count", "sum", "true"]].sum()
+    levels = [voxels.assign(level="voxels"), found.assign(level="lesions")]
+    bins = pd.concat(levels, ignore_index=True)
     table = pd.DataFrame(
         {
             "level": bins["level"],
-            "from": BINS[bins.index],
-            "to": BINS[bins.index + 1],
+            "from": BINS[bins["bin"]],
+            "to": BINS[bins["bin"] + 1],
             "count": bins["count"],
             "mean_probability": bins["sum"] / bins["count"],
             "observed": bins["true"] / bins["count"],

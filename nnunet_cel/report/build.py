@@ -28,7 +28,7 @@ from nnunet_cel.report.charts import draw_charts
 from nnunet_cel.report.lesion_pictures import choose_channel, draw_case
 from nnunet_cel.report.page import render_page
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
-from nnunet_cel.report.results import Results, add_evaluation, read_results
+from nnunet_cel.report.results import add_evaluation, read_results
 from nnunet_cel.report.training_log import draw_training, read_training
 
 __all__ = ["add_arguments", "run"]
@@ -107,32 +107,30 @@ def run(args: argparse.Namespace) -> int:
         inputs=[args.evaluation, *args.compare, *filter(None, inputs)],
         overwrite=args.overwrite,
     ) as files:
-        results = read_results(args.evaluation, args.predictions, args.references)
-        write_whole(page, _write_files(args, results, files, folder.name))
+        write_whole(page, _write_files(args, files, folder.name))
     size = page.stat().st_size / 1e6
     print(f"Wrote {page} ({size:.1f} MB) in {time.monotonic() - start:.0f} s")
     print(f"Figures and tables are in {folder}")
     return 0
 
 
-def _write_files(
-    args: argparse.Namespace, results: Results, files: Path, name: str
-) -> str:
+def _write_files(args: argparse.Namespace, files: Path, name: str) -> str:
     """Write figures and tables to a folder and return the HTML of the page.
 
     Args:
         args: Arguments of the command.
-        results: The results of the evaluation.
         files: Folder to write to.
         name: What the folder is called in the end.
     """
-    cases = results.cases.sort_values(["DSC", "case"], na_position="last")
-    tables, comparison = {"cases": cases, **_tables(results.summary)}, None
+    results, maps = read_results(args.evaluation, args.predictions, args.references)
+    summary, lesions = results["summary.json"], results["lesions.csv"]
+    cases = results["cases.csv"].sort_values(["DSC", "case"], na_position="last")
+    tables, comparison = {"cases": cases, **_tables(summary)}, None
     # What may be refused comes before anything is drawn.
     if args.compare or args.names:
         folders = [args.evaluation, *args.compare]
         comparison = compare_evaluations(folders, names=args.names)
-        tables |= {"models": comparison.models, "tests": comparison.tests}
+        tables |= {name: comparison[f"{name}.csv"] for name in ("models", "tests")}
     if args.model is not None:
         tables["training"] = read_training(args.model)
     images = choose_channel(args.images, cases["case"].tolist(), args.channel)
@@ -146,8 +144,7 @@ def _write_files(
     limit, pictures = args.lesions, None
     if limit is None:
         limit = min(_PER_CASE, max(_LEAST, _IN_ALL // len(cases)))
-    if results.maps is not None and limit > 0:
-        maps, lesions = results.maps, results.lesions
+    if maps is not None and limit > 0:
         tasks = [
             (maps[case], images.get(case), lesions[lesions["case"] == case])
             for case in maps
@@ -161,7 +158,7 @@ def _write_files(
     for chart in charts:
         chart.save(files / "figures")
     return render_page(
-        results.summary,
+        summary,
         cases,
         title=args.title,
         charts={chart.name: chart for chart in charts},

@@ -9,22 +9,22 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib.style
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nnunet_cel.evaluation.dataset import Evaluation
 from nnunet_cel.files import write_whole
 from nnunet_cel.report.paper import PAPER_METRICS, TABLE_6
-from nnunet_cel.report.results import Results
+from nnunet_cel.volumes import Array
 
 __all__ = [
     "ACCENT",
@@ -44,8 +44,6 @@ __all__ = [
     "new_axes",
     "render",
 ]
-
-Array = npt.NDArray[Any]
 
 INK, ACCENT, SECOND = "#1d2733", "#1c5d99", "#a8480f"
 """Colors of text, of what a chart shows first, and of what it shows second."""
@@ -69,6 +67,9 @@ _STYLE: list[str | dict[str, Any]] = [
         "svg.hashsalt": "nnunet-cel",
     },
 ]
+
+chart_style = partial(matplotlib.style.context, _STYLE)
+"""Lets matplotlib draw in the style of the charts; a decorator, too."""
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,6 @@ class Chart:
         """Write its files to a folder, with a prefix in front of their names."""
         write_whole(folder / f"{prefix}{self.name}.svg", self.svg)
         write_whole(folder / f"{prefix}{self.name}.png", self.png)
-
-
-@contextmanager
-def chart_style() -> Iterator[None]:
-    """Let matplotlib draw in the style of the charts; a decorator, too."""
-    with matplotlib.style.context(_STYLE):
-        yield
 
 
 def new_axes(height: float = 3.4, rows: int = 1) -> Any:
@@ -165,15 +159,16 @@ def fit_scale(axes: Axes, values: Array, names: str) -> str:
 _signed, _three = formatter("+.3g"), formatter(".3f")
 
 
-def draw_charts(results: Results) -> list[Chart]:
+def draw_charts(results: Evaluation) -> list[Chart]:
     """Return the charts of an evaluation that have something to show."""
+    cases, summary = results["cases.csv"], results["summary.json"]
     drawn = (
-        draw_metrics(results.cases, results.summary["metrics"]),
-        draw_volumes(results.cases),
-        draw_bland_altman(results.cases),
-        draw_sizes(results.summary["sizes_mm3"]),
-        draw_froc(results.froc),
-        draw_calibration(results.calibration),
+        draw_metrics(cases, summary["metrics"]),
+        draw_volumes(cases),
+        draw_bland_altman(cases),
+        draw_sizes(summary["sizes_mm3"]),
+        draw_froc(results.get("froc.csv")),
+        draw_calibration(results.get("calibration.csv")),
     )
     return [chart for chart in drawn if chart is not None]
 
@@ -296,14 +291,14 @@ def draw_bland_altman(cases: pd.DataFrame) -> Chart | None:
     mean, difference = (true + predicted) / 2, predicted - true
     bias = difference.mean()
     spread = 1.96 * difference.std() if len(cases) > 2 else np.nan
-    words, outside = "limits of agreement need at least 3 cases", ""
+    words = "limits of agreement need at least 3 cases"
     if len(cases) > 2:
         words = (
             f"limits of agreement {_signed(bias - spread)} to {_signed(bias + spread)} "
             "ml (dashed; mean plus and minus 1.96 SD)"
         )
-        far = cases.loc[(difference - bias).abs() > spread, "case"]
-        outside = f" Beyond them: {', '.join(far)}." if len(far) else ""
+    far = cases.loc[(difference - bias).abs() > spread, "case"]
+    outside = f" Beyond them: {', '.join(far)}." if len(far) else ""
     axes = new_axes()
     scale = fit_scale(axes, mean.to_numpy(), "x")
     axes.plot(mean, difference, "o", **_DOTS)

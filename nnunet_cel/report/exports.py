@@ -26,7 +26,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 
 from nnunet_cel import parallel
 from nnunet_cel.dicom import dicom_files
@@ -40,6 +39,7 @@ from nnunet_cel.report.results import (
     read_results,
 )
 from nnunet_cel.volumes import (
+    Array,
     Volume,
     read_label_map,
     read_volume,
@@ -54,8 +54,6 @@ __all__ = [
     "run",
     "slicer_colors",
 ]
-
-Array = npt.NDArray[Any]
 
 _HEADER = """\
 # ITK-SnAP Label Description File
@@ -124,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _write_maps(args: argparse.Namespace) -> None:
     """Write the agreement map of every case, and the files that give them color."""
-    maps = read_results(args.evaluation, args.predictions, args.references).maps
+    _, maps = read_results(args.evaluation, args.predictions, args.references)
     if maps is None:
         raise FileNotFoundError(
             "Predictions or references are no longer where they were evaluated. Say "
@@ -296,13 +294,12 @@ def _identifier(*parts: str) -> str:
 def _on_grid(path: Path, scan: Volume) -> Array:
     """Return a prediction with its axes in the order of the scan's."""
     prediction = read_label_map(path)
-    orientations = map(
+    image = nib.Nifti1Image(prediction.voxels, prediction.affine)
+    axes, wanted = map(
         nib.orientations.io_orientation, (prediction.affine, scan.affine)
     )
-    turn = nib.orientations.ornt_transform(*orientations)
-    back = nib.orientations.inv_ornt_aff(turn, prediction.voxels.shape)
-    voxels = nib.orientations.apply_orientation(prediction.voxels, turn)
-    turned = Volume(voxels, prediction.affine @ back)
+    image = image.as_reoriented(nib.orientations.ornt_transform(axes, wanted))
+    turned = Volume(np.asarray(image.dataobj), image.affine)
     if not same_grid(turned, scan):
         raise ValueError(
             f"The prediction {path} must be on the grid of the series. Predictions of "

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
@@ -34,7 +33,7 @@ from nnunet_cel.pictures import (
 from nnunet_cel.report.results import FN, FP, TP, LabelMaps, read_agreement
 from nnunet_cel.resampling import box_around, to_ras
 from nnunet_cel.scans import pair_images
-from nnunet_cel.volumes import Volume, check_same_grid, read_volume
+from nnunet_cel.volumes import Array, Volume, check_same_grid, read_volume
 
 __all__ = [
     "choose_channel",
@@ -43,8 +42,6 @@ __all__ = [
     "describe_lesion",
     "draw_case",
 ]
-
-Array = npt.NDArray[Any]
 
 _LEAST_MM = 48.0  # edge of a panel
 _AROUND_MM = 20.0  # more than the lesion's extent

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from nnunet_cel import parallel
 from nnunet_cel.evaluation.comparison import read_evaluation
-from nnunet_cel.evaluation.dataset import FOLDERS
+from nnunet_cel.evaluation.dataset import FOLDERS, Evaluation
 from nnunet_cel.evaluation.tables import read_table
 from nnunet_cel.files import read_json, sha256
 from nnunet_cel.scans import find_label_maps
@@ -24,7 +22,6 @@ __all__ = [
     "FP",
     "TP",
     "LabelMaps",
-    "Results",
     "add_evaluation",
     "read_agreement",
     "read_results",
@@ -43,27 +40,6 @@ _NEEDED = {
     "calibration.csv": "level mean_probability observed",
 }
 """Entries and columns of each file that a report needs."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """The results of an evaluation.
-
-    Args:
-        cases: One row for each case, in the order of their names.
-        lesions: One row for each lesion of both maps.
-        summary: Content of ``summary.json``.
-        maps: The label maps of each case, None if they are no longer where they were.
-        froc: One row for each threshold, None without probabilities.
-        calibration: One row for each bin of probability, None without probabilities.
-    """
-
-    cases: pd.DataFrame
-    lesions: pd.DataFrame
-    summary: dict[str, Any]
-    maps: Mapping[str, LabelMaps] | None
-    froc: pd.DataFrame | None
-    calibration: pd.DataFrame | None
 
 
 class LabelMaps(NamedTuple):
@@ -101,13 +77,17 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
 
 def read_results(
     folder: Path, predictions: Path | None = None, references: Path | None = None
-) -> Results:
-    """Read the results of an evaluation.
+) -> tuple[Evaluation, dict[str, LabelMaps] | None]:
+    """Read the results of an evaluation, and where its label maps are.
 
     Args:
         folder: What `nnunet-cel evaluate` wrote.
         predictions: Folder of the predictions, None for the one that was evaluated.
         references: Folder of the references, likewise.
+
+    Returns:
+        Its files, those that are made with probabilities only if there are any; the
+        label maps of each case, None if they are no longer where they were.
 
     Raises:
         FileNotFoundError: If the folder holds no evaluation, or one that was named is
@@ -128,8 +108,8 @@ def read_results(
                 f"The file {folder / name} must be one that 'nnunet-cel evaluate' of "
                 f"this version wrote. It lacks {', '.join(lacking)}: evaluate again."
             )
-    lesions = files["lesions.csv"]
-    if summary["n"] != len(cases) or not lesions["case"].isin(cases["case"]).all():
+    known = files["lesions.csv"]["case"].isin(cases["case"])
+    if summary["n"] != len(cases) or not known.all():
         raise ValueError(
             f"The files of the evaluation in {folder} must belong together. They tell "
             "of different cases: evaluate again."
@@ -139,9 +119,7 @@ def read_results(
         for name, path in read_json(folder / FOLDERS).items():
             if places.get(name) is None and Path(path).is_dir():
                 places[name] = Path(path)
-    maps = _find_maps(places, cases["case"].tolist(), summary)
-    curves = (files.get("froc.csv"), files.get("calibration.csv"))
-    return Results(cases, lesions, summary, maps, *curves)
+    return files, _find_maps(places, cases["case"].tolist(), summary)
 
 
 def _find_maps(

@@ -26,10 +26,9 @@ import numpy as np
 import pandas as pd
 
 from nnunet_cel.evaluation.comparison import (
-    best_means,
-    check_comparable,
     compare_pairs,
-    read_evaluation,
+    is_best,
+    read_evaluations,
 )
 from nnunet_cel.evaluation.metrics import METRICS
 from nnunet_cel.evaluation.summary import bootstrap_interval
@@ -153,21 +152,23 @@ def read_cases(
         FileNotFoundError: If an evaluation is missing and `partial` is False.
         ValueError: If one is damaged, or they did not measure the same thing.
     """
-    tables: dict[tuple[str, ...], pd.DataFrame] = {}
-    groups: dict[str, dict[str, tuple[pd.DataFrame, dict[str, Any]]]] = {}
-    for method in methods:
-        for group, folder in evaluation_folders(study, method).items():
-            if partial and not (home / folder / "summary.json").is_file():
-                continue
-            groups.setdefault(group, {})[folder] = read_evaluation(home / folder)
-            of_method = method.block, method.title, method.stage, method.configuration
-            key = (*of_method, group, folder)
-            tables[key] = groups[group][folder][0]
-    for evaluations in groups.values():
-        check_comparable(evaluations)
-    if not tables:
+    keys = [
+        (method.block, method.title, method.stage, method.configuration, group, folder)
+        for method in methods
+        for group, folder in evaluation_folders(study, method).items()
+        if not partial or (home / folder / "summary.json").is_file()
+    ]
+    if not keys:
         return pd.DataFrame(columns=[*_KEYS, "case", *METRICS])
-    return pd.concat(tables, names=_KEYS).reset_index(_KEYS).reset_index(drop=True)
+    groups: dict[str, list[Path]] = {}
+    for *_, group, folder in keys:
+        groups.setdefault(group, []).append(home / folder)
+    found: dict[Path, Any] = {}
+    for folders in groups.values():
+        found |= read_evaluations(folders)
+    tables = [found[home / folder][0] for *_, folder in keys]
+    joined = pd.concat(tables, keys=keys, names=_KEYS)
+    return joined.reset_index(_KEYS).reset_index(drop=True)
 
 
 def summarize(cases: pd.DataFrame, metric: str) -> dict[str, Any]:
@@ -197,33 +198,33 @@ def _compare(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return values and tests of a table of metrics, block by block."""
     printed = paper_table(name) if study.paper else {}
-    blocks: dict[str, list[Method]] = {}
-    for method in table_methods(study, name):
-        blocks.setdefault(method.block, []).append(method)
-    values, tests = [], []
-    for block, methods in blocks.items():
+    every = table_methods(study, name)
+    values: list[pd.DataFrame] = []
+    tests: list[dict[str, Any]] = []
+    for block in dict.fromkeys(method.block for method in every):
+        methods = [method for method in every if method.block == block]
         own = cases[cases["block"] == block]
         values += _values(own, methods, printed)
         tests += _tests(own, methods)
         printed = {}  # of Table 5 the paper has the first block only
     renamed = {"first": "other", "second": "reference"}
     found = pd.DataFrame(tests).rename(columns=renamed).reindex(columns=_TEST_COLUMNS)
-    return pd.DataFrame(values), found
+    return pd.concat(values, ignore_index=True), found
 
 
 def _values(
     cases: pd.DataFrame,
     methods: Sequence[Method],
     printed: Mapping[str, Mapping[str, str]],
-) -> list[dict[str, Any]]:
-    """Return one row for each metric and method of a block, with the paper's cell."""
-    rows: list[dict[str, Any]] = []
+) -> list[pd.DataFrame]:
+    """Return one row for each method of a block, metric by metric, with the paper's."""
+    parts = []
     for short, metric in METRICS.items():
-        found = []
+        rows: list[dict[str, Any]] = []
         for method in methods:
             own = cases[cases["method"] == method.title]
             cells = printed.get(method.title, {})
-            found.append(
+            rows.append(
                 {
                     "block": method.block,
                     "method": method.title,
@@ -236,13 +237,11 @@ def _values(
                     "evaluations": "; ".join(own["evaluation"].unique()),
                 }
             )
-        means = [row["mean"] for row in found]
-        best = best_means(means, metric.better)
-        if len(best) < np.count_nonzero(~np.isnan(means)):  # not all the same
-            for i in best:
-                found[i]["best"] = True
-        rows += found
-    return rows
+        parts.append(pd.DataFrame(rows))
+        best = is_best(parts[-1]["mean"], metric.better)
+        if best.sum() < parts[-1]["mean"].notna().sum():  # not all the same
+            parts[-1]["best"] = best
+    return parts
 
 
 def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any]]:
@@ -257,12 +256,11 @@ def _tests(cases: pd.DataFrame, methods: Sequence[Method]) -> list[dict[str, Any
     for split, own in cases.groupby(splits, sort=False):
         own = own.set_index(["group", "case", "method"])
         for short in METRICS:
-            table = own[short].unstack(sort=False)
-            values = {name: table[name].to_numpy(dtype=float) for name in table}
-            if reference in values:
-                pairs = [(name, reference) for name in values if name != reference]
+            table = own[short].astype(float).unstack(sort=False)
+            if reference in table:
+                pairs = [(name, reference) for name in table if name != reference]
                 place = {"block": methods[0].block, "split": split}
-                rows += [place | test for test in compare_pairs(short, values, pairs)]
+                rows += [place | test for test in compare_pairs(short, table, pairs)]
     return rows
 
 
