@@ -334,7 +334,8 @@ def find_described_scans(
     if source.is_file():
         scans = _scans_of_table(source, labeled)
     elif images or labels:
-        kinds = [images, labels] if labeled or labels else [images]
+        labeled |= labels is not None
+        kinds = [images, labels][: 1 + labeled]
         scans = _pair(source, labeled, *(_to_regex(kind or "") for kind in kinds))
     elif is_bids(source):
         scans = _pair(source, labeled, *_BIDS)
@@ -361,9 +362,10 @@ def is_bids(folder: Path) -> bool:
 def _scans_of_table(file: Path, labeled: bool) -> list[Scan]:
     """Return the scans that the rows of a table name."""
     scans: list[Scan] = []
-    rows = read_table(file, required=("subject", "image"))
-    labeled |= any(row.get("label") for row in rows)
-    for row in read_table(file, required=("subject", "image", "label")[: 2 + labeled]):
+    rows = read_table(file, required=("subject", "image", "label")[: 2 + labeled])
+    if not labeled and any(row.get("label") for row in rows):
+        return _scans_of_table(file, labeled=True)
+    for row in rows:
         subject = row["subject"]
         visit = 1 + sum(scan.subject == subject for scan in scans)
         session = row.get("session") or (str(visit) if visit > 1 else "")
@@ -388,8 +390,8 @@ def _pair(root: Path, labeled: bool, *patterns: str) -> list[Scan]:
         return subject, names.get("session") or ""
 
     start = re.escape(root.absolute().as_posix())
-    files = find_files(root, [f"^{start}/{part}$" for part in patterns], key)
-    found, masks = files[0], dict(files[-1] if len(files) > 1 else {})
+    found, *others = find_files(root, [f"^{start}/{p}$" for p in patterns], key)
+    masks = others[0] if others else {}
     if not found:
         raise ValueError(
             f"The folder {root} must hold images that are named as expected. It holds "

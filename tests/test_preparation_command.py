@@ -206,6 +206,9 @@ def test_scans_to_be_predicted_have_no_label_maps(scans: Path) -> None:
         "p1_0000.nii.gz"
     ]
     assert not Path("out/labels").exists()
+    patterns = ("--images", "{subject}.nii.gz", "--labels", "{subject}_typo.nii.gz")
+    with pytest.raises(ValueError, match="must have a label map"):
+        run("scans", "typo", "--no-strip", *patterns)
     Path("cases.csv").write_text("\n".join(rows) + "outlines/p2.nii.gz")
     with pytest.raises(ValueError, match=r"without an empty cell(.|\n)*in row 2"):
         run("cases.csv", "half", "--no-strip")

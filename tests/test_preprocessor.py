@@ -20,7 +20,7 @@ from nnunet_cel.planning.preprocessor import FCADensePreprocessor
         ([0.0], "strange_0000.mha: KDE.*no voxel above zero"),
         ([np.nan], "strange_0000.mha: KDE.*NaN or infinite"),
         ([1.0, 1.0], "strange_0001.mha: .* the 1 channel.*Got 2 instead"),
-        ([], "sheared.nii.gz: (.|\n)*'nnunet-cel prepare' mends it"),
+        ([], "sheared.nii.gz: (.|\n)*'nnunet-cel prepare' mends them"),
     ],
 )
 def test_error_names_the_images(

@@ -36,9 +36,7 @@ class FCADensePreprocessor(default_preprocessor.DefaultPreprocessor):
         except (ValueError, RuntimeError) as error:
             cure = ""
             if "orthonormal" in str(error):
-                cure = (
-                    "Its axes are not at right angles: 'nnunet-cel prepare' mends it."
-                )
+                cure = " Axes must be at right angles: 'nnunet-cel prepare' mends them."
             raise ValueError(f"{', '.join(image_files)}: {error}{cure}") from error
 
     def run_case_npy(self, data: np.ndarray, *args: Any) -> Any:
